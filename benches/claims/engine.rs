@@ -83,5 +83,6 @@ fn store_context() -> StoreContext {
             public_url: PublicUrl::default(),
         },
         policy: PollingPolicy::default(),
+        operation_timeout: StoreContext::OPERATION_TIMEOUT,
     }
 }

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn cache() -> RepresentationCache {
-        RepresentationCache::new(&CacheSettings { max_bytes: 1 << 20, time_to_live: Duration::from_secs(60) })
+        RepresentationCache::new(&CacheSettings { max_bytes: 1 << 20, time_to_live: Duration::from_hours(1) })
     }
 
     fn key() -> Key {

@@ -113,18 +113,21 @@ impl Gateway {
         tokio::join!(requests, work);
     }
 
-    /// Releases the leases of this process, so that other replicas continue its work at once.
+    /// Releases the leases of this process, so that other replicas continue its work at once. If a busy database exceeds the time
+    /// limit, the release continues until the process ends.
     async fn release_leases(&self) {
-        let release = async {
-            if tokio::time::timeout(STEP_PATIENCE, self.tasks.workers.wait()).await.is_err() {
-                tracing::warn!("steps of workers are unfinished: leases that they take will expire");
+        let (store, workers) = (Arc::clone(&self.store), self.tasks.workers.clone());
+        let released = tokio::spawn(async move {
+            let has_ended = tokio::time::timeout(STEP_PATIENCE, workers.wait()).await.is_ok();
+            release(&*store).await;
+            if !has_ended {
+                tracing::warn!("steps of workers are unfinished: their leases are released when they end");
+                workers.wait().await;
+                release(&*store).await;
             }
-            self.store.release_across_tenants().await
-        };
-        match tokio::time::timeout(CLOSING_SHARE, release).await {
-            Ok(Ok(())) => tracing::info!("leases released"),
-            Ok(Err(error)) => tracing::error!(%error, "failed to release the leases: they will expire"),
-            Err(_) => tracing::error!("failed to release the leases in time: they will expire"),
+        });
+        if tokio::time::timeout(CLOSING_SHARE, released).await.is_err() {
+            tracing::error!("failed to release the leases in time");
         }
     }
 
@@ -139,5 +142,12 @@ impl Gateway {
         if tokio::time::timeout(CLOSING_SHARE, unused).await.is_err() {
             tracing::debug!("store still in use at the end of the shutdown");
         }
+    }
+}
+
+async fn release(store: &dyn Store) {
+    match store.release_across_tenants().await {
+        Ok(()) => tracing::info!("leases released"),
+        Err(error) => tracing::error!(%error, "failed to release the leases: they will expire"),
     }
 }

@@ -55,5 +55,9 @@ pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
 }
 
 fn context(settings: &Settings, env: Env) -> StoreContext {
-    StoreContext { env, policy: settings.vendor.polling.clone() }
+    StoreContext {
+        env,
+        policy: settings.vendor.polling.clone(),
+        operation_timeout: StoreContext::OPERATION_TIMEOUT,
+    }
 }

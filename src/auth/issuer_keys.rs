@@ -35,8 +35,9 @@ impl IssuerKeys {
         observer: &RefreshObserver,
     ) -> Result<Self, SettingsProblem> {
         let (setting, file, format) = match &settings.keys {
-            KeySource::JwksUrl { url, refresh, max_stale, refetch_pause } => {
-                let client = JwksClient::new(url.clone(), network).map_err(|error| SettingsProblem {
+            KeySource::JwksUrl { url, refresh, max_stale, refetch_pause, timeout } => {
+                let client = JwksClient::new(url.clone(), *timeout, network);
+                let client = client.map_err(|error| SettingsProblem {
                     path: key_path(path, "jwks_url"),
                     detail: error.to_string(),
                 })?;

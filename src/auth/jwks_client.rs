@@ -12,9 +12,6 @@ use crate::http_client::Network;
 /// Maximum size of the answer, counted after decompression.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Deadline for connection, headers and body together.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Reason why a published JWK Set cannot be used. Its text never repeats the URL, which may contain a password.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -43,8 +40,9 @@ pub(super) struct JwksClient {
 }
 
 impl JwksClient {
-    pub(super) fn new(url: Url, network: &Network) -> Result<Self, FetchError> {
-        let http = network.builder().timeout(FETCH_TIMEOUT).build().map_err(FetchError::Client)?;
+    /// Creates a client. `timeout` is the deadline for connection, headers and body together.
+    pub(super) fn new(url: Url, timeout: Duration, network: &Network) -> Result<Self, FetchError> {
+        let http = network.builder().timeout(timeout).build().map_err(FetchError::Client)?;
         Ok(Self { http, url, network: network.clone() })
     }
 

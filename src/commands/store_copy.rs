@@ -8,7 +8,7 @@ use super::{Failed, print};
 use crate::config::StoreUrl;
 use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::store::copy::{Comparison, CopyError, CopyStart, StoreCopy};
-use crate::store::postgres;
+use crate::store::{StoreContext, postgres};
 
 /// Number of rows between two progress lines of a table.
 const ROWS_PER_PROGRESS_LINE: usize = 100_000;
@@ -33,7 +33,8 @@ pub(super) async fn run(arguments: &CopyArgs) -> Result<(), Failed> {
         std::fs::read(path)
             .map_err(|error| Failed::usage(format!("--password-file {}: {error}", path.display())))?;
     }
-    let copy = StoreCopy::open(&from, &to, password_file, SystemClock.now()).await;
+    let copy =
+        StoreCopy::open(&from, &to, password_file, StoreContext::OPERATION_TIMEOUT, SystemClock.now()).await;
     let copy = copy.map_err(|error| failed(&error))?;
     let report = if arguments.verify_only { compare(&copy).await } else { run_copy(copy).await };
     print(&report.map_err(|error| failed(&error))?)

@@ -75,6 +75,8 @@ pub enum KeySource {
         max_stale: Duration,
         /// Minimum pause between two fetches that tokens with an unknown `kid` cause.
         refetch_pause: Duration,
+        /// Deadline of a fetch. Tests set a longer one than [`JWKS_TIMEOUT`], because the machine may be busy.
+        timeout: Duration,
     },
     /// A JWK Set in a file, re-read when the file changes.
     JwksFile(PathBuf),
@@ -83,6 +85,9 @@ pub enum KeySource {
     /// A shared secret in a file, re-read when the file changes.
     HmacSecretFile(PathBuf),
 }
+
+/// Deadline of a fetch of a JWK Set, over connection, headers and body.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 const KEY_SOURCES: [&str; 4] = ["jwks_url", "jwks_file", "public_key_file", "hmac_secret_file"];
 const JWKS_TIMES: [&str; 3] = ["jwks_refresh", "jwks_max_stale", "jwks_refetch_pause"];
@@ -126,7 +131,13 @@ settings! {
             section.problem("jwks_max_stale", detail);
         }
         let (refresh, max_stale, refetch_pause) = (jwks_refresh?, jwks_max_stale?, jwks_refetch_pause?);
-        let by_url = jwks_url?.map(|url| KeySource::JwksUrl { url, refresh, max_stale, refetch_pause });
+        let by_url = jwks_url?.map(|url| KeySource::JwksUrl {
+            url,
+            refresh,
+            max_stale,
+            refetch_pause,
+            timeout: JWKS_TIMEOUT,
+        });
         by_url
             .or(jwks_file?.map(KeySource::JwksFile))
             .or(public_key_file?.map(KeySource::PublicKeyFile))

@@ -41,7 +41,7 @@ mod vendor;
 use std::path::Path;
 
 pub use environment::process_environment;
-pub use issuers::{IssuerSettings, KeySource, claim_names};
+pub use issuers::{IssuerSettings, JWKS_TIMEOUT, KeySource, claim_names};
 use keys::SettingsTable;
 pub use log_filter::{InvalidLogFilter, parse_log_filter};
 pub use network::NetworkSettings;

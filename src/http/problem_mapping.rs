@@ -138,7 +138,7 @@ impl From<StoreError> for ApiError {
             StoreError::Refused(refusal) => {
                 let (kind, retry_after) = match refusal {
                     ScanRefusal::TenantLimit => (TOO_MANY_READS, Duration::from_secs(1)),
-                    ScanRefusal::Deadline => (READ_TIMEOUT, Duration::from_secs(5)),
+                    ScanRefusal::Deadline(_) => (READ_TIMEOUT, Duration::from_secs(5)),
                 };
                 Self::new(kind, refusal.to_string()).with_retry_after(retry_after)
             }

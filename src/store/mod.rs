@@ -66,6 +66,8 @@ mod webhook_rows;
 mod webhooks;
 mod work;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
@@ -142,6 +144,14 @@ pub struct StoreContext {
     pub env: Env,
     /// Polling policy, which the transitions of analyses follow.
     pub policy: PollingPolicy,
+    /// Time limit of one operation, from the wait for a connection to the commit. The other time limits of the database are shares
+    /// of it. Tests set a longer one, because the machine may be busy.
+    pub operation_timeout: Duration,
+}
+
+impl StoreContext {
+    /// Time limit of one operation in production.
+    pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 }
 
 /// A committed change that other tasks or replicas may wait for.

@@ -14,12 +14,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::StoreError;
+use super::{StoreContext, StoreError};
 use crate::domain::ids::TenantId;
 use crate::telemetry::metrics::Metrics;
-
-/// Maximum duration of a scan, including its wait. It is shorter than the time limits of a database session.
-const DEADLINE: Duration = Duration::from_secs(4);
 
 /// Reason why a scan was refused or ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +25,8 @@ pub enum ScanRefusal {
     #[error("the tenant has too many lists, searches and other expensive reads in progress")]
     TenantLimit,
     /// The deadline passed, either in the queue or during the statements.
-    #[error("the read did not end within {} seconds", DEADLINE.as_secs())]
-    Deadline,
+    #[error("the read did not end within {} seconds", .0.as_secs())]
+    Deadline(Duration),
 }
 
 impl ScanRefusal {
@@ -37,7 +34,7 @@ impl ScanRefusal {
     const fn label(self) -> &'static str {
         match self {
             Self::TenantLimit => "tenant_limit",
-            Self::Deadline => "deadline",
+            Self::Deadline(_) => "deadline",
         }
     }
 }
@@ -56,6 +53,7 @@ pub(super) struct ScanShares {
 /// Limits the number of scans that run and wait at the same time, in total and per tenant.
 pub(super) struct ScanLimits {
     shares: ScanShares,
+    /// Maximum duration of a scan, including its wait. It is shorter than the time limits of a database session.
     deadline: Duration,
     running: Arc<Semaphore>,
     tenants: Mutex<HashMap<TenantId, Arc<TenantScans>>>,
@@ -81,10 +79,14 @@ impl Drop for ScanPermit {
 }
 
 impl ScanLimits {
-    pub(super) fn new(shares: ScanShares, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(shares: ScanShares, context: &StoreContext) -> Self {
+        Self::with_deadline(shares, context.operation_timeout * 2 / 5, &context.env.metrics)
+    }
+
+    fn with_deadline(shares: ScanShares, deadline: Duration, metrics: &Arc<Metrics>) -> Self {
         Self {
             shares,
-            deadline: DEADLINE,
+            deadline,
             running: Arc::new(Semaphore::new(shares.total)),
             tenants: Mutex::default(),
             metrics: Arc::clone(metrics),
@@ -107,7 +109,7 @@ impl ScanLimits {
         let admitted = async { scan(self.admit(tenant).await?).await };
         let outcome = timeout(self.deadline, admitted)
             .await
-            .unwrap_or_else(|_| Err(StoreError::Refused(ScanRefusal::Deadline)));
+            .unwrap_or_else(|_| Err(StoreError::Refused(ScanRefusal::Deadline(self.deadline))));
         counted.outcome = match &outcome {
             Ok(_) => "ok",
             Err(StoreError::Refused(refusal)) => refusal.label(),
@@ -175,8 +177,9 @@ mod tests {
 
     use super::*;
 
+    /// Limits with a deadline that no test reaches by accident.
     fn limits(shares: ScanShares) -> ScanLimits {
-        ScanLimits::new(shares, &Arc::new(Metrics::new().unwrap()))
+        ScanLimits::with_deadline(shares, Duration::from_hours(1), &Arc::new(Metrics::new().unwrap()))
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -226,7 +229,7 @@ mod tests {
         let acme = tenant("acme");
         let (running, waiting) = tokio::join!(limits.run(&acme, endless), limits.run(&acme, endless));
         for outcome in [running, waiting] {
-            assert!(matches!(outcome, Err(StoreError::Refused(ScanRefusal::Deadline))), "{outcome:?}");
+            assert!(matches!(outcome, Err(StoreError::Refused(ScanRefusal::Deadline(_)))), "{outcome:?}");
         }
         assert_eq!((count(&limits, "deadline"), limits.metrics.store_scans_running.get()), (2, 0));
     }

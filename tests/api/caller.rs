@@ -1,5 +1,7 @@
 //! A caller of the API and the responses it gets.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Client, Method};
@@ -7,12 +9,15 @@ use serde_json::Value;
 use url::Url;
 
 use crate::contract;
+use crate::patience::PATIENCE;
 
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) http: Client,
     pub(crate) api: Url,
     pub(crate) authorization: Option<String>,
+    /// Whether the caller repeats a request that was answered with 503.
+    retries: bool,
 }
 
 /// A complete HTTP response.
@@ -25,7 +30,7 @@ pub(crate) struct Answer {
 
 impl Caller {
     pub(crate) fn new(http: Client, api: Url, token: &str) -> Self {
-        Self { http, api, authorization: Some(format!("Bearer {token}")) }
+        Self { http, api, authorization: Some(format!("Bearer {token}")), retries: true }
     }
 
     /// The same caller without a token.
@@ -38,14 +43,30 @@ impl Caller {
         Self { authorization: Some(authorization.to_owned()), ..self.clone() }
     }
 
-    /// Sends a request. `path` may have a query. The response is checked against the OpenAPI document.
+    /// The same caller, which does not repeat requests that are answered with 503.
+    pub(crate) fn without_retries(&self) -> Self {
+        Self { retries: false, ..self.clone() }
+    }
+
+    /// Sends a request, and repeats it while the gateway answers 503, as it does if the machine is too busy. `path` may have a query. Each
+    /// response is checked against the OpenAPI document.
     pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: impl Into<reqwest::Body>,
+        body: impl Into<Bytes>,
     ) -> Answer {
+        let (body, began) = (body.into(), Instant::now());
+        loop {
+            let answer = self.send_once(method.clone(), path, headers, body.clone()).await;
+            if answer.status != 503 || !self.retries || began.elapsed() > PATIENCE {
+                return answer;
+            }
+        }
+    }
+
+    async fn send_once(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Bytes) -> Answer {
         let url = self.api.join(path).unwrap();
         let route = url.path().to_owned();
         let mut request = self.http.request(method.clone(), url).body(body);
@@ -84,7 +105,7 @@ impl Caller {
         self.get(&format!("/v1/analyses/{call_id}")).await
     }
 
-    pub(crate) async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn post_with(&self, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         self.send(Method::POST, "/v1/analyses", headers, body).await
     }
 
@@ -102,13 +123,14 @@ impl Caller {
 
     /// Waits until the analysis is completed or failed.
     pub(crate) async fn outcome(&self, call_id: &str) -> Value {
-        let path = format!("/v1/analyses/{call_id}");
-        let analysis = self.get_with(&path, &[("prefer", "wait=60")]).await.json();
-        assert!(
-            analysis["status"] == "completed" || analysis["status"] == "failed",
-            "the analysis is not finished: {analysis}"
-        );
-        analysis
+        let (path, began) = (format!("/v1/analyses/{call_id}"), Instant::now());
+        loop {
+            let analysis = self.get_with(&path, &[("prefer", "wait=60")]).await.json();
+            if analysis["status"] == "completed" || analysis["status"] == "failed" {
+                return analysis;
+            }
+            assert!(began.elapsed() < PATIENCE, "the analysis is not finished: {analysis}");
+        }
     }
 }
 

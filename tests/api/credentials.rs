@@ -1,12 +1,26 @@
 //! The `Authorization` header byte by byte: accepted spellings, ambiguous credentials and malformed lines.
 
+use std::time::Instant;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::patience::PATIENCE;
 use crate::stage::{EVERY_SCOPE, Stage, token};
 
-/// The head of the response to a request with these header lines.
+/// The head of the response to a request with these header lines. A request that is answered with 503 is repeated, because the machine
+/// may be busy.
 async fn answer_to(stage: &Stage, target: &str, lines: &str) -> String {
+    let began = Instant::now();
+    loop {
+        let answer = answer_once(stage, target, lines).await;
+        if status(&answer) != "503" || began.elapsed() > PATIENCE {
+            return answer;
+        }
+    }
+}
+
+async fn answer_once(stage: &Stage, target: &str, lines: &str) -> String {
     let api = stage.gateway.api();
     let mut socket = TcpStream::connect((api.host_str().unwrap(), api.port().unwrap())).await.unwrap();
     let head = format!("GET {target} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{lines}\r\n\r\n");

@@ -1,14 +1,24 @@
 //! Analyses that fail, and analyses that end only when a deadline or a grace period is over.
 
+use alovoice_gateway::domain::analysis::{FaultCode, LastError};
 use serde_json::{Value, json};
 
 use crate::stage::{LATER, Stage, call};
 
 /// Submits all calls. Returns the `error` of each analysis and the number of its submits to the vendor.
 async fn failures(stage: &Stage, calls: &[&str]) -> Vec<(Value, usize)> {
+    submit(stage, calls).await;
+    ended(stage, calls).await
+}
+
+async fn submit(stage: &Stage, calls: &[&str]) {
     for call_id in calls {
         stage.acme().submitted(json!({"call_id": call_id})).await;
     }
+}
+
+/// Waits until all calls have failed. Returns the same as [`failures`].
+async fn ended(stage: &Stage, calls: &[&str]) -> Vec<(Value, usize)> {
     let mut failures = Vec::new();
     for call_id in calls {
         let mut analysis = stage.acme().outcome(call_id).await;
@@ -112,8 +122,7 @@ async fn a_call_fails_at_the_deadline_if_the_vendor_never_answers() {
 
 #[tokio::test]
 async fn a_call_with_only_unreadable_answers_fails_as_unreadable_at_the_deadline() {
-    let limits = [("VENDOR__POLLING__DEADLINE", "300ms"), ("VENDOR__MAX_RESPONSE_BYTES", "256KiB")];
-    let stage = Stage::with(&limits).await;
+    let stage = Stage::with(&[("VENDOR__MAX_RESPONSE_BYTES", "256KiB")]).await;
     let calls = [
         "result-html-forever~1",
         "truncated-forever~1",
@@ -121,7 +130,13 @@ async fn a_call_with_only_unreadable_answers_fails_as_unreadable_at_the_deadline
         "gzip-bomb-forever~1",
         "huge-forever~1",
     ];
-    for (call_id, (error, submits)) in calls.iter().zip(failures(&stage, &calls).await) {
+    submit(&stage, &calls).await;
+    for call_id in calls {
+        let is_unreadable = |last: &LastError| last.code == FaultCode::AnswerUnreadable;
+        stage.record(call_id, |found| found.analysis.last_error.as_ref().is_some_and(is_unreadable)).await;
+    }
+    let stage = stage.past_deadline().await;
+    for (call_id, (error, submits)) in calls.iter().zip(ended(&stage, &calls).await) {
         assert_eq!((&error["code"], submits), (&json!("result_unreadable"), 1), "{call_id}");
     }
 }

@@ -5,6 +5,7 @@ use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery};
 use serde_json::json;
 
 use crate::journey::assert_is_signed;
+use crate::patience::patiently;
 use crate::stage::{ACME_SECRET, GLOBEX_SECRET, Stage, acme};
 
 /// Submits a call with this callback, waits for this number of requests to it, and drains the gateway.
@@ -84,11 +85,13 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_callback_is_retried_after_a_reset_and_ends_in_timeout_without_an_answer() {
-    let stage = Stage::with(&[("CALLBACKS__TIMEOUT", "100ms")]).await;
-    let (_, _, attempts) = delivered(stage, "reset-twice", 3).await;
+    let (_, _, attempts) = delivered(Stage::start().await, "reset-twice", 3).await;
     assert_eq!(outcomes(&attempts), [("closed", None), ("closed", None), ("delivered", Some(200))]);
     let stage = Stage::with(&[("CALLBACKS__TIMEOUT", "100ms"), ("CALLBACKS__RETRY_SCHEDULE", "")]).await;
-    let (_, delivery, attempts) = delivered(stage, "hang", 1).await;
+    stage.acme().submitted(json!({"call_id": "1", "callback": {"url": stage.hook("hang")}})).await;
+    // On a busy machine, the time may be over before the request arrives.
+    while stage.acme().get("/v1/deliveries?status=failed").await.json()["deliveries"] == json!([]) {}
+    let (delivery, attempts) = stage.close().await.delivery("1").await;
     assert_eq!((delivery.status.as_str(), outcomes(&attempts)), ("failed", vec![("timeout", None)]));
 }
 
@@ -100,7 +103,8 @@ async fn an_attempt_is_stored_before_it_is_sent() {
     stage.receiver.next().await;
     let delivery = stage.deliveries("1").await.remove(0);
     assert_eq!((delivery.status.as_str(), delivery.attempts), ("pending", 1));
-    let attempts = stage.gateway.store().attempts(&acme(), delivery.id).await.unwrap();
+    let (store, tenant) = (stage.gateway.store(), acme());
+    let attempts = patiently(|| store.attempts(&tenant, delivery.id)).await;
     assert_eq!((attempts.len(), attempts[0].outcome.as_deref()), (1, None));
     stage.receiver.set_held(false);
     let (_, attempts) = stage.close().await.delivery("1").await;
@@ -119,12 +123,12 @@ async fn a_slow_receiver_delays_no_other_receiver() {
     for number in 0..20 {
         stage.acme().outcome(&format!("slow-{number}")).await;
     }
-    slow.wait_for(|received| received.len() == 8).await;
+    slow.wait_for(|received| received.len() >= 8).await;
     stage.acme().submitted(json!({"call_id": "quick", "callback": {"url": stage.hook("ok")}})).await;
     stage.receiver.next().await;
     assert_eq!(slow.received().len(), 8, "the limit of concurrent attempts per receiver");
     slow.set_held(false);
-    slow.wait_for(|received| received.len() == 20).await;
+    slow.wait_for(|received| received.len() >= 20).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! HEAD: the status and the headers of GET, without a body.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method};
@@ -8,14 +9,31 @@ use serde_json::json;
 use url::Url;
 
 use crate::contract::Operation;
+use crate::patience::PATIENCE;
 use crate::stage::Stage;
 use crate::webhooks::completed;
 
 /// Headers that differ between two equal requests.
 const VARYING: [&str; 3] = ["date", "ratelimit", "x-request-id"];
 
-/// The status and the headers of a response. The body is not read.
+/// The status and the headers of a response. The body is not read. A request that is answered with 503 is repeated, because the machine
+/// may be busy.
 async fn head_of(
+    http: &Client,
+    method: Method,
+    url: Url,
+    headers: &[(&str, &str)],
+) -> (u16, BTreeMap<String, String>) {
+    let began = Instant::now();
+    loop {
+        let head = head_once(http, method.clone(), url.clone(), headers).await;
+        if head.0 != 503 || began.elapsed() > PATIENCE {
+            return head;
+        }
+    }
+}
+
+async fn head_once(
     http: &Client,
     method: Method,
     url: Url,

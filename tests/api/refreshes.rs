@@ -155,16 +155,18 @@ async fn many_refreshes_of_a_call_are_one_request_to_the_vendor() {
 
 #[tokio::test]
 async fn refreshes_in_progress_are_limited() {
-    let stage =
-        Stage::with(&[("VENDOR__MAX_CONCURRENCY", "1"), ("VENDOR__POLLING__SETTLE_AFTER", "1ms")]).await;
-    let acme = stage.acme();
+    // The vendor is held while the test sends many requests.
+    let timeout = ("VENDOR__REQUEST_TIMEOUT", "5m");
+    let stage = Stage::with(&[timeout, ("VENDOR__POLLING__SETTLE_AFTER", "1ms")]).await;
     let calls: Vec<String> = (0..101).map(|number| format!("known-{number}")).collect();
     for call_id in &calls {
-        assert_eq!(acme.analysis(call_id).await.status, 200);
+        assert_eq!(stage.acme().analysis(call_id).await.status, 200);
     }
     for call_id in &calls {
         stage.at_rest(call_id).await;
     }
+    let stage = stage.restart_with(("VENDOR__MAX_CONCURRENCY", "1")).await;
+    let acme = stage.acme();
     stage.vendor.set_held(true);
     for call_id in &calls[..100] {
         assert_eq!(refresh_with(&acme, call_id, &[]).await.status, 202);

@@ -76,14 +76,23 @@ async fn without_the_database_a_replica_answers_from_its_cache_and_stays_ready()
     stage.acme().submitted(json!({"call_id": "1"})).await;
     let elsewhere = stage.acme_at(&other);
     let finished = elsewhere.outcome("1").await;
-    elsewhere.analysis("1").await;
-
-    link.set(Passage::Cut);
-    assert_eq!(elsewhere.analysis("1").await.json(), finished);
-    let unknown = elsewhere.analysis("2").await;
+    let cut_off = elsewhere.without_retries();
+    let mut attempts = 0..5;
+    let cached = loop {
+        elsewhere.analysis("1").await;
+        link.set(Passage::Cut);
+        let answer = cut_off.analysis("1").await;
+        // A late notification may have removed the answer from the cache. There are few of them.
+        if answer.status == 200 || attempts.next().is_none() {
+            break answer;
+        }
+        link.set(Passage::Open);
+    };
+    assert_eq!(cached.json(), finished);
+    let unknown = cut_off.analysis("2").await;
     unknown.problem(503, "unavailable");
     assert!(unknown.has("retry-after"));
-    assert_eq!(elsewhere.submit(json!({"call_id": "3"})).await.status, 503);
+    assert_eq!(cut_off.submit(json!({"call_id": "3"})).await.status, 503);
     // The replica stays ready, because other replicas would have the same outage.
     let ready = reqwest::get(other.admin().join("readyz").unwrap()).await.unwrap();
     assert_eq!(ready.status(), 200);
@@ -114,8 +123,9 @@ async fn a_replica_without_notifications_answers_from_the_database_and_says_so()
         assert_eq!(response.status(), 200);
         response.text().await.unwrap()
     };
-    assert_eq!(admin("readyz").await, "ok\n");
-    assert!(admin("metrics").await.contains("alovoice_gateway_store_notifications_arrive 1\n"));
+    // A busy database may delay the notifications.
+    while admin("readyz").await != "ok\n" {}
+    while !admin("metrics").await.contains("alovoice_gateway_store_notifications_arrive 1\n") {}
 
     link.set(Passage::WithoutNotifications);
     let deleted = stage.acme().send(reqwest::Method::DELETE, "/v1/analyses/1", &[], "").await;

@@ -128,7 +128,7 @@ async fn repeating_an_unfinished_analysis_has_no_effect() {
 
 #[tokio::test]
 async fn a_failed_repetition_keeps_the_completed_analysis_and_reports_the_error() {
-    let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "2s")]).await;
+    let stage = Stage::start().await;
     let acme = stage.acme();
     acme.submitted(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
     let mut first = acme.outcome("1").await;
@@ -136,8 +136,9 @@ async fn a_failed_repetition_keeps_the_completed_analysis_and_reports_the_error(
     acme.submitted(json!({"call_id": "1", "reanalyze": true})).await;
     stage.record("1", |found| found.analysis.last_error.is_some()).await;
     assert_eq!(acme.analysis("1").await.json()["last_error"]["code"], "token_refused");
+    let stage = stage.past_deadline().await;
     stage.at_rest("1").await;
-    let mut second = acme.analysis("1").await.json();
+    let mut second = stage.acme().analysis("1").await.json();
     assert_ne!(second["last_error"].take(), first["last_error"].take());
     assert_eq!(second["last_reanalysis"].take()["outcome"], "failed");
     assert_eq!(second, first);

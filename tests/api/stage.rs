@@ -1,22 +1,26 @@
 //! Starts a gateway on free ports, with stand-ins for the vendor and the receivers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use alovoice_gateway::app::{self, Gateway};
+use alovoice_gateway::app::{self, Gateway, StartError};
 use alovoice_gateway::auth::DevelopmentToken;
 use alovoice_gateway::config::{self, Settings, SettingsProblems};
+use alovoice_gateway::domain::analysis::Work;
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::http_client::Network;
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
+use alovoice_gateway::store::postgres::PostgresOpenError;
 use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery, Store, StoredAnalysis};
 use alovoice_gateway::telemetry::Telemetry;
 use jsonwebtoken::Algorithm;
 use tempfile::TempDir;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::caller::Caller;
+use crate::patience::{PATIENCE, patiently};
 use crate::postgres::database::Database;
 use crate::postgres::server::Server;
 use crate::rows::{Rows, deliveries_of_call};
@@ -60,8 +64,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts a gateway with short polling and retry intervals, without the poll after completion, and with limits that no test
-    /// reaches by accident.
+    /// Starts a gateway with short polling and retry intervals, without the poll after completion, and with limits and time limits that
+    /// no test reaches by accident, even if the machine is busy.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
@@ -88,7 +92,9 @@ impl Stage {
             set(&mut settings, key, value);
         }
         let gateway = start(&settings).await;
-        Self { gateway, vendor, receiver, home, http: reqwest::Client::new(), settings, database }
+        // The admin server closes connections after five seconds. A request on such a connection would fail.
+        let http = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
+        Self { gateway, vendor, receiver, home, http, settings, database }
     }
 
     /// Starts one more gateway on the same store, which it reaches at this URL.
@@ -139,6 +145,23 @@ impl Stage {
     pub(crate) async fn restart_with(mut self, (key, value): (&str, &str)) -> Self {
         set(&mut self.settings, key, value);
         self.restart().await
+    }
+
+    /// Restarts the gateway, and makes all waiting work due before it starts again.
+    pub(crate) async fn restart_with_work_due(self) -> Self {
+        let rows = self.rows();
+        assert!(self.gateway.drain().await, "the drain finished all work in time");
+        for table in ["analyses", "deliveries"] {
+            rows.execute(&format!("UPDATE {table} SET due_at = 1716207617000 WHERE due_at IS NOT NULL"))
+                .await;
+        }
+        let gateway = start(&self.settings).await;
+        Self { gateway, ..self }
+    }
+
+    /// Restarts the gateway with a deadline that all its analyses have passed.
+    pub(crate) async fn past_deadline(self) -> Self {
+        self.restart_with(("VENDOR__POLLING__DEADLINE", "1ms")).await
     }
 
     /// Restarts the gateway without one of its settings.
@@ -200,14 +223,21 @@ impl Stage {
         call_id: &str,
         is_so: impl Fn(&StoredAnalysis) -> bool,
     ) -> StoredAnalysis {
-        let (store, call_id) = (self.gateway.store(), CallId::parse(call_id).unwrap());
+        let (store, tenant, call_id) = (self.gateway.store(), acme(), call(call_id));
         let mut changes = store.changes();
         loop {
-            match store.find_analysis(&acme(), &call_id).await.unwrap() {
+            match patiently(|| store.find_analysis(&tenant, &call_id)).await {
                 Some(found) if is_so(&found) => return found,
-                _ => changes.recv().await.unwrap(),
-            };
+                _ => assert_ne!(changes.recv().await, Err(RecvError::Closed)),
+            }
         }
+    }
+
+    /// Waits until a call of `acme` has no work that is due or in progress.
+    pub(crate) async fn idle(&self, call_id: &str) -> StoredAnalysis {
+        let is_waiting =
+            |work: &Work| !work.leased && work.due_at > SystemClock.now() + Duration::from_mins(1);
+        self.record(call_id, |found| found.analysis.work.as_ref().is_none_or(is_waiting)).await
     }
 
     /// Waits until a call of `acme` has no work left.
@@ -238,9 +268,10 @@ impl Stage {
 impl Remains {
     /// The only delivery of a call of `acme`, and its attempts.
     pub(crate) async fn delivery(&self, call_id: &str) -> (RecordedDelivery, Vec<RecordedAttempt>) {
-        let deliveries = deliveries_of_call(&*self.store, &acme(), &call(call_id)).await;
+        let tenant = acme();
+        let deliveries = deliveries_of_call(&*self.store, &tenant, &call(call_id)).await;
         let [delivery] = &deliveries[..] else { panic!("expected one delivery: {deliveries:?}") };
-        (delivery.clone(), self.store.attempts(&acme(), delivery.id).await.unwrap())
+        (delivery.clone(), patiently(|| self.store.attempts(&tenant, delivery.id)).await)
     }
 }
 
@@ -273,10 +304,18 @@ pub(crate) fn development_token<'a>(tenant: &'a TenantId, scopes: &'a str) -> De
     }
 }
 
+/// Starts a gateway. Repeats the start if a busy database does not answer in time.
 async fn start(settings: &[(String, String)]) -> Gateway {
     let settings = config::load(None, settings.iter().cloned()).unwrap();
     let network = Network::new(&settings.network).unwrap();
-    app::start(&settings, &|_| None, &network, Telemetry::metrics_only().unwrap()).await.unwrap()
+    let began = Instant::now();
+    loop {
+        match app::start(&settings, &|_| None, &network, Telemetry::metrics_only().unwrap()).await {
+            Err(StartError::Server(PostgresOpenError::Store(_) | PostgresOpenError::Unsuitable(_)))
+                if began.elapsed() < PATIENCE => {}
+            started => return started.unwrap(),
+        }
+    }
 }
 
 fn set(settings: &mut Vec<(String, String)>, key: &str, value: &str) {
@@ -301,6 +340,11 @@ fn defaults(home: &TempDir, vendor: &VendorStandIn) -> Vec<(String, String)> {
     let pairs = [
         ("SERVER__LISTEN", "127.0.0.1:0".to_owned()),
         ("SERVER__ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("SERVER__SHUTDOWN_GRACE", "10m".to_owned()),
+        ("SERVER__HEAD_TIMEOUT", "5m".to_owned()),
+        ("SERVER__BODY_TIMEOUT", "1h".to_owned()),
+        ("VENDOR__REQUEST_TIMEOUT", "2m".to_owned()),
+        ("CALLBACKS__TIMEOUT", "2m".to_owned()),
         ("VENDOR__BASE_URL", vendor.base_url().into()),
         ("VENDOR__POLLING__FIRST_AFTER", "2ms".to_owned()),
         ("VENDOR__POLLING__MIN_INTERVAL", "2ms".to_owned()),

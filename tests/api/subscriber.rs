@@ -1,10 +1,13 @@
 //! A client of the event stream that follows the HTML standard (9.2.6) strictly and does not read ahead.
 
+use std::time::Instant;
+
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::caller::{Answer, Caller};
+use crate::patience::PATIENCE;
 
 /// An open event stream.
 pub(crate) struct Subscriber {
@@ -110,7 +113,18 @@ impl Subscriber {
     }
 }
 
+/// Requests a stream until the answer is not 503, as [`Caller::send`] does.
 async fn ask(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Response {
+    let began = Instant::now();
+    loop {
+        let response = ask_once(caller, path, last_event_id).await;
+        if response.status() != 503 || began.elapsed() > PATIENCE {
+            return response;
+        }
+    }
+}
+
+async fn ask_once(caller: &Caller, path: &str, last_event_id: Option<&str>) -> Response {
     let mut request = caller.http.get(caller.api.join(path).unwrap()).header("accept", "text/event-stream");
     if let Some(authorization) = &caller.authorization {
         request = request.header("authorization", authorization);

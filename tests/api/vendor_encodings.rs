@@ -1,5 +1,6 @@
 //! Results in other encodings and results that are almost JSON: they are read, with warnings, and kept unchanged.
 
+use alovoice_gateway::domain::analysis::{FaultCode, LastError};
 use alovoice_gateway::sandbox::stand_in::{FixedAnswer, Operation};
 use serde_json::{Value, json};
 
@@ -155,11 +156,13 @@ async fn the_token_is_removed_from_kept_answers_in_each_encoding() {
 
 #[tokio::test]
 async fn an_answer_with_several_meanings_is_not_read() {
-    let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "300ms")]).await;
+    let stage = Stage::start().await;
     let two = format!("{RESULT}{RESULT}");
     let comma = RESULT.replace("\"begin\": 3", "\"begin\": 3,5");
     let quotes = RESULT.replace("ha", "h\"a");
-    for (call_id, body) in [("two", two), ("comma", comma), ("quotes", quotes)] {
+    let cases = [("two", two), ("comma", comma), ("quotes", quotes)];
+    let calls = cases.each_ref().map(|(call_id, _)| *call_id);
+    for (call_id, body) in cases {
         let answer = FixedAnswer {
             status: 200,
             content_type: "application/json",
@@ -168,6 +171,11 @@ async fn an_answer_with_several_meanings_is_not_read() {
         };
         stage.vendor.set_answer(Operation::Result, call(call_id), answer);
         stage.acme().submitted(json!({"call_id": call_id})).await;
+        let is_unreadable = |last: &LastError| last.code == FaultCode::AnswerUnreadable;
+        stage.record(call_id, |found| found.analysis.last_error.as_ref().is_some_and(is_unreadable)).await;
+    }
+    let stage = stage.past_deadline().await;
+    for call_id in calls {
         let analysis = stage.acme().outcome(call_id).await;
         assert_eq!(analysis["error"]["code"], "result_unreadable", "{call_id}: {analysis}");
     }

@@ -92,7 +92,7 @@ async fn last_error_has_the_words_of_an_answer_without_a_result() {
 
 #[tokio::test]
 async fn a_failed_analysis_has_the_vendors_words() {
-    let stage = Stage::with(&[("VENDOR__POLLING__DEADLINE", "300ms")]).await;
+    let stage = Stage::start().await;
     let short = json_answer(400, &json!({"message": "recording is too short"}));
     stage.vendor.set_answer(Operation::Submit, call("submit"), short.clone());
     stage.vendor.set_answer(Operation::Result, call("result"), short);
@@ -107,6 +107,8 @@ async fn a_failed_analysis_has_the_vendors_words() {
             json!({"code": "vendor_rejected", "detail": "the vendor answered 400: \"recording is too short\"", "retryable": false})
         );
     }
+    stage.record("never", |found| found.analysis.last_error.is_some()).await;
+    let stage = stage.past_deadline().await;
     let never = stage.acme().outcome("never").await;
     assert_eq!(never["error"]["code"], "deadline_exceeded");
     let detail = "no result before the deadline; last error: the vendor answered without a result: \"recording is broken\"";

@@ -152,10 +152,11 @@ async fn a_gzip_encoded_set_is_read() {
 
 #[tokio::test]
 async fn a_refused_connection_is_reported_without_the_url() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let unused_address = listener.local_addr().unwrap();
-    drop(listener);
-    let url = format!("http://user:hunter2@{unused_address}/keys?code=hunter2").parse().unwrap();
+    // The socket reserves the port. It does not listen.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let url = format!("http://user:hunter2@{address}/keys?code=hunter2").parse().unwrap();
     let stage = Stage::new(vec![issuer(&[ES256], jwks_url(&url))]);
     let refreshes = stage.refresh_after(Duration::ZERO).await;
     assert!(

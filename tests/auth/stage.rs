@@ -115,6 +115,8 @@ pub(crate) fn jwks_url(url: &Url) -> KeySource {
         refresh: REFRESH,
         max_stale: MAX_STALE,
         refetch_pause: REFETCH_PAUSE,
+        // The machine may be busy.
+        timeout: Duration::from_mins(5),
     }
 }
 

@@ -39,7 +39,7 @@ async function main() {
   const browser = await launch();
   try {
     const page = await browser.newPage();
-    page.setDefaultTimeout(60_000);
+    page.setDefaultTimeout(600_000);
     const answers = [];
     page.on("response", async (response) => {
       if (response.url() !== url) return;

@@ -35,7 +35,7 @@ async function main() {
   const page = await browser.newPage({ viewport: { width: 1280, height: 1600 } });
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
-  page.setDefaultTimeout(60_000);
+  page.setDefaultTimeout(600_000);
   try {
     const shown = await useTheApi(page);
     console.log(JSON.stringify({ ...shown, errors }));

@@ -27,6 +27,7 @@ use alovoice_gateway::http_client::Network;
 
 use alovoice_gateway::secrets::Reload;
 use receiver::{Receiver, Then};
+use tokio::net::TcpSocket;
 
 const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_042); // 2024-05-20T12:20:17.042Z
 const BODY: &str = r#"{"type":"analysis.completed","data":{"call_id":"1"}}"#;
@@ -35,7 +36,8 @@ const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-
 /// Settings that allow the receivers of these tests, and no other address that is not public.
 fn settings() -> CallbackSettings {
     CallbackSettings {
-        timeout: Duration::from_secs(10),
+        // The machine may be busy.
+        timeout: Duration::from_mins(5),
         allow_http: true,
         allow_networks: vec!["127.0.0.1/32".parse().unwrap()],
         retry_schedule: Vec::new(),
@@ -70,6 +72,13 @@ async fn send(sender: &Sender, url: &str) -> Sent {
         traceparent: TRACEPARENT,
     };
     sender.send(&outgoing).await
+}
+
+/// Reserves a port at which no server listens. Another server could listen at a port that is not reserved.
+fn closed_port() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket
 }
 
 /// Makes one attempt to a receiver with this answer.

@@ -78,9 +78,9 @@ async fn each_fault_of_a_proxy_has_its_own_reason() {
 #[tokio::test]
 async fn a_proxy_that_cannot_be_reached_says_so() {
     let receiver = receiver().await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = closed_port();
     let mut proxy = ForwardProxy::start(Policy::Open, receiver.address).await;
-    proxy.address = closed;
+    proxy.address = closed.local_addr().unwrap();
     let sender = Sender::with_lookup(&settings(), &through(&proxy, true), Names::new("unused", &[])).unwrap();
     for url in ["https://crm.test/hook", "http://crm.test/hook"] {
         let unreachable = AttemptOutcome::Failed { error: TransportError::ProxyUnreachable };

@@ -110,6 +110,8 @@ async fn serve(mut stream: TcpStream, then: Then, seen: mpsc::UnboundedSender<Re
             Then::Drip(first, again) => {
                 stream.write_all(first).await.ok()?;
                 let mut beat = tokio::time::interval(DRIP_PAUSE);
+                // A busy machine must not send the parts that it missed at once.
+                beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
                 loop {
                     beat.tick().await;
                     stream.write_all(again).await.ok()?;

@@ -115,7 +115,8 @@ async fn each_fault_of_a_socks_proxy_has_its_own_reason() {
         }
     }
     let mut proxy = SocksProxy::start(&[], receiver.address).await;
-    proxy.address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = closed_port();
+    proxy.address = closed.local_addr().unwrap();
     for url in ["http://crm.test/hook", "https://crm.test/hook"] {
         let outcome = send(&proxy.sender("socks5h", ""), url).await.outcome;
         assert_eq!(outcome, AttemptOutcome::Failed { error: TransportError::ProxyUnreachable }, "{url}");

@@ -8,7 +8,7 @@ from sseclient import SSEClient
 url, token, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
 for _ in range(count):
-    with urlopen(Request(url, headers=headers), timeout=60) as response:
+    with urlopen(Request(url, headers=headers), timeout=600) as response:
         event = next(SSEClient(response).events())
     print(event.id, event.event, event.data, flush=True)
     headers["Last-Event-ID"] = event.id

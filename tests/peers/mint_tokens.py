@@ -19,7 +19,7 @@ folder, audience, tenant, scopes, secret = Path(sys.argv[1]), *sys.argv[2:]
 def token(name, key, algorithm, **headers):
     now = int(time.time())
     claims = {"iss": f"https://{name}.test", "aud": audience, "tenant": tenant, "scope": scopes}
-    return jwt.encode(claims | {"iat": now, "exp": now + 600}, key, algorithm, headers)
+    return jwt.encode(claims | {"iat": now, "exp": now + 86400}, key, algorithm, headers)
 
 
 def pem(key):

@@ -1,10 +1,10 @@
 //! The parts of a server that survive its processes: data, settings and port.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 use alovoice_gateway::domain::clock::{Entropy, SystemEntropy};
 use tempfile::TempDir;
@@ -167,13 +167,22 @@ impl Cluster {
 }
 
 /// A free port below the range of outgoing connections, so that the port stays free while no server listens on it.
-/// No port is returned twice in one process.
+/// No port is returned twice in one process, and none that another running process of these tests got.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new((SystemEntropy.fraction() * f64::from(COUNT)) as u16));
     let next = || FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok() && reserve(*port);
     std::iter::repeat_with(next).find(is_free).unwrap()
+}
+
+/// Reserves the port for this process until it ends. Returns whether no other process has reserved it. The UDP port of the same
+/// number stands for it, because no server of the tests uses UDP.
+fn reserve(port: u16) -> bool {
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let Ok(socket) = UdpSocket::bind(("127.0.0.1", port)) else { return false };
+    RESERVED.lock().unwrap().push(socket);
+    true
 }

@@ -4,6 +4,9 @@
 
 mod ends;
 mod links;
+#[expect(dead_code, reason = "each test binary uses a part of this shared source")]
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "mod.rs"]
 mod postgres;
 mod requirements;

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::gateway::{Serving, within};
 use crate::peers::{browser, run, text};
-use crate::stage::Stage;
+use crate::stage::{Stage, send};
 
 /// Bytes per second in the recordings of the vendor stand-in.
 const SECOND: f64 = 32_000.0;
@@ -23,7 +23,7 @@ impl Stage {
     /// Creates an audio link to the recording of a call.
     async fn audio_link(&self, gateway: &Serving, call_id: &str) -> Url {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}/audio-link")).unwrap();
-        let answer = self.client.post(url).bearer_auth(self.token("audio:read")).send().await.unwrap();
+        let answer = send(self.client.post(url).bearer_auth(self.token("audio:read"))).await.unwrap();
         assert_eq!(answer.status(), 201);
         let link: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         gateway.api.join(link["url"].as_str().unwrap()).unwrap()
@@ -124,8 +124,7 @@ async fn no_log_or_trace_contains_an_audio_link() {
             let answer = stage.client.get(url).send().await.unwrap();
             assert_eq!(answer.status(), status, "{path}");
         }
-        let metrics = stage.client.get(gateway.admin.join("metrics").unwrap()).send().await.unwrap();
-        let metrics = metrics.text().await.unwrap();
+        let metrics = stage.metrics(&gateway).await;
         assert!(metrics.contains("route=\"/v1/audio/{link}\",status=\"503\""), "{metrics}");
         gateway.process.terminate();
         let log = gateway.process.stderr.whole().await;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::gateway::{Serving, within};
 use crate::postgres::server::{Options, Server};
 use crate::postgres::stepped_clock::SteppedClock;
-use crate::stage::{SCOPES, Stage};
+use crate::stage::{SCOPES, Stage, send};
 
 const DAY: i64 = 24 * 3600;
 const YEAR: i64 = 365 * DAY;
@@ -45,23 +45,26 @@ impl ClockStage {
     }
 
     async fn serve(&self) -> Serving {
-        let mut command = self.stage.command(&["serve"]);
-        self.clock.apply(&mut command);
-        Serving::start(command, &self.stage.client).await
+        let command = || {
+            let mut command = self.stage.command(&["serve"]);
+            self.clock.apply(&mut command);
+            command
+        };
+        self.stage.serve_with(command).await
     }
 
     async fn submit(&self, gateway: &Serving, call_id: &str) {
         let url = gateway.api.join("v1/analyses").unwrap();
         let request = self.stage.client.post(url).header(CONTENT_TYPE, "application/json");
         let body = self.stage.submission(call_id).to_string();
-        let answer = request.bearer_auth(&self.token).body(body).send().await.unwrap();
-        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+        let answer = send(request.bearer_auth(&self.token).body(body)).await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 
     async fn analysis(&self, gateway: &Serving, call_id: &str, prefer: &str) -> Value {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}")).unwrap();
         let request = self.stage.client.get(url).header("prefer", prefer);
-        let answer = request.bearer_auth(&self.token).send().await.unwrap();
+        let answer = send(request.bearer_auth(&self.token)).await.unwrap();
         assert_eq!(answer.status(), 200, "{call_id}");
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     }
@@ -103,19 +106,27 @@ impl ClockStage {
         within("the submit of a call", processing).await;
     }
 
-    async fn page(&self, gateway: &Serving, path: &str) -> String {
-        let answer = self.stage.client.get(gateway.admin.join(path).unwrap()).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.text().await.unwrap()
+    /// Waits until `/readyz` is a page with this property. The log line of a change precedes the change of the page.
+    async fn until_readyz(&self, gateway: &Serving, what: &str, fits: impl Fn(&str) -> bool) {
+        let changed = async { while !fits(&gateway.readiness(&self.stage.client).await) {} };
+        within(what, changed).await;
+    }
+
+    /// Waits until nothing is wrong.
+    async fn until_right(&self, gateway: &Serving) {
+        self.until_readyz(gateway, "a right clock", |page| page == "ok\n").await;
     }
 
     /// Waits for the doubt, and checks that probe and metrics show it.
     async fn check_doubt(&self, gateway: &Serving) {
         gateway.process.stderr.line("a clock in doubt", |line| line.contains(IN_DOUBT)).await;
-        let ready = self.page(gateway, "readyz").await;
-        assert!(ready.starts_with("ok\nclock in doubt: the gateway's clock shows 20"), "{ready}");
-        let metrics = self.page(gateway, "metrics").await;
-        assert!(metrics.contains("alovoice_gateway_clock_in_doubt 1\n"), "{metrics}");
+        let doubts = |page: &str| page.starts_with("ok\nclock in doubt: the gateway's clock shows 20");
+        self.until_readyz(gateway, "a doubt", doubts).await;
+        let counted = async {
+            while !self.stage.metrics(gateway).await.contains("alovoice_gateway_clock_in_doubt 1\n") {}
+        };
+        within("the metric of the doubt", counted).await;
+        let metrics = self.stage.metrics(gateway).await;
         assert!(metrics.contains("alovoice_gateway_clock_steps_total{direction=\"forward\"} 0\n"));
     }
 }
@@ -147,7 +158,7 @@ async fn a_start_with_a_fast_clock_destroys_nothing() {
     let gateway = clocks.serve().await;
     clocks.complete(&gateway, "right-again").await;
     clocks.check_both(&gateway).await;
-    assert_eq!(clocks.page(&gateway, "readyz").await, "ok\n");
+    clocks.until_right(&gateway).await;
     assert!(!gateway.process.stderr.so_far().iter().any(|line| line.contains(IN_DOUBT)));
     gateway.stop().await;
 }
@@ -163,7 +174,7 @@ async fn a_clock_that_jumps_while_the_gateway_runs_changes_nothing() {
     clocks.check_both(&gateway).await;
     clocks.clock.set(0);
     gateway.process.stderr.line("the end", |line| line.contains("clock no longer in doubt")).await;
-    assert_eq!(clocks.page(&gateway, "readyz").await, "ok\n");
+    clocks.until_right(&gateway).await;
     clocks.check_both(&gateway).await;
     gateway.stop().await;
 }
@@ -206,7 +217,7 @@ async fn an_operator_confirms_the_clock() {
     let corrected = |line: &str| line.contains(CORRECTED) && line.contains("operator");
     gateway.process.stderr.line("a correction", corrected).await;
     clocks.check_both(&gateway).await;
-    assert_eq!(clocks.page(&gateway, "readyz").await, "ok\n");
+    clocks.until_right(&gateway).await;
     let analysis = clocks.complete(&gateway, "later").await;
     let submitted_at: Timestamp = serde_json::from_value(analysis["submitted_at"].clone()).unwrap();
     assert!(submitted_at > SystemClock.now() + Duration::from_hours(47), "{analysis}");
@@ -243,8 +254,8 @@ async fn a_gateway_that_was_off_for_weeks_goes_on_by_itself() {
     assert!(vendor.calls().iter().skip(asked).any(|request| request.call_id.as_str() == OPEN));
     // Its deadline of 24 hours counts only the time during which a gateway ran.
     clocks.check_both(&gateway).await;
-    let ready = clocks.page(&gateway, "readyz").await;
-    assert!(ready.starts_with("ok\nclock corrected: it shows 20"), "{ready}");
+    let shows = |page: &str| page.starts_with("ok\nclock corrected: it shows 20");
+    clocks.until_readyz(&gateway, "the correction", shows).await;
     gateway.stop().await;
 }
 
@@ -271,7 +282,7 @@ async fn a_fast_clock_of_the_database_server_destroys_nothing() {
     for gateway in [&gateway, &another] {
         gateway.process.stderr.line("the end", |line| line.contains("clock no longer in doubt")).await;
         clocks.check_both(gateway).await;
-        assert_eq!(clocks.page(gateway, "readyz").await, "ok\n");
+        clocks.until_right(gateway).await;
     }
     gateway.stop().await;
     another.stop().await;

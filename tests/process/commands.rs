@@ -5,12 +5,13 @@ use std::process::Output;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use crate::peers::run_patiently;
 use crate::postgres::server::Server;
-use crate::stage::Stage;
+use crate::stage::{Stage, send};
 
 /// Runs a command while the servers of the test continue to run.
 async fn run(stage: &Stage, arguments: &[&str]) -> Output {
-    crate::peers::run(stage.command(arguments), "").await
+    run_patiently(|| stage.command(arguments)).await
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -214,7 +215,7 @@ async fn health_reports_liveness() {
 
     // A stopped process still accepts connections, but does not answer.
     gateway.process.signal("STOP");
-    let output = run(&stage, &["health"]).await;
+    let output = crate::peers::run(stage.command(&["health"]), "").await;
     gateway.process.signal("CONT");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no answer within 2 s"), "{}", text(&output.stderr));
@@ -226,8 +227,9 @@ async fn health_reports_liveness() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("answered 404"), "{}", text(&output.stderr));
 
-    stage.set("SERVER__ADMIN_LISTEN", &admin.to_string());
     gateway.stop().await;
+    // No server listens on port 1. Another program could use the port of the gateway by now.
+    stage.set("SERVER__ADMIN_LISTEN", "127.0.0.1:1");
     let output = run(&stage, &["health"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("the connection was refused"), "{}", text(&output.stderr));
@@ -245,7 +247,7 @@ async fn the_token_command_prints_only_a_valid_token() {
 
     let gateway = stage.serve().await;
     let call = gateway.api.join("v1/analyses/known-1").unwrap();
-    let answer = stage.client.get(call.clone()).bearer_auth(token).send().await.unwrap();
+    let answer = send(stage.client.get(call.clone()).bearer_auth(token)).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let answer = stage.client.get(call).bearer_auth(&token[..token.len() - 2]).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);

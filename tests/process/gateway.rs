@@ -142,6 +142,13 @@ impl Gateway {
         assert!(status.success());
     }
 
+    /// Limits the size of the files that the process may write. A process that ignores SIGXFSZ sees a full disk.
+    pub(crate) fn limit_files(&self, bytes: &str) {
+        let limit = format!("--fsize={bytes}:unlimited");
+        let status = Command::new("prlimit").args(["--pid", &self.id().to_string(), &limit]).status();
+        assert!(status.unwrap().success());
+    }
+
     /// Waits for the exit code. `None` if a signal ended the process.
     pub(crate) async fn exit_code(self) -> Option<i32> {
         self.ended().await
@@ -190,9 +197,23 @@ impl Serving {
         let process = Gateway::start(command);
         let ready = process.stderr.line_or_end("the log line of readiness", is_ready).await?;
         let [api, admin] = addresses(&ready);
-        let answer = client.get(admin.join("readyz").unwrap()).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        Ok(Self { process, api, admin })
+        let serving = Self { process, api, admin };
+        serving.readiness(client).await;
+        Ok(serving)
+    }
+
+    /// Waits until `/readyz` answers 200, and returns the page. A check of the store that takes over two seconds gives 503.
+    pub(crate) async fn readiness(&self, client: &Client) -> String {
+        let readyz = self.admin.join("readyz").unwrap();
+        let ready = async {
+            loop {
+                let answer = client.get(readyz.clone()).send().await.unwrap();
+                if answer.status() == StatusCode::OK {
+                    return answer.text().await.unwrap();
+                }
+            }
+        };
+        within("readiness", ready).await
     }
 
     pub(crate) fn kill(&self) {

@@ -105,9 +105,9 @@ async fn a_flood_of_refused_requests_is_counted_and_not_logged_line_by_line() {
     for _ in 0..REQUESTS {
         assert_eq!(list(&stage, &gateway, "abc").await.status(), 401);
     }
-    let metrics = stage.client.get(gateway.admin.join("metrics").unwrap()).send().await.unwrap();
+    let metrics = stage.metrics(&gateway).await;
     let counted = format!("\nalovoice_gateway_token_rejections_total{{reason=\"malformed\"}} {REQUESTS}\n");
-    assert!(metrics.text().await.unwrap().contains(&counted), "the metric counts every refusal");
+    assert!(metrics.contains(&counted), "the metric counts every refusal");
     // A line for each request would need a hundred windows. The rest is counted at the end of each window.
     let logged = |lines: &[String]| {
         let lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,7 +1,7 @@
 //! Corporate networks: forward proxies, certificate authorities, and the reasons of failed connections.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use alovoice_gateway::sandbox::stand_in::VendorOptions;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::forward_proxy::{ForwardProxy, Policy};
 use crate::gateway::{Serving, within};
-use crate::peers::run;
+use crate::peers::run_patiently;
 use crate::stage::Stage;
 use crate::tls_server::{Authority, Identity, serve};
 
@@ -66,22 +66,20 @@ fn proxy_url(proxy: &ForwardProxy) -> String {
     format!("http://gateway:pass-s3cr3t@{}", proxy.address)
 }
 
-/// A closed port.
-fn closed() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+/// An address where no server listens.
+const CLOSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 async fn serving(stage: &Stage, command: Command) -> Serving {
     Serving::start(command, &stage.client).await
 }
 
-/// Waits for the `last_error` of a call.
+/// Waits for the `last_error` of a call. On a busy machine, the vendor may seem slow first.
 async fn last_error(stage: &Stage, gateway: &Serving, call_id: &str) -> Value {
     let appears = async {
         loop {
-            let analysis = stage.analysis(gateway, call_id).await;
-            if !analysis["last_error"].is_null() {
-                return analysis["last_error"].clone();
+            let error = stage.analysis(gateway, call_id).await["last_error"].take();
+            if error["detail"].as_str().is_some_and(|detail| !detail.contains(" in time")) {
+                return error;
             }
         }
     };
@@ -100,17 +98,12 @@ async fn the_vendor_is_reached_through_a_proxy_of_the_environment() {
     command.env("HTTPS_PROXY", proxy_url(&proxy)).env("HTTP_PROXY", proxy_url(&proxy));
     let gateway = serving(&stage, command).await;
     assert_eq!(stage.get(&gateway, "known-1", "").await.status(), StatusCode::OK);
-    assert!(
-        proxy.lines().iter().all(|line| line == "CONNECT vendor.test:443 HTTP/1.1"),
-        "{:?}",
-        proxy.lines()
-    );
     assert!(!proxy.lines().is_empty());
     // The callback goes to its receiver directly, although the proxy is also for http:// URLs.
-    let before = proxy.lines().len();
     assert_eq!(stage.submit(&gateway, "known-1").await.unwrap().status(), StatusCode::OK);
     gateway.process.stderr.line("the delivery", |line| line.contains("callback delivered")).await;
-    assert_eq!(proxy.lines().len(), before);
+    let is_to_vendor = |line: &String| line == "CONNECT vendor.test:443 HTTP/1.1";
+    assert!(proxy.lines().iter().all(is_to_vendor), "{:?}", proxy.lines());
     gateway.process.terminate();
     let log = gateway.process.stderr.whole().await;
     assert!(log.contains("forward proxy in use") && log.contains(&proxy.address.to_string()), "{log}");
@@ -136,7 +129,7 @@ async fn no_proxy_names_the_hosts_that_are_reached_directly() {
         gateway.stop().await;
     }
     let mut command = stage.command(&["serve"]);
-    command.env("NO_PROXY", format!("localhost,127.0.0.1:{}", closed().port()));
+    command.env("NO_PROXY", format!("localhost,127.0.0.1:{}", CLOSED.port()));
     let gateway = serving(&stage, command).await;
     assert_eq!(stage.submit(&gateway, "another-port").await.unwrap().status(), StatusCode::ACCEPTED);
     last_error(&stage, &gateway, "another-port").await;
@@ -165,8 +158,7 @@ async fn work_waits_while_the_proxy_refuses() {
         let detail = error["detail"].as_str().unwrap();
         assert!(detail.contains("the proxy requires a valid user name and password (407)"), "{detail}");
         proxy.set(Policy::Authenticated(CREDENTIALS));
-        let done = stage.get(&gateway, call_id, "wait=300").await.text().await.unwrap();
-        assert!(done.contains("\"completed\""), "{done}");
+        stage.completed(&gateway, call_id).await;
         gateway.stop().await;
     }
 }
@@ -187,7 +179,7 @@ async fn the_log_and_last_error_say_why_the_vendor_cannot_be_reached() {
         (over_tls(with_tls(&stage, other.identity("127.0.0.1"))), "certificate is from an unknown authority"),
         (over_tls(with_tls(&stage, Identity::self_signed(true))), "certificate is self-signed"),
         (over_tls(plain()), "does not speak TLS"),
-        (format!("http://{}", closed()), "the connection was refused"),
+        (format!("http://{CLOSED}"), "the connection was refused"),
     ];
     for (number, (base_url, reason)) in base_urls.iter().enumerate() {
         stage.set("VENDOR__BASE_URL", base_url);
@@ -219,7 +211,7 @@ async fn check_says_why_the_vendor_cannot_be_reached() {
         (over_tls(valid), None, 0, ""),
         (over_tls(serve(authority.expired(), |_| Vec::new())), None, 1, "the TLS certificate has expired"),
         (over_tls(plain()), None, 1, "the server does not speak TLS on this port"),
-        (over_tls(closed()), None, 0, "the connection was refused"),
+        (over_tls(CLOSED), None, 0, "the connection was refused"),
         (
             "https://vendor.test/".to_owned(),
             Some(proxy_url(&refusing)),
@@ -228,9 +220,12 @@ async fn check_says_why_the_vendor_cannot_be_reached() {
         ),
     ] {
         stage.set("VENDOR__BASE_URL", &base_url);
-        let mut command = stage.command(&["check"]);
-        command.envs(proxy.map(|proxy| ("HTTPS_PROXY", proxy)));
-        let output = run(command, "").await;
+        let command = || {
+            let mut command = stage.command(&["check"]);
+            command.envs(proxy.as_ref().map(|proxy| ("HTTPS_PROXY", proxy)));
+            command
+        };
+        let output = run_patiently(command).await;
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{message}");
         let prefix = if code == 0 { "warning: " } else { "" };
@@ -241,7 +236,7 @@ async fn check_says_why_the_vendor_cannot_be_reached() {
     // Without the file of authorities, the connection would fail for that reason.
     stage.set("VENDOR__BASE_URL", &over_tls(valid));
     stage.set("NETWORK__CA_FILE", "/no/such/ca.pem");
-    let output = run(stage.command(&["check"]), "").await;
+    let output = run_patiently(|| stage.command(&["check"])).await;
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
     assert!(message.starts_with("network.ca_file: "), "{message}");
@@ -261,11 +256,11 @@ async fn check_says_why_the_keys_of_an_issuer_cannot_be_fetched() {
     for (address, reason) in [
         (expired, "the TLS certificate has expired"),
         (missing, "the JWKS URL answered with status 404"),
-        (closed(), "the connection was refused"),
+        (CLOSED, "the connection was refused"),
     ] {
         let url = format!("https://{address}/keys");
         stage.set("AUTH__ISSUERS__0__JWKS_URL", &format!("{url}?key=s3cr3t"));
-        let output = run(stage.command(&["check"]), "").await;
+        let output = run_patiently(|| stage.command(&["check"])).await;
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{message}");
         let expected = format!("auth.issuers[0].jwks_url: issuer https://issuer.test, {url}: ");

@@ -21,14 +21,23 @@ use crate::stage::{BINARY, Stage};
 const PREAMBLE: &str = r#"
 python3() { [ "$1 $2" = "-m venv" ] || command python3 "$@"; }    # the folder venv is already there
 curl() {
-  local head=$(mktemp) code
-  command curl --max-time 70 -D "$head" "$@"
-  code=$?
+  local head=$(mktemp) code stream
+  case " $* " in
+    *" --max-time "*)   # a page limits the time of an endless stream: repeated until an event arrived in time
+      until stream=$(command curl -D "$head" "$@"); code=$?; [[ $stream = *data:* ]]; do :; done
+      echo "$stream" ;;
+    *)                  # a slow machine can give 408 and 503
+      command curl --max-time 70 --retry 9 -D "$head" "$@"
+      code=$? ;;
+  esac
   sed -n 's|^HTTP/[^ ]* \([0-9]*\).*|status \1|p' "$head" | tail -n 1 >&2
   return $code
 }
 trap 'kill $(jobs -p) 2> /dev/null' EXIT
 "#;
+/// The wait that pages ask for, and the wait that a slow machine may need.
+const WAIT: &str = "wait=30";
+const LONGEST_WAIT: &str = "wait=60";
 const END_OF_BLOCK: &str = "== end of block\n";
 
 /// A block of commands and the answer below it.
@@ -149,7 +158,8 @@ async fn run(page: Page) -> Result<BTreeSet<Operation>, String> {
     let ports = Ports::of(&sandbox);
     let mut script = sandbox.variables() + PREAMBLE;
     for Example { script: block, .. } in &examples {
-        script += &format!("{}\necho\nprintf '{END_OF_BLOCK}' | tee /dev/stderr\n", ports.replaced(block));
+        let block = ports.replaced(block).replace(WAIT, LONGEST_WAIT);
+        script += &format!("{block}\necho\nprintf '{END_OF_BLOCK}' | tee /dev/stderr\n");
     }
     let folder = TempDir::new().unwrap();
     let programs = TempDir::new().unwrap();
@@ -163,7 +173,7 @@ async fn run(page: Page) -> Result<BTreeSet<Operation>, String> {
     let executed = executed(&stage, &sandbox).await;
     sandbox.process.stop().await;
 
-    let text = |bytes: &[u8]| ports.restored(&String::from_utf8_lossy(bytes));
+    let text = |bytes: &[u8]| ports.restored(&String::from_utf8_lossy(bytes)).replace(LONGEST_WAIT, WAIT);
     let (outputs, errors) = (text(&output.stdout), text(&output.stderr));
     let (outputs, errors): (Vec<_>, Vec<_>) =
         (outputs.split(END_OF_BLOCK).collect(), errors.split(END_OF_BLOCK).collect());

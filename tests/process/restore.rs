@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
-
-use crate::gateway::{Serving, within};
+use crate::gateway::within;
 use crate::postgres::server::Server;
 use crate::stage::{Stage, id};
 use crate::store::Store;
@@ -65,24 +63,14 @@ async fn restore(stage: &mut Stage) {
     }
 }
 
-async fn completed(stage: &Stage, gateway: &Serving, call_id: &str) {
-    loop {
-        let answer = within("an outcome", stage.get(gateway, call_id, "wait=30")).await;
-        let analysis: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-        match analysis["status"].as_str() {
-            Some("completed") => return,
-            Some("queued" | "processing") => {}
-            _ => panic!("{call_id}: {analysis}"),
-        }
-    }
-}
-
 async fn check_single_submit(mut stage: Stage) {
     const CALLS: [&str; 4] = ["finished", "in-flight", "waiting-1", "waiting-2"];
+    // The backup has the leases of the work in progress, and after the restore this work waits for their end.
+    stage.shorten_leases();
     stage.set("TENANTS__ACME__MAX_CONCURRENCY", "1");
     let gateway = stage.serve().await;
     stage.submit(&gateway, "finished").await.unwrap();
-    completed(&stage, &gateway, "finished").await;
+    stage.completed(&gateway, "finished").await;
     // The vendor holds the submit of one call, and the other calls wait for it.
     stage.vendor.set_held(true);
     stage.submit(&gateway, "in-flight").await.unwrap();
@@ -96,7 +84,7 @@ async fn check_single_submit(mut stage: Stage) {
     back_up(&stage).await;
     stage.vendor.set_held(false);
     for call_id in CALLS {
-        completed(&stage, &gateway, call_id).await;
+        stage.completed(&gateway, call_id).await;
         assert_eq!(stage.vendor.accepted_submits(&id(call_id)), 1, "{call_id} before the restore");
     }
     gateway.stop().await;
@@ -109,7 +97,7 @@ async fn check_single_submit(mut stage: Stage) {
     );
     let gateway = stage.serve().await;
     for call_id in CALLS {
-        completed(&stage, &gateway, call_id).await;
+        stage.completed(&gateway, call_id).await;
         assert_eq!(stage.vendor.accepted_submits(&id(call_id)), 1, "{call_id} after the restore");
         assert_eq!(stage.store.events_of(call_id).await, 1, "events of {call_id}");
     }

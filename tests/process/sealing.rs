@@ -8,7 +8,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::gateway::{Serving, within};
-use crate::stage::{ENCRYPTION_KEY, SCOPES, Stage};
+use crate::peers::run_patiently;
+use crate::stage::{ENCRYPTION_KEY, SCOPES, Stage, send};
 
 /// Base64 of 32 bytes each.
 const NEW_KEY: &str = "bm8gc2VjcmV0OiBhIGtleSBvZiB0aGlydHktdHdvIGI=";
@@ -22,7 +23,7 @@ async fn post(stage: &Stage, gateway: &Serving, path: &str, body: Value) -> (Sta
         .header("idempotency-key", path)
         .body(body.to_string())
         .bearer_auth(stage.token(SCOPES));
-    let answer = request.send().await.unwrap();
+    let answer = send(request).await.unwrap();
     let (status, headers) = (answer.status(), answer.headers().clone());
     (status, headers, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
 }
@@ -35,9 +36,9 @@ fn is_signed_by(received: &Received, secret: &str) -> bool {
     standardwebhooks::Webhook::new(secret).unwrap().verify(&received.body, &headers).is_ok()
 }
 
-fn reseal(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } =
-        stage.command(&[&["store", "reseal"], arguments].concat()).output().unwrap();
+async fn reseal(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let arguments = [&["store", "reseal"], arguments].concat();
+    let Output { status, stdout, stderr } = run_patiently(|| stage.command(&arguments)).await;
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
@@ -68,16 +69,16 @@ async fn check_key_replacement(mut stage: Stage) {
     let first = post(&stage, &gateway, "v1/analyses", json!({"call_id": "1"})).await;
 
     // Two secrets and the headers of the webhook, and three stored answers.
-    assert_eq!(numbers(&reseal(&stage, &["--check"]).1), [[3, 3], [0, 0], [0, 0]]);
+    assert_eq!(numbers(&reseal(&stage, &["--check"]).await.1), [[3, 3], [0, 0], [0, 0]]);
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
     wait_for_reloads(&gateway, 1).await;
-    let (code, report, why) = reseal(&stage, &["--check"]);
+    let (code, report, why) = reseal(&stage, &["--check"]).await;
     assert_eq!((code, numbers(&report)), (Some(1), [[0, 0], [3, 3], [0, 0]]), "{why}");
     assert!(why.contains("store reseal"), "{why}");
-    let (code, report, why) = reseal(&stage, &[]);
+    let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!((code, numbers(&report)), (Some(0), [[0, 0], [3, 3], [0, 0]]), "{why}");
     for arguments in [&["--check"] as &[_], &[]] {
-        let (code, report, why) = reseal(&stage, arguments);
+        let (code, report, why) = reseal(&stage, arguments).await;
         assert_eq!((code, numbers(&report)), (Some(0), [[3, 3], [0, 0], [0, 0]]), "{why}");
     }
 
@@ -100,23 +101,27 @@ async fn check_key_replacement(mut stage: Stage) {
 
     // With a wrong key, the command reports what it cannot decrypt and changes nothing.
     stage.set_file("ENCRYPTION__KEY_FILE", FOREIGN_KEY);
-    let (code, report, why) = reseal(&stage, &[]);
+    let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!((code, numbers(&report)[2][0]), (Some(1), 3), "{report}{why}");
     let lost =
         format!("{} of tenant acme: secret, previous secret, headers", created["id"].as_str().unwrap());
     assert!(why.contains(&lost) && why.contains("stored answers of tenant acme"), "{why}");
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
-    assert_eq!(reseal(&stage, &["--check"]).0, Some(0));
+    assert_eq!(reseal(&stage, &["--check"]).await.0, Some(0));
     gateway.stop().await;
-    assert_eq!(reseal(&stage, &["--check"]).0, Some(0), "the check must pass without a running gateway");
+    assert_eq!(
+        reseal(&stage, &["--check"]).await.0,
+        Some(0),
+        "the check must pass without a running gateway"
+    );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_encryption_key_can_be_retired_on_sqlite() {
     check_key_replacement(Stage::set_up().await).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn an_encryption_key_can_be_retired_on_postgres() {
     check_key_replacement(Stage::set_up_on_postgres().await).await;
 }
@@ -125,7 +130,7 @@ async fn an_encryption_key_can_be_retired_on_postgres() {
 async fn reseal_does_not_change_a_database_without_a_schema() {
     let stage = Stage::set_up_on_postgres().await;
     for _ in 0..2 {
-        let (code, _, why) = reseal(&stage, &["--check"]);
+        let (code, _, why) = reseal(&stage, &["--check"]).await;
         assert_eq!(code, Some(1), "{why}");
         assert!(why.contains("start a gateway of this version first"), "{why}");
     }
@@ -134,11 +139,11 @@ async fn reseal_does_not_change_a_database_without_a_schema() {
 #[tokio::test]
 async fn reseal_without_a_key_or_a_store_fails() {
     let mut stage = Stage::set_up().await;
-    let (code, _, why) = reseal(&stage, &[]);
+    let (code, _, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(1), "{why}");
     assert!(!stage.file().exists(), "reseal must not create a store");
     stage.unset("ENCRYPTION__KEY_FILE");
-    let (code, _, why) = reseal(&stage, &[]);
+    let (code, _, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(2));
     assert!(why.contains("encryption.key_file"), "{why}");
 }

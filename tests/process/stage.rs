@@ -12,11 +12,12 @@ use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
 use jsonwebtoken::Algorithm;
-use reqwest::{Client, Response};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::gateway::Serving;
+use crate::gateway::{Serving, within};
 use crate::postgres::database::Database;
 use crate::postgres::server::Server;
 use crate::store::Store;
@@ -24,6 +25,8 @@ use crate::store::Store;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alovoice-gateway");
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
+/// Time for which a client keeps an idle connection.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// Subject of the tokens.
 pub(crate) const SUBJECT: &str = "agent-7";
 pub(crate) const HMAC_SECRET: &str = "hmac-secret-of-the-issuer-0123456789abcdef";
@@ -70,14 +73,15 @@ impl Stage {
             store,
             vendor: VendorStandIn::start(vendor).await.unwrap(),
             receiver: Receiver::start(ReceiverOptions::default()).await.unwrap(),
-            client: Client::builder().no_proxy().build().unwrap(),
+            // The gateway closes a connection that was idle for 75 seconds, so the client must not use it any more.
+            client: Client::builder().no_proxy().pool_idle_timeout(IDLE_CONNECTION).build().unwrap(),
             settings: BTreeMap::new(),
         };
         stage.set_defaults(token);
         stage
     }
 
-    /// Short intervals, so that a kill interrupts work in progress.
+    /// Short intervals, so that a kill interrupts work in progress, and long time limits, so that a busy machine exceeds none.
     fn set_defaults(&mut self, vendor_token: &str) {
         let store = self.store.url();
         let vendor = self.vendor.base_url().to_string();
@@ -85,13 +89,16 @@ impl Stage {
         for (key, value) in [
             ("SERVER__LISTEN", "127.0.0.1:0"),
             ("SERVER__ADMIN_LISTEN", "127.0.0.1:0"),
+            ("SERVER__HEAD_TIMEOUT", "5m"),
+            ("SERVER__BODY_TIMEOUT", "5m"),
+            ("SERVER__SHUTDOWN_GRACE", "5m"),
             ("STORE__URL", &store),
             ("VENDOR__BASE_URL", &vendor),
-            ("VENDOR__REQUEST_TIMEOUT", "2s"),
+            ("VENDOR__REQUEST_TIMEOUT", "1m"),
             ("VENDOR__POLLING__FIRST_AFTER", "10ms"),
             ("VENDOR__POLLING__MIN_INTERVAL", "10ms"),
             ("VENDOR__POLLING__MAX_INTERVAL", "100ms"),
-            ("CALLBACKS__TIMEOUT", "2s"),
+            ("CALLBACKS__TIMEOUT", "1m"),
             ("CALLBACKS__ALLOW_HTTP", "true"),
             ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
             ("CALLBACKS__RETRY_SCHEDULE", &retries),
@@ -111,6 +118,12 @@ impl Stage {
         ] {
             self.set_file(key, content);
         }
+    }
+
+    /// Limits each request to the vendor and to receivers to two seconds. The work of a killed replica continues six seconds later.
+    pub(crate) fn shorten_leases(&mut self) {
+        self.set("VENDOR__REQUEST_TIMEOUT", "2s");
+        self.set("CALLBACKS__TIMEOUT", "2s");
     }
 
     /// Sets a key. `key` is the name of its environment variable without the prefix `GATEWAY_`.
@@ -152,8 +165,25 @@ impl Stage {
         command
     }
 
+    /// Starts a gateway. Like a supervisor, it starts another one if a slow PostgreSQL server ends the process.
     pub(crate) async fn serve(&self) -> Serving {
-        Serving::start(self.command(&["serve"]), &self.client).await
+        self.serve_with(|| self.command(&["serve"])).await
+    }
+
+    /// Like [`serve`](Self::serve), with a command that runs `serve`.
+    pub(crate) async fn serve_with(&self, command: impl Fn() -> Command) -> Serving {
+        let starting = async {
+            loop {
+                match (Serving::start_or_end(command(), &self.client).await, &self.store) {
+                    (Ok(serving), _) => return serving,
+                    (Err(log), Store::Database(_)) if log.iter().any(|line| line.contains("store:")) => {
+                        eprintln!("another start:\n{}", log.join("\n"));
+                    }
+                    (Err(log), _) => panic!("ended without being ready:\n{}", log.join("\n")),
+                }
+            }
+        };
+        within("a gateway that is ready", starting).await
     }
 
     /// A token with these scopes. It was issued ten minutes ago, so that a gateway with a slow clock accepts it.
@@ -170,7 +200,7 @@ impl Stage {
     /// A token of this tenant.
     pub(crate) fn token_of(&self, tenant: &str, scopes: &str) -> String {
         let issued_at = Timestamp::from_millis(SystemClock.now().as_millis() - 10 * 60 * 1000);
-        self.token_issued(tenant, scopes, issued_at, Duration::from_secs(3600))
+        self.token_issued(tenant, scopes, issued_at, Duration::from_hours(24))
     }
 
     fn token_issued(&self, tenant: &str, scopes: &str, issued_at: Timestamp, lifetime: Duration) -> String {
@@ -203,13 +233,13 @@ impl Stage {
         let url = gateway.api.join("v1/analyses").unwrap();
         let body = self.submission(call_id).to_string();
         let request = self.client.post(url).header("content-type", "application/json").body(body);
-        request.bearer_auth(self.token(SCOPES)).send().await
+        send(request.bearer_auth(self.token(SCOPES))).await
     }
 
     pub(crate) async fn get(&self, gateway: &Serving, call_id: &str, prefer: &str) -> Response {
         let url = gateway.api.join(&format!("v1/analyses/{call_id}")).unwrap();
         let request = self.client.get(url).header("prefer", prefer).bearer_auth(self.token(SCOPES));
-        request.send().await.unwrap()
+        send(request).await.unwrap()
     }
 
     /// The current analysis of a call.
@@ -217,6 +247,52 @@ impl Stage {
         let body = self.get(gateway, call_id, "").await.bytes().await.unwrap();
         serde_json::from_slice(&body).unwrap()
     }
+
+    /// Waits until a call is completed, and returns its analysis.
+    pub(crate) async fn completed(&self, gateway: &Serving, call_id: &str) -> Value {
+        let completion = async {
+            loop {
+                let body = self.get(gateway, call_id, "wait=60").await.bytes().await.unwrap();
+                let analysis: Value = serde_json::from_slice(&body).unwrap();
+                match analysis["status"].as_str() {
+                    Some("completed") => return analysis,
+                    Some("queued" | "processing") => {}
+                    _ => panic!("{call_id}: {analysis}"),
+                }
+            }
+        };
+        within("the completion of a call", completion).await
+    }
+
+    /// The metrics page of a gateway.
+    pub(crate) async fn metrics(&self, gateway: &Serving) -> String {
+        let page = self.client.get(gateway.admin.join("metrics").unwrap()).send().await.unwrap();
+        page.text().await.unwrap()
+    }
+}
+
+/// Sends a request until its answer does not depend on the speed of the machine. A client repeats a request after 408 (the request
+/// arrived too slowly), after 503 (the store or the vendor was too slow), and after 409 while its `Idempotency-Key` is in use.
+pub(crate) async fn send(request: RequestBuilder) -> reqwest::Result<Response> {
+    let (client, request) = request.build_split();
+    let request = request?;
+    let has_key = request.headers().contains_key("idempotency-key");
+    let answered = async {
+        loop {
+            let answer = client.execute(request.try_clone().unwrap()).await?;
+            let is_slow = match answer.status().as_u16() {
+                408 | 503 => true,
+                409 => has_key && answer.headers().contains_key(RETRY_AFTER),
+                _ => false,
+            };
+            if !is_slow {
+                return Ok(answer);
+            }
+            let pause = answer.headers().get(RETRY_AFTER).map_or("0", |pause| pause.to_str().unwrap());
+            tokio::time::sleep(Duration::from_secs(pause.parse().unwrap())).await;
+        }
+    };
+    within("an answer", answered).await
 }
 
 pub(crate) fn id(text: &str) -> CallId {

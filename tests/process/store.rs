@@ -1,6 +1,7 @@
 //! The store of a test, read directly and not through the gateway.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -28,7 +29,7 @@ impl Store {
         let count: i64 = match self {
             Self::File(path) => {
                 let count = "SELECT count(*) FROM events WHERE call_id = ?";
-                Connection::open(path).unwrap().query_row(count, [call_id], |row| row.get(0)).unwrap()
+                open(path).query_row(count, [call_id], |row| row.get(0)).unwrap()
             }
             Self::Database(database) => {
                 let count = "SELECT count(*) FROM events WHERE call_id = $1";
@@ -38,12 +39,19 @@ impl Store {
         usize::try_from(count).unwrap()
     }
 
+    /// Runs a statement that changes this number of rows.
+    pub(crate) async fn change(&self, statement: &str, rows: u64) {
+        let changed = match self {
+            Self::File(path) => open(path).execute(statement, []).unwrap() as u64,
+            Self::Database(database) => database.connect().await.execute(statement, &[]).await.unwrap(),
+        };
+        assert_eq!(changed, rows, "{statement}");
+    }
+
     /// Runs a statement that returns one number.
     pub(crate) async fn count(&self, statement: &str) -> i64 {
         match self {
-            Self::File(path) => {
-                Connection::open(path).unwrap().query_row(statement, [], |row| row.get(0)).unwrap()
-            }
+            Self::File(path) => open(path).query_row(statement, [], |row| row.get(0)).unwrap(),
             Self::Database(database) => {
                 database.connect().await.query_one(statement, &[]).await.unwrap().get(0)
             }
@@ -63,7 +71,7 @@ impl Store {
         let attempts = "SELECT number, outcome IS NOT NULL FROM attempts ORDER BY number";
         match self {
             Self::File(path) => {
-                let file = Connection::open(path).unwrap();
+                let file = open(path);
                 let mut attempts = file.prepare(attempts).unwrap();
                 let attempts = attempts.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
                 attempts.map(Result::unwrap).collect()
@@ -78,10 +86,17 @@ impl Store {
     /// The text of every column of every table. The database files are not enough, since the engine splits long values there.
     pub(crate) async fn texts(&self) -> Vec<String> {
         match self {
-            Self::File(path) => texts_of_file(&Connection::open(path).unwrap()),
+            Self::File(path) => texts_of_file(&open(path)),
             Self::Database(database) => texts_of_database(database).await,
         }
     }
+}
+
+/// Opens the file. The gateway can lock it for a while, for example while it closes the file.
+fn open(path: &Path) -> Connection {
+    let file = Connection::open(path).unwrap();
+    file.busy_timeout(Duration::from_mins(5)).unwrap();
+    file
 }
 
 fn texts_of_file(file: &Connection) -> Vec<String> {

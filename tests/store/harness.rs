@@ -22,12 +22,13 @@ use alovoice_gateway::domain::transcript::{Speaker, Turn};
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{
     Change, ClaimedDelivery, ClaimedWork, DeliverySlots, FinishedAttempt, Queue, Store, StoreContext,
-    StoreError, StoredAnalysis, WorkSlots,
+    StoredAnalysis, WorkSlots,
 };
 use alovoice_gateway::telemetry::metrics::Metrics;
 use tokio::sync::broadcast;
 
 use crate::clock::ManualClock;
+use crate::patience::PATIENCE;
 use crate::rows::{Rows, deliveries_of_call};
 
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
@@ -61,7 +62,7 @@ pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let public_url = PublicUrl::default();
     let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics, public_url };
-    (StoreContext { env, policy: PollingPolicy::default() }, clock)
+    (StoreContext { env, policy: PollingPolicy::default(), operation_timeout: PATIENCE }, clock)
 }
 
 /// The status of a clock without doubt.
@@ -153,16 +154,8 @@ impl Harness {
     }
 
     pub(crate) async fn claim_deliveries(&self, total: usize, per_receiver: usize) -> Vec<ClaimedDelivery> {
-        self.try_claim_deliveries(total, per_receiver).await.unwrap()
-    }
-
-    pub(crate) async fn try_claim_deliveries(
-        &self,
-        total: usize,
-        per_receiver: usize,
-    ) -> Result<Vec<ClaimedDelivery>, StoreError> {
         let slots = slots(total, usize::MAX, per_receiver);
-        Ok(self.store.claim_deliveries_across_tenants(slots, LEASE).await?.claimed)
+        self.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap().claimed
     }
 
     pub(crate) async fn claim_delivery(&self) -> ClaimedDelivery {

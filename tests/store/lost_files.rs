@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use alovoice_gateway::store::sqlite::SqliteStore;
 use alovoice_gateway::store::{Queue, StoreError};
@@ -186,6 +187,26 @@ async fn other_users_of_sqlite_are_tolerated() {
     drop(other);
     harness.submit(submission("last")).await;
     assert_eq!(harness.claim(Queue::Submits).await.len(), 19);
+}
+
+/// On a slow disk, a checkpoint of another program lasts longer than the time between two checks.
+#[tokio::test]
+async fn a_long_checkpoint_is_no_loss() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("store.db");
+    let harness = open(&path, ());
+    harness.submit(submission("1")).await;
+    // A checkpoint writes the number of frames that it copies to the index (https://sqlite.org/walformat.html), then to the database.
+    let index = fs::OpenOptions::new().write(true).open(path.with_extension("db-shm")).unwrap();
+    index.write_all_at(&1_u32.to_ne_bytes(), 128).unwrap();
+    let database = fs::File::open(&path).unwrap();
+    for second in 0..3 {
+        database.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).unwrap();
+        harness.store.check().await.unwrap();
+    }
+    harness.submit(submission("2")).await;
+    // Closing a file releases the locks of this process on it.
+    drop(harness);
 }
 
 /// The log is copied to the database again and again, and the file is opened again.

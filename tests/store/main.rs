@@ -9,6 +9,8 @@ mod contract;
 mod copy;
 mod harness;
 mod lost_files;
+#[path = "../support/patience.rs"]
+mod patience;
 mod postgres;
 #[expect(dead_code, reason = "each of the binaries that share it uses a part")]
 #[path = "../postgres/mod.rs"]

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
 use alovoice_gateway::store::postgres::PostgresStore;
-use alovoice_gateway::store::{Change, StoreError};
+use alovoice_gateway::store::{Change, StoreContext, StoreError};
 
 use crate::harness::{Harness, store_context};
+use crate::patience::PATIENCE;
 use crate::postgres_server::server::Server;
 use crate::rows::Rows;
 
@@ -35,8 +36,19 @@ async fn open_at(url: &str, keep: impl Send + Sync + 'static) -> Harness {
 
 /// Opens a store with these settings. `direct` is a URL of the database for one server and without a pooler.
 async fn open_with(settings: &StoreSettings, direct: &str, keep: impl Send + Sync + 'static) -> Harness {
+    open_limited(settings, direct, PATIENCE, keep).await
+}
+
+/// Opens a store as [`open_with`] does, with this time limit of an operation.
+async fn open_limited(
+    settings: &StoreSettings,
+    direct: &str,
+    operation_timeout: Duration,
+    keep: impl Send + Sync + 'static,
+) -> Harness {
     let StoreUrl::Postgres(url) = &settings.url else { panic!("the URL of a file") };
     let (context, clock) = store_context();
+    let context = StoreContext { operation_timeout, ..context };
     let store = PostgresStore::open(url, settings, context, |_| {}).await.unwrap();
     Harness::new(Arc::new(store), clock, Rows::of_server(direct), keep)
 }
@@ -51,9 +63,9 @@ fn settings(url: &str) -> StoreSettings {
     }
 }
 
-/// Waits for a future. The time limit only ends a test that hangs.
+/// Waits for a future. The time limit only ends a test that would never end.
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let Ok(value) = tokio::time::timeout(Duration::from_secs(60), future).await else {
+    let Ok(value) = tokio::time::timeout(PATIENCE, future).await else {
         panic!("timed out: {what}");
     };
     value

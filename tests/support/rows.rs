@@ -1,6 +1,6 @@
 //! Reads data for tests that the gateway does not read: rows of tables that it only writes, and the deliveries of a call.
 //!
-//! Test binaries share this source with `#[path = "../support/rows.rs"] mod rows;`.
+//! Test binaries share this source with `#[path = "../support/rows.rs"] mod rows;`, and need `patience` too.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::pace::Pace;
 use alovoice_gateway::store::{RecordedDelivery, Store};
 use tokio_postgres::NoTls;
+
+use crate::patience::{PATIENCE, patiently};
 
 /// The database behind a store.
 pub(crate) enum Rows {
@@ -44,7 +46,7 @@ impl Rows {
     async fn select(&self, sql: &str) -> Vec<Row> {
         match self {
             Self::File(path) => {
-                let file = rusqlite::Connection::open(path).unwrap();
+                let file = open(path);
                 let mut statement = file.prepare(sql).unwrap();
                 let width = statement.column_count();
                 let row = |row: &rusqlite::Row<'_>| (0..width).map(|index| row.get(index)).collect();
@@ -74,7 +76,7 @@ impl Rows {
     /// Runs a statement that changes this number of rows.
     pub(crate) async fn change(&self, sql: &str, expected: u64) {
         let changed = match self {
-            Self::File(path) => rusqlite::Connection::open(path).unwrap().execute(sql, []).unwrap() as u64,
+            Self::File(path) => open(path).execute(sql, []).unwrap() as u64,
             Self::Server(url) => {
                 let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
                 tokio::spawn(connection);
@@ -88,7 +90,7 @@ impl Rows {
     pub(crate) async fn execute(&self, sql: &str) {
         match self {
             Self::File(path) => {
-                rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+                open(path).execute_batch(sql).unwrap();
             }
             Self::Server(url) => {
                 let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -150,6 +152,13 @@ impl Rows {
     }
 }
 
+/// Opens a file that a busy gateway may lock for a while.
+fn open(path: &Path) -> rusqlite::Connection {
+    let file = rusqlite::Connection::open(path).unwrap();
+    file.busy_timeout(PATIENCE).unwrap();
+    file
+}
+
 /// The deliveries of a call, the oldest first.
 pub(crate) async fn deliveries_of_call(
     store: &dyn Store,
@@ -158,7 +167,7 @@ pub(crate) async fn deliveries_of_call(
 ) -> Vec<RecordedDelivery> {
     let filter = DeliveryFilter { call_id: Some(call_id.clone()), ..DeliveryFilter::default() };
     let page = DeliveryQuery { filter, after: None, limit: 1000 };
-    let mut deliveries = readable(store.list_deliveries(tenant, page).await.unwrap());
+    let mut deliveries = readable(patiently(|| store.list_deliveries(tenant, page.clone())).await);
     deliveries.reverse();
     deliveries
 }

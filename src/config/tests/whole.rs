@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     AuthSettings, CacheSettings, CallbackSettings, CorsSettings, EncryptionSettings, EventSettings,
-    IssuerSettings, KeySource, LogFormat, LogSettings, NetworkSettings, RateLimitSettings, SecretSource,
-    ServerSettings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
+    IssuerSettings, JWKS_TIMEOUT, KeySource, LogFormat, LogSettings, NetworkSettings, RateLimitSettings,
+    SecretSource, ServerSettings, StoreSettings, StoreUrl, TenantSettings, TracesSettings, VendorSettings,
 };
 use crate::domain::claim_path::ClaimPath;
 use crate::domain::ids::TenantId;
@@ -129,6 +129,7 @@ fn documented() -> Settings {
                     refresh: seconds(300),
                     max_stale: seconds(24 * HOUR),
                     refetch_pause: seconds(30),
+                    timeout: JWKS_TIMEOUT,
                 },
                 tenant_claim: vec![ClaimPath::parse("tenant").unwrap()],
                 scope_claim: vec![ClaimPath::parse("scope").unwrap()],

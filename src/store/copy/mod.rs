@@ -10,6 +10,7 @@ mod checksum;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use self::checksum::Checksum;
 use self::checksum::ChecksumBuilder;
@@ -120,7 +121,7 @@ impl fmt::Debug for StoreCopy {
 }
 
 impl StoreCopy {
-    /// Opens the file and the database exclusively. Migrates both schemas, and releases the leases in the file.
+    /// Opens the file and the database exclusively. `operation_timeout` limits a statement on the database. Migrates both schemas, and releases the leases in the file.
     ///
     /// # Errors
     /// [`CopyError`] if one of them cannot be used.
@@ -128,10 +129,11 @@ impl StoreCopy {
         from: &Path,
         to: &PostgresUrl,
         password_file: Option<&Path>,
+        operation_timeout: Duration,
         now: Timestamp,
     ) -> Result<Self, CopyError> {
         let source = Source::open(from, now)?;
-        let target = Target::open(to, password_file).await?;
+        let target = Target::open(to, password_file, operation_timeout).await?;
         if !target.lock().await? {
             return Err(CopyError::DatabaseInUse);
         }

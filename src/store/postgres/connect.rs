@@ -26,16 +26,18 @@ use crate::domain::clock::{Entropy, SystemEntropy};
 use crate::domain::secrets::check_visible;
 use crate::secrets::trimmed;
 
-/// The time limit of one operation, from the wait for a connection to the commit.
-pub(super) const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit of the wait for a free connection, and of opening one to one server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The settings of every session: time limits; no JIT, which costs more than it saves on short statements; and commits
-/// that wait for the disk, even if that is not the server's default.
-const SESSION: &str = "SET statement_timeout = '8s'; SET lock_timeout = '5s'; SET jit = off; \
-     SET idle_in_transaction_session_timeout = '15s'; \
-     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+/// Returns the settings of every session: time limits; no JIT, which costs more than it saves on short statements; and
+/// commits that wait for the disk, even if that is not the server's default.
+fn session(operation_timeout: Duration) -> String {
+    let [statement, lock, idle] =
+        [operation_timeout * 4 / 5, operation_timeout / 2, operation_timeout * 3 / 2]
+            .map(|limit| limit.as_millis());
+    format!(
+        "SET statement_timeout = {statement}; SET lock_timeout = {lock}; SET jit = off; \
+         SET idle_in_transaction_session_timeout = {idle}; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+}
 
 /// Opens connections to the first server that can be written to.
 #[derive(Clone)]
@@ -47,12 +49,17 @@ pub(super) struct Connector {
     tls: MakeRustlsConnect,
     password_file: Option<PathBuf>,
     /// The statements that prepare a session; empty behind a pooler that shares sessions among its clients.
-    session: &'static str,
+    session: Arc<str>,
+    operation_timeout: Duration,
 }
 
 impl Connector {
     /// Parses the connection URL. The error is a message for the operator.
-    pub(super) fn new(url: &PostgresUrl, password_file: Option<&Path>) -> Result<Self, String> {
+    pub(super) fn new(
+        url: &PostgresUrl,
+        password_file: Option<&Path>,
+        operation_timeout: Duration,
+    ) -> Result<Self, String> {
         let Parameters { base, servers, is_balanced, tls } = Parameters::parse(url)?;
         let first = if is_balanced { SystemEntropy.fraction() * servers.len() as f64 } else { 0.0 };
         Ok(Self {
@@ -61,13 +68,14 @@ impl Connector {
             first: Arc::new(AtomicUsize::new(first as usize)),
             tls: tls.connector()?,
             password_file: password_file.map(Path::to_owned),
-            session: SESSION,
+            session: session(operation_timeout).into(),
+            operation_timeout,
         })
     }
 
     /// Returns a connector that does not set up sessions, for a pooler that gives each transaction another session.
     pub(super) fn without_sessions(self) -> Self {
-        Self { session: "", ..self }
+        Self { session: "".into(), ..self }
     }
 
     /// The TLS settings of connections.
@@ -83,18 +91,28 @@ impl Connector {
             .max_size(max_connections)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts {
-                wait: Some(CONNECT_TIMEOUT),
+                wait: Some(self.connect_timeout()),
                 create: Some(self.patience()),
-                recycle: Some(CONNECT_TIMEOUT),
+                recycle: Some(self.connect_timeout()),
             })
             .build()
             .map_err(|error| error.to_string())
     }
 
+    /// Returns the time limit of one operation.
+    pub(super) const fn operation_timeout(&self) -> Duration {
+        self.operation_timeout
+    }
+
+    /// Returns the time limit of the wait for a free connection, and of opening one to one server.
+    fn connect_timeout(&self) -> Duration {
+        self.operation_timeout / 2
+    }
+
     /// Returns the time limit of a connection. It suffices to try each server once.
     pub(super) fn patience(&self) -> Duration {
         let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        CONNECT_TIMEOUT.saturating_mul(servers).min(OPERATION_TIMEOUT)
+        self.connect_timeout().saturating_mul(servers).min(self.operation_timeout)
     }
 
     /// Opens a connection, whose notifications are sent to `notifications`. Tries each server once.
@@ -107,7 +125,7 @@ impl Connector {
         let mut failures = Vec::new();
         for index in (first..first + count).map(|index| index % count) {
             let server = &self.servers[index];
-            let attempt = timeout(CONNECT_TIMEOUT, self.connect_to(server, notifications.clone()));
+            let attempt = timeout(self.connect_timeout(), self.connect_to(server, notifications.clone()));
             let failure = match attempt.await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => Some(error),
@@ -144,7 +162,7 @@ impl Connector {
         });
         let driving = AbortOnDropHandle::new(driving);
         if !self.session.is_empty() {
-            client.batch_execute(self.session).await?;
+            client.batch_execute(&self.session).await?;
         }
         Ok((client, driving))
     }

@@ -36,9 +36,10 @@ pub(super) async fn lock_exclusive(client: &Client) -> Result<bool, Fault> {
 
 /// Tries to get the lock for up to two seconds, because the server may notice late that the previous holder is gone.
 async fn try_lock(client: &Client, lock: &str) -> Result<bool, Fault> {
-    client.batch_execute("SET lock_timeout = '2s'").await?;
+    client.batch_execute("BEGIN; SET LOCAL lock_timeout = '2s'").await?;
     let outcome = client.execute(lock, &[]).await;
-    client.batch_execute("SET lock_timeout = '5s'").await?;
+    // The lock belongs to the session and not to the transaction.
+    client.batch_execute("COMMIT").await?;
     match outcome {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),

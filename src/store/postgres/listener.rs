@@ -38,8 +38,6 @@ const STALENESS: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Number of missing echoes after which the listener reconnects.
 const MAX_MISSING: u64 = 3;
-/// The time limit of a heartbeat and of an echo.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -131,11 +129,16 @@ impl Listener {
         stop.run_until_cancelled(future::join(listening, echoing)).await;
     }
 
+    /// Returns the time limit of a heartbeat and of an echo.
+    fn heartbeat_timeout(&self) -> Duration {
+        self.connector.operation_timeout() / 5
+    }
+
     /// Sends an echo over a pooled connection. A repeated attempt has the same number.
     async fn send_echo(&self) -> Result<(), Fault> {
         let sent = self.echoes.sent.load(Ordering::Relaxed);
         let echo = NotificationEcho { number: sent + 1, sent_at: self.freshness.now() };
-        let deadline = Instant::now() + HEARTBEAT_TIMEOUT;
+        let deadline = Instant::now() + self.heartbeat_timeout();
         let send = async { self.channel.send_echo(Session::take(&self.pool, deadline).await?, echo).await };
         timeout_at(deadline, send).await.unwrap_or(Err(Fault::TimedOut))?;
         self.echoes.sent.store(echo.number, Ordering::Relaxed);
@@ -152,7 +155,9 @@ impl Listener {
             }
             Ok(())
         };
-        if let Err(fault) = timeout(HEARTBEAT_TIMEOUT * 2, prove).await.unwrap_or(Err(Fault::Undelivered)) {
+        if let Err(fault) =
+            timeout(self.heartbeat_timeout() * 2, prove).await.unwrap_or(Err(Fault::Undelivered))
+        {
             tracing::warn!(?fault, "failed to check that notifications arrive");
         }
     }
@@ -165,10 +170,10 @@ impl Listener {
         let mut subscription =
             Subscription { client, notifications, sent_before: 0, heard: None, _driving: driving };
         let listen = format!("LISTEN \"{}\"", self.channel.name.replace('"', "\"\""));
-        let listening = timeout(HEARTBEAT_TIMEOUT, subscription.client.batch_execute(&listen));
+        let listening = timeout(self.heartbeat_timeout(), subscription.client.batch_execute(&listen));
         listening.await.map_err(|_| Fault::TimedOut)??;
         subscription.sent_before = self.echoes.sent.load(Ordering::Relaxed);
-        let locking = timeout(HEARTBEAT_TIMEOUT * 2, copy_record::lock_shared(&subscription.client));
+        let locking = timeout(self.heartbeat_timeout() * 2, copy_record::lock_shared(&subscription.client));
         locking.await.map_err(|_| Fault::TimedOut)??;
         Ok(subscription)
     }
@@ -209,10 +214,10 @@ impl Listener {
     /// Reads the server's time, which also shows that the connection works.
     pub(super) async fn beat(&self, subscription: &Subscription) -> Result<(), Fault> {
         let asked = Instant::now();
-        let time = timeout(HEARTBEAT_TIMEOUT, subscription.client.query_one(TIME, &[]));
+        let time = timeout(self.heartbeat_timeout(), subscription.client.query_one(TIME, &[]));
         let time: i64 = time.await.map_err(|_| Fault::TimedOut)??.try_get(0)?;
         let took = asked.elapsed();
-        if took > HEARTBEAT_TIMEOUT {
+        if took > self.heartbeat_timeout() {
             // The process was suspended, so the answer is outdated. A clock set by it would be late, and this process
             // would use leases that other replicas have already taken over.
             return Err(Fault::TimedOut);

@@ -220,7 +220,7 @@ impl Engine for PostgresStore {
     }
 
     async fn flush_usage(&self) -> Result<(), StoreError> {
-        Ok(self.usage.flush(&self.pool).await?)
+        Ok(self.usage.flush(&self.pool, self.context.operation_timeout).await?)
     }
 }
 
@@ -240,7 +240,7 @@ impl Store for PostgresStore {
         // The announcement is not queued, because the process may end before the next batch. It may be lost without
         // harm.
         let _ = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
-        if let Err(fault) = self.usage.flush(&self.pool).await {
+        if let Err(fault) = self.usage.flush(&self.pool, self.context.operation_timeout).await {
             tracing::warn!(?fault, "failed to write usage before shutdown, the last counts are lost");
         }
         work.and(deliveries)

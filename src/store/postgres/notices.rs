@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::changes::Changes;
 use super::super::{Change, Queue};
-use super::connect::{OPERATION_TIMEOUT, Session};
+use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::ids::{CallId, TenantId};
 
@@ -145,12 +145,14 @@ impl Announcer {
         pool: Pool,
         channel: NoticeChannel,
         listeners: broadcast::Sender<Change>,
+        operation_timeout: Duration,
         stop: CancellationToken,
     ) -> Self {
         let (waking, waiting) = mpsc::channel(BATCH);
         let missed = Arc::<AtomicBool>::default();
         let in_task = missed.clone();
-        let announcing = async move { announce_queued(&pool, &channel, waiting, &in_task).await };
+        let announcing =
+            async move { announce_queued(&pool, &channel, operation_timeout, waiting, &in_task).await };
         tokio::spawn(async move { stop.run_until_cancelled(announcing).await });
         Self { listeners, waking, missed }
     }
@@ -178,6 +180,7 @@ impl Announcer {
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,
+    operation_timeout: Duration,
     mut waiting: mpsc::Receiver<Change>,
     missed: &AtomicBool,
 ) {
@@ -193,15 +196,20 @@ async fn announce_queued(
             distinct = HashSet::from([Change::Everything]);
         }
         let notices: Vec<String> = distinct.iter().map(|change| channel.notice(change)).collect();
-        if let Err(fault) = send_queued(pool, channel, &notices).await {
+        if let Err(fault) = send_queued(pool, channel, operation_timeout, &notices).await {
             tracing::warn!(?fault, "failed to announce changes to other replicas");
             missed.store(true, Ordering::Relaxed);
         }
     }
 }
 
-async fn send_queued(pool: &Pool, channel: &NoticeChannel, notices: &[String]) -> Result<(), Fault> {
-    let deadline = Instant::now() + OPERATION_TIMEOUT;
+async fn send_queued(
+    pool: &Pool,
+    channel: &NoticeChannel,
+    operation_timeout: Duration,
+    notices: &[String],
+) -> Result<(), Fault> {
+    let deadline = Instant::now() + operation_timeout;
     let send = async { channel.send(Session::take(pool, deadline).await?, notices).await };
     timeout_at(deadline, send).await.unwrap_or(Err(Fault::TimedOut))
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::scan_limits::ScanLimits;
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
-use super::connect::{Connector, OPERATION_TIMEOUT, password};
+use super::connect::{Connector, password};
 use super::fault::Fault;
 use super::leases::HeldLeases;
 use super::listener::{Echoes, Freshness, Listener};
@@ -27,8 +27,6 @@ use crate::domain::clock::Timestamp;
 /// Time limit of the migration. An index on a large table takes hours, and replicas that start at the same time wait
 /// for it.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(6);
-/// Time limit of the checks of the database, which open several connections.
-const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
 const MAX_SCHEMA_CHARS: usize = 40;
 
@@ -77,10 +75,10 @@ impl PostgresStore {
         context: StoreContext,
         on_server_time: impl Fn(Timestamp) + Send + Sync + 'static,
     ) -> Result<Self, PostgresOpenError> {
-        let (connector, listening) = connectors(url, settings)?;
+        let (connector, listening) = connectors(url, settings, context.operation_timeout)?;
         let examine = |_| examine(connector.clone(), listening.clone());
         let Examined { connector, listening, is_current } =
-            retry(&context.env, EXAMINATION_TIMEOUT, "examine", examine).await?;
+            retry(&context, examination_timeout(context.operation_timeout), "examine", examine).await?;
         let pool = connector.pool(settings.max_connections).map_err(PostgresOpenError::Settings)?;
         let channel = migrate(&context, &pool, is_current).await?;
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
@@ -100,9 +98,15 @@ impl PostgresStore {
         // This check follows `connect`, whose lock prevents a new copy from starting.
         check_copy(&context, &pool).await?;
         tokio::spawn(listener.run(subscription, stop.clone()));
-        let announcer = Announcer::start(pool.clone(), channel.clone(), listeners.clone(), stop.clone());
+        let announcer = Announcer::start(
+            pool.clone(),
+            channel.clone(),
+            listeners.clone(),
+            context.operation_timeout,
+            stop.clone(),
+        );
         let usage = Arc::new(UsageBuffer::default());
-        usage.start(pool.clone(), stop.clone());
+        usage.start(pool.clone(), context.operation_timeout, stop.clone());
         Ok(Self {
             pool,
             channel,
@@ -113,8 +117,8 @@ impl PostgresStore {
             deliveries: HeldLeases::default(),
             cursors: Mutex::default(),
             usage,
-            scans: ScanLimits::new(scan_shares(settings.max_connections), &context.env.metrics),
-            feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context.env.metrics),
+            scans: ScanLimits::new(scan_shares(settings.max_connections), &context),
+            feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context),
             tls: connector.tls(),
             context,
             _stop: stop.drop_guard(),
@@ -122,17 +126,23 @@ impl PostgresStore {
     }
 }
 
+/// Returns the time limit of the checks of the database, which open several connections.
+fn examination_timeout(operation_timeout: Duration) -> Duration {
+    operation_timeout * 6
+}
+
 /// Returns the connectors of `store.url` and of `store.listen_url`.
 fn connectors(
     url: &PostgresUrl,
     settings: &StoreSettings,
+    operation_timeout: Duration,
 ) -> Result<(Connector, Option<Connector>), PostgresOpenError> {
     if let Some(path) = &settings.password_file {
         password(path)
             .map_err(|error| PostgresOpenError::Settings(format!("store.password_file: {error}")))?;
     }
     let connector = |setting, url| {
-        let connector = Connector::new(url, settings.password_file.as_deref());
+        let connector = Connector::new(url, settings.password_file.as_deref(), operation_timeout);
         connector.map_err(|error| PostgresOpenError::Settings(format!("{setting}: {error}")))
     };
     let listening = settings.listen_url.as_ref().map(|url| connector("store.listen_url", url)).transpose()?;
@@ -141,7 +151,7 @@ fn connectors(
 
 /// Migrates the schema unless it `is_current`. Returns the schema's channel, with a new id for this replica.
 async fn migrate(context: &StoreContext, pool: &Pool, is_current: bool) -> Result<NoticeChannel, StoreError> {
-    with_retries(&context.env, pool, MIGRATION_TIMEOUT, "migrate", |mut session| async move {
+    with_retries(context, pool, MIGRATION_TIMEOUT, "migrate", |mut session| async move {
         let client = session.client()?;
         if !is_current {
             migrations::take_steps(client, &MIGRATIONS).await?;
@@ -156,7 +166,8 @@ async fn migrate(context: &StoreContext, pool: &Pool, is_current: bool) -> Resul
 }
 
 async fn check_copy(context: &StoreContext, pool: &Pool) -> Result<(), PostgresOpenError> {
-    let record = with_retries(&context.env, pool, OPERATION_TIMEOUT, "check_copy", async |mut session| {
+    let limit = context.operation_timeout;
+    let record = with_retries(context, pool, limit, "check_copy", async |mut session| {
         copy_record::read(session.client()?).await
     })
     .await?;
@@ -172,13 +183,15 @@ async fn check_copy(context: &StoreContext, pool: &Pool) -> Result<(), PostgresO
 /// # Errors
 /// The [`PostgresOpenError`] that opening would fail with.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, PostgresOpenError> {
-    let (connector, listening) = connectors(url, settings)?;
+    let timeout_of_operation = StoreContext::OPERATION_TIMEOUT;
+    let (connector, listening) = connectors(url, settings, timeout_of_operation)?;
     let read = async {
         let Examined { connector, is_current, .. } = examine(connector, listening).await?;
         let (client, _driving) = connector.connect(None).await?;
         Ok((is_current, copy_record::read(&client).await?))
     };
-    let (is_current, record) = timeout(EXAMINATION_TIMEOUT, read).await.unwrap_or(Err(Fault::TimedOut))?;
+    let (is_current, record) =
+        timeout(examination_timeout(timeout_of_operation), read).await.unwrap_or(Err(Fault::TimedOut))?;
     if record.is_some_and(|record| !record.is_finished) {
         return Err(PostgresOpenError::UnfinishedCopy);
     }

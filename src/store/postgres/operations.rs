@@ -8,7 +8,7 @@ use super::super::changes::Changes;
 use super::super::scan_limits::ScanPermit;
 use super::PostgresStore;
 use super::cancellation::cancel_on_drop;
-use super::connect::{OPERATION_TIMEOUT, Session};
+use super::connect::Session;
 use super::fault::Fault;
 use super::notices::Announcer;
 use super::retries::with_retries;
@@ -38,7 +38,7 @@ impl PostgresStore {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        with_retries(&self.context.env, &self.pool, OPERATION_TIMEOUT, name, operation).await
+        with_retries(&self.context, &self.pool, self.context.operation_timeout, name, operation).await
     }
 
     /// Runs a scan. The scan is cancelled if its caller no longer waits.

@@ -1,7 +1,5 @@
 //! The requirements of the gateway on a database. They are checked when a gateway starts and by `check`.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -16,8 +14,6 @@ use super::unsuitable::UnsuitableDatabase;
 
 /// The oldest version that the gateway is tested with, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
-/// The time limit of a statement that should not have to wait.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Number of transactions that are held open to detect whether a pooler takes the session of another connection.
 const HELD_TRANSACTIONS: usize = 2;
 
@@ -72,7 +68,7 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     let mut process: Option<i32> = None;
     let mut held = Vec::new();
     loop {
-        let answer = timeout(PATIENCE, client.query_one(&statement, &[])).await;
+        let answer = timeout(connector.operation_timeout(), client.query_one(&statement, &[])).await;
         let answer = answer.map_err(|_| UnsuitableDatabase::Connections(setting))?;
         let Some(row) = kept(answer)? else { return Err(UnsuitableDatabase::Statements.into()) };
         let found = row.try_get(0)?;
@@ -119,7 +115,8 @@ async fn hold(
             Err(error) => Err(Fault::from(error)),
         }
     };
-    let patience = connector.patience() + PATIENCE;
+    // A slow server must not look like a pooler with too few connections.
+    let patience = connector.patience() + connector.operation_timeout();
     timeout(patience, open).await.unwrap_or_else(|_| Err(UnsuitableDatabase::Connections(setting).into()))
 }
 
@@ -168,7 +165,7 @@ async fn check_listening(client: &Client, listening: &Connector) -> Result<(), F
     let (listener, _driving) = listening.connect(Some(sender)).await?;
     listener.batch_execute(&format!("LISTEN {channel}")).await?;
     client.execute("SELECT pg_notify($1, '')", &[&channel]).await?;
-    match timeout(PATIENCE, notices.recv()).await {
+    match timeout(listening.operation_timeout(), notices.recv()).await {
         Ok(Some(_)) => Ok(()),
         _ => Err(UnsuitableDatabase::Listening.into()),
     }

@@ -5,20 +5,17 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::StoreError;
 use super::super::engine::measure;
+use super::super::{StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
-use crate::env::Env;
 
-/// Duration for which an operation is retried. It is longer than a restart of the database.
-const RETRY_PERIOD: Duration = Duration::from_secs(8);
 /// Maximum pause before a retry. Each pause is a random fraction of it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs an operation on a connection from the pool as [`retry`] does. Measures the operation under its name.
 pub(super) async fn with_retries<T, F>(
-    env: &Env,
+    context: &StoreContext,
     pool: &Pool,
     timeout: Duration,
     name: &'static str,
@@ -36,14 +33,15 @@ where
         }
         outcome
     };
-    let outcome = retry(env, timeout, name, attempt).await.map_err(StoreError::from);
-    measure(&env.metrics, name, began.into_std(), &outcome);
+    let outcome = retry(context, timeout, name, attempt).await.map_err(StoreError::from);
+    measure(&context.env.metrics, name, began.into_std(), &outcome);
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures. `timeout` limits each attempt, which gets its deadline.
+/// Runs an operation, and repeats it after transient failures for longer than a restart of the database takes. `timeout` limits each
+/// attempt, which gets its deadline.
 pub(super) async fn retry<T, F>(
-    env: &Env,
+    context: &StoreContext,
     timeout: Duration,
     name: &'static str,
     operation: impl Fn(Instant) -> F,
@@ -51,7 +49,8 @@ pub(super) async fn retry<T, F>(
 where
     F: Future<Output = Result<T, Fault>>,
 {
-    let end = Instant::now() + RETRY_PERIOD;
+    let StoreContext { env, operation_timeout, .. } = context;
+    let end = Instant::now() + *operation_timeout * 4 / 5;
     loop {
         let deadline = Instant::now() + timeout;
         let fault = match timeout_at(deadline, operation(deadline)).await {

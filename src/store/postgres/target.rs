@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use deadpool_postgres::Object;
@@ -30,8 +31,9 @@ impl Target {
     pub(in crate::store) async fn open(
         url: &PostgresUrl,
         password_file: Option<&Path>,
+        operation_timeout: Duration,
     ) -> Result<Self, PostgresOpenError> {
-        let connector = Connector::new(url, password_file);
+        let connector = Connector::new(url, password_file, operation_timeout);
         let connector =
             connector.map_err(|error| PostgresOpenError::Settings(format!("store.url: {error}")))?;
         let connector = examine(connector, None).await?.connector;

@@ -9,7 +9,7 @@ use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{OPERATION_TIMEOUT, Session};
+use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
@@ -38,12 +38,12 @@ impl UsageBuffer {
     }
 
     /// Flushes at intervals until `stop` is cancelled.
-    pub(super) fn start(self: &Arc<Self>, pool: Pool, stop: CancellationToken) {
+    pub(super) fn start(self: &Arc<Self>, pool: Pool, timeout: Duration, stop: CancellationToken) {
         let buffer = Arc::clone(self);
         let flushing = async move {
             loop {
                 sleep(INTERVAL).await;
-                if let Err(fault) = buffer.flush(&pool).await {
+                if let Err(fault) = buffer.flush(&pool, timeout).await {
                     tracing::warn!(?fault, "failed to write usage");
                 }
             }
@@ -51,13 +51,13 @@ impl UsageBuffer {
         tokio::spawn(async move { stop.run_until_cancelled(flushing).await });
     }
 
-    /// Adds the counted usage to the database. After a failure, the next flush includes it.
-    pub(super) async fn flush(&self, pool: &Pool) -> Result<(), Fault> {
+    /// Adds the counted usage to the database within the time limit. After a failure, the next flush includes it.
+    pub(super) async fn flush(&self, pool: &Pool, timeout: Duration) -> Result<(), Fault> {
         let counted = self.take();
         if counted.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + OPERATION_TIMEOUT;
+        let deadline = Instant::now() + timeout;
         let write = async { add(Session::take(pool, deadline).await?, &counted).await };
         let written = timeout_at(deadline, write).await.unwrap_or(Err(Fault::TimedOut));
         if written.is_err() {

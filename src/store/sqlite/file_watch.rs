@@ -4,15 +4,13 @@
 //! writer checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few system calls:
 //!
 //! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
-//! - The size and the modification time of the database only change with a checkpoint, and each checkpoint changes the index.
+//! - The size and the modification time of the database only change during a checkpoint, and each checkpoint changes the index.
 //!   So other programs may use `SQLite` on the same file, for example for a backup or a checkpoint.
 //! - The index only moves forward.
 //! - The last frame of the log, and the one before this group, have the checksums that the index recorded.
 //!
-//! The format of the log and of the index is documented: <https://sqlite.org/walformat.html>.
-//!
-//! A loss is final, because no rule says which of the files is the right one. The process refuses all requests to the store until
-//! it is restarted.
+//! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because no rule says which
+//! of the files is the right one: the process refuses all requests to the store until it is restarted.
 
 use std::fs::{File, Metadata};
 use std::io::ErrorKind;
@@ -22,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::super::StoreError;
 use super::file::beside;
+use super::log_index::LogIndex;
 use crate::telemetry::metrics::Metrics;
 
 /// Size of the header of the log in bytes.
@@ -83,63 +82,6 @@ fn id(file: &Metadata) -> FileId {
     (file.dev(), file.ino())
 }
 
-/// The part of the index that describes the log. Numbers have the byte order of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct LogIndex {
-    /// Number of commits to the log.
-    commits: u32,
-    page_size: u32,
-    /// The number of valid frames in the log.
-    frames: u32,
-    /// Checksum of the last frame, which depends on all frames before it.
-    checksum: [u32; 2],
-    /// The first salt counts the restarts of the log. The second salt is random.
-    salts: [u32; 2],
-    /// Number of frames that checkpoints have copied to the database, and number of frames that they have begun to copy.
-    copied: [u32; 2],
-}
-
-impl LogIndex {
-    /// Size of the part in bytes: two copies of the header, and the state of checkpoints and readers.
-    const SIZE: usize = 136;
-
-    /// Parses the part. Returns `None` while another process writes it.
-    fn parse(bytes: &[u8; Self::SIZE]) -> Option<Self> {
-        let (header, copy) = (&bytes[..48], &bytes[48..96]);
-        let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));
-        let salt = |at: usize| u32::from_be(word(at));
-        // The page size has 16 bits; 1 stands for 65,536.
-        let page_size = bytes[14..].first_chunk().map_or(0, |word| u16::from_ne_bytes(*word));
-        (header == copy).then(|| Self {
-            commits: word(8),
-            page_size: if page_size == 1 { 1 << 16 } else { page_size.into() },
-            frames: word(16),
-            checksum: [word(24), word(28)],
-            salts: [salt(32), salt(36)],
-            copied: [word(96), word(128)],
-        })
-    }
-
-    /// Whether a checkpoint may have changed the database since `before`.
-    fn has_checkpoint_since(&self, before: &Self) -> bool {
-        (self.salts, self.copied) != (before.salts, before.copied)
-    }
-
-    /// Whether a change of the index from `before` to this one can come from `SQLite`.
-    fn follows(&self, before: &Self) -> bool {
-        let is_later = |now: u32, before: u32| now.wrapping_sub(before) < 1 << 31;
-        if self.page_size != before.page_size || !is_later(self.commits, before.commits) {
-            return false;
-        }
-        if self.salts == before.salts {
-            self.frames >= before.frames
-        } else {
-            // The first commit to an empty log chooses random salts.
-            before.frames == 0 || self.salts[0] != before.salts[0] && is_later(self.salts[0], before.salts[0])
-        }
-    }
-}
-
 /// Watches the files of an open database.
 pub(super) struct FileWatch {
     /// The name in the settings, which may be a symbolic link, with the id of the file or the link.
@@ -149,6 +91,8 @@ pub(super) struct FileWatch {
     /// `SQLite` locks the index. Closing it would release the locks of this process, so the store also holds it until all
     /// connections are closed.
     index: (PathBuf, Arc<File>, FileId),
+    /// The index when the watch began.
+    at_start: LogIndex,
     /// The database and the index at the last check.
     seen: (DatabaseState, LogIndex),
     loss: Loss,
@@ -169,11 +113,11 @@ impl FileWatch {
         let log = opened("-wal")?;
         let (index_path, index, index_id) = opened("-shm")?;
         let index = (index_path, Arc::new(index), index_id);
-        let read = |_| read_index(&index.1).ok();
-        let found = (0..MAX_TRIES).find_map(read);
-        let found = found.ok_or_else(|| std::io::Error::other("the index of the log cannot be read"))?;
-        let seen = (DatabaseState::from(&database.symlink_metadata()?), found);
-        Ok(Self { name, database, log, index, seen, loss: Loss::default(), metrics })
+        let at_start = (0..MAX_TRIES).find_map(|_| LogIndex::read(&index.1).ok());
+        let at_start =
+            at_start.ok_or_else(|| std::io::Error::other("the index of the log cannot be read"))?;
+        let seen = (DatabaseState::from(&database.symlink_metadata()?), at_start);
+        Ok(Self { name, database, log, index, at_start, seen, loss: Loss::default(), metrics })
     }
 
     /// Returns the index file, which must stay open until the last connection is closed.
@@ -203,7 +147,7 @@ impl FileWatch {
         for _ in 0..MAX_TRIES {
             // Another process may have committed or restarted the log during the comparison.
             match &outcome {
-                Err((FileFault::Overwritten(_), index)) if read_index(&self.index.1).ok() != *index => {
+                Err((FileFault::Overwritten(_), index)) if LogIndex::read(&self.index.1).ok() != *index => {
                     outcome = self.compare();
                 }
                 _ => break,
@@ -236,15 +180,18 @@ impl FileWatch {
 
     /// Compares the files with the last check. An error contains the index that it was compared with.
     fn compare(&self) -> Result<(DatabaseState, LogIndex), (FileFault, Option<LogIndex>)> {
+        // The index is read before the state of the database. So a checkpoint that ends in between is noticed by the next check.
+        let index = LogIndex::read(&self.index.1);
         let database = self.check_names().map_err(|fault| (fault, None))?;
         let overwritten = |path: &PathBuf| FileFault::Overwritten(path.clone());
-        let index = read_index(&self.index.1).map_err(|()| (overwritten(&self.index.0), None))?;
+        let index = index.map_err(|()| (overwritten(&self.index.0), None))?;
         let before = &self.seen.1;
         let intact = |is_intact: bool, path| {
             if is_intact { Ok(()) } else { Err((overwritten(path), Some(index))) }
         };
         intact(index.follows(before), &self.index.0)?;
-        intact(database == self.seen.0 || index.has_checkpoint_since(before), &self.database)?;
+        let may_change = before.has_begun_checkpoint(&self.at_start) || index.has_checkpoint_since(before);
+        intact(database == self.seen.0 || may_change, &self.database)?;
         intact(self.has_last_frame(&index), &self.log.0)?;
         if index.salts == before.salts && index.frames != before.frames {
             intact(self.has_last_frame(before), &self.log.0)?;
@@ -273,13 +220,6 @@ impl FileWatch {
         let word = |at: usize| frame[at..].first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
         ([word(0), word(4)], [word(8), word(12)]) == (index.salts, index.checksum)
     }
-}
-
-/// Reads the description of the log. Fails if the file is too short, or while another process writes it.
-fn read_index(index: &File) -> Result<LogIndex, ()> {
-    let mut bytes = [0; LogIndex::SIZE];
-    index.read_exact_at(&mut bytes, 0).map_err(|_| ())?;
-    LogIndex::parse(&bytes).ok_or(())
 }
 
 /// Reads the metadata of a name, which must lead to the file with this id.

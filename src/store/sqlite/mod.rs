@@ -18,6 +18,7 @@ mod file;
 mod file_watch;
 mod list_reader;
 mod listings;
+mod log_index;
 mod open;
 mod open_error;
 #[cfg(test)]

@@ -10,6 +10,24 @@ use crate::stage::{SCOPES, Stage};
 /// File size limit in blocks of 512 bytes (1,024 bytes where `sh` is bash). An empty store fits, and many calls do not.
 const BLOCKS: &str = "1600";
 
+/// Submits a call with large metadata. Returns whether the gateway stored it.
+async fn submit_bulky(stage: &Stage, gateway: &Serving, ledger: &mut Ledger, call: usize) -> bool {
+    let call_id = format!("bulky-{call}");
+    let mut submission = stage.submission(&call_id);
+    submission["metadata"] = json!({"padding": "x".repeat(4000)});
+    ledger.sent(&call_id);
+    let url = gateway.api.join("v1/analyses").unwrap();
+    let request = stage.client.post(url).header("content-type", "application/json");
+    let request = request.bearer_auth(stage.token(SCOPES)).body(submission.to_string());
+    let answer = within("an answer", request.send()).await.unwrap();
+    match answer.status().as_u16() {
+        202 => ledger.acknowledged(&call_id),
+        503 => assert!(answer.headers().contains_key("retry-after")),
+        other => panic!("status {other} on a full disk"),
+    }
+    answer.status() == 202
+}
+
 #[tokio::test]
 async fn submissions_that_cannot_be_stored_are_refused() {
     let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
@@ -20,22 +38,7 @@ async fn submissions_that_cannot_be_stored_are_refused() {
 
     let mut refused = 0;
     for call in 0..200 {
-        let call_id = format!("bulky-{call}");
-        let mut submission = stage.submission(&call_id);
-        submission["metadata"] = json!({"padding": "x".repeat(4000)});
-        ledger.sent(&call_id);
-        let url = gateway.api.join("v1/analyses").unwrap();
-        let request = stage.client.post(url).header("content-type", "application/json");
-        let request = request.bearer_auth(stage.token(SCOPES)).body(submission.to_string());
-        let answer = within("an answer", request.send()).await.unwrap();
-        match answer.status().as_u16() {
-            202 => ledger.acknowledged(&call_id),
-            503 => {
-                assert!(answer.headers().contains_key("retry-after"));
-                refused += 1;
-            }
-            other => panic!("status {other} on a full disk"),
-        }
+        refused += usize::from(!submit_bulky(&stage, &gateway, &mut ledger, call).await);
     }
     println!("{refused} of 200 submissions refused with 503");
     assert!(refused > 0, "the limit was never reached");
@@ -52,4 +55,27 @@ async fn submissions_that_cannot_be_stored_are_refused() {
     let tally = ledger.settle(&stage, stage.serve().await).await;
     println!("after a full disk: {tally}");
     assert!(stage.vendor.calls().iter().any(|request| request.operation == Operation::Submit));
+}
+
+/// The log of SQLite has room for a checkpoint, and the database does not.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_checkpoint_that_fails_again_and_again_is_not_a_lost_file() {
+    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+    let mut shell = stage.program("sh".as_ref());
+    shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", crate::stage::BINARY, "serve"]);
+    let gateway = Serving::start(shell, &stage.client).await;
+    gateway.process.limit_files("4500000");
+    for call in 0.. {
+        if !submit_bulky(&stage, &gateway, &mut ledger, call).await {
+            break;
+        }
+    }
+    let failed = |line: &str| line.contains("failed to copy the log to the database");
+    gateway.process.stderr.repeated("failed checkpoints", 3, failed).await;
+    assert!(stage.metrics(&gateway).await.contains("\nalovoice_gateway_store_file_lost 0\n"));
+    gateway.process.limit_files("unlimited");
+    ledger.submit(&stage, &gateway, "with-room-again").await;
+    let tally = ledger.settle(&stage, gateway).await;
+    println!("after failed checkpoints: {tally}");
 }

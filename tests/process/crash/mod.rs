@@ -2,14 +2,17 @@
 
 #![expect(clippy::print_stdout, reason = "a run prints its faults and the seed that repeats it")]
 
-/// Declares tests for functions that take a `Stage`: one test per store engine.
+/// Declares tests for functions that take a `Stage`: one test per store engine. The leases are short, because the work of a killed
+/// replica waits for their end.
 macro_rules! on_every_store {
     ($($test:ident),+ $(,)?) => {
         mod sqlite {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$test(crate::stage::Stage::set_up().await).await;
+                    let mut stage = crate::stage::Stage::set_up().await;
+                    stage.shorten_leases();
+                    super::$test(stage).await;
                 }
             )+
         }
@@ -18,7 +21,9 @@ macro_rules! on_every_store {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$test(crate::stage::Stage::set_up_on_postgres().await).await;
+                    let mut stage = crate::stage::Stage::set_up_on_postgres().await;
+                    stage.shorten_leases();
+                    super::$test(stage).await;
                 }
             )+
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::gateway::{Serving, within};
-use crate::stage::{CALLBACK_SECRET, SCOPES, Stage, id};
+use crate::stage::{CALLBACK_SECRET, SCOPES, Stage, id, send};
 
 super::on_every_store! { kills_with_every_answer_for_unknown_calls }
 
@@ -46,7 +46,7 @@ async fn submit(stage: &Stage, gateway: &Serving, customer: usize, call_id: &str
     let request = request.bearer_auth(stage.token_of(&tenant(customer), SCOPES));
     let request = request.header("content-type", "application/json");
     let body = serde_json::json!({ "call_id": call_id }).to_string();
-    request.body(body).send().await.is_ok_and(|answer| answer.status() == 202)
+    send(request.body(body)).await.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// Waits for the outcome of a call.
@@ -54,10 +54,11 @@ async fn outcome(stage: &Stage, gateway: &Serving, customer: usize, call_id: &st
     let url = gateway.api.join(&format!("v1/analyses/{call_id}")).unwrap();
     loop {
         let request = stage.client.get(url.clone()).header("prefer", "wait=30");
-        let answer = request.bearer_auth(stage.token_of(&tenant(customer), SCOPES)).send().await.unwrap();
+        let answer = send(request.bearer_auth(stage.token_of(&tenant(customer), SCOPES))).await.unwrap();
         let analysis: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-        if ["completed", "failed"].contains(&analysis["status"].as_str().unwrap()) {
-            return analysis;
+        match analysis["status"].as_str() {
+            Some("queued" | "processing") => {}
+            _ => return analysis,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Flooded;
 use super::flood_server::{FloodResponse, FloodServer};
 use crate::gateway::within;
+use crate::stage::{SCOPES, send};
 
 const CALLS: usize = 32;
 
@@ -22,7 +23,7 @@ async fn check_receiver_flood(calls: usize, flow: FloodResponse, timeout: &str) 
         let body = serde_json::json!({"call_id": format!("call-{number}"), "callback": {"url": hook}});
         let request = flooded.stage.client.post(flooded.gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").body(body.to_string());
-        let answer = request.bearer_auth(flooded.stage.token(crate::stage::SCOPES)).send().await.unwrap();
+        let answer = send(request.bearer_auth(flooded.stage.token(SCOPES))).await.unwrap();
         assert_eq!(answer.status(), 202);
     }
     for _ in 0..calls {

@@ -70,11 +70,20 @@ impl Flooded {
         for number in 0..CALLS {
             let call = format!("call-{number}");
             assert_eq!(flooded.stage.submit(&flooded.gateway, &call).await.unwrap().status(), 202);
-            let analysis = within(&call, flooded.stage.get(&flooded.gateway, &call, "wait=60")).await;
-            assert!(analysis.text().await.unwrap().contains(r#""status":"completed""#));
+            within(&call, flooded.until_read(&call)).await;
         }
         let flooded = Self { before: super::resident(&flooded.gateway), ..flooded };
         (flooded, vendor)
+    }
+
+    /// Reads the result of a call. The gateway may disconnect the client if the client reads too slowly on a busy machine.
+    async fn until_read(&self, call: &str) {
+        loop {
+            let answer = self.stage.get(&self.gateway, call, "wait=60").await;
+            if answer.text().await.is_ok_and(|analysis| analysis.contains(r#""status":"completed""#)) {
+                return;
+            }
+        }
     }
 
     /// The head of a request of a tenant.
@@ -104,11 +113,10 @@ impl Flooded {
 
     /// Waits until a metric has at least this value. `series` is its name with labels, without the prefix.
     async fn until_metric(&self, series: &str, least: f64) {
-        let metrics = self.gateway.admin.join("metrics").unwrap();
         let prefix = format!("alovoice_gateway_{series} ");
         let reached = async {
             loop {
-                let page = self.stage.client.get(metrics.clone()).send().await.unwrap().text().await.unwrap();
+                let page = self.stage.metrics(&self.gateway).await;
                 let value = page.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
                 if value.unwrap_or(0.0) >= least {
                     return;
@@ -161,7 +169,7 @@ async fn unread_answers_of_a_tenant_use_its_share_of_the_memory_only() {
         flooded.check_healthy().await;
         drop(unread);
         // The memory is free again.
-        while flooded.get_as("acme", EVENTS).await.status() != 200 {}
+        within("free memory", async { while flooded.get_as("acme", EVENTS).await.status() != 200 {} }).await;
     }
 }
 
@@ -229,10 +237,12 @@ async fn a_tenant_leaves_connections_to_the_others() {
 async fn pipelined_requests_wait_outside_the_memory() {
     let (flooded, _vendor) = Flooded::with_results(&[]).await;
     assert_eq!(flooded.submit_as("acme", submission(UNFINISHED, 100)).await, 202);
-    let pipelined = b"GET / HTTP/1.0\r\n\r\n".repeat(7_000);
+    let path = format!("GET /v1/analyses/{UNFINISHED}");
+    // On a busy machine, the first wait of a connection can end before the last connection waits.
+    let waits = flooded.request("acme", &path, "prefer: wait=60\r\n").repeat(3);
+    let pipelined = [waits, b"GET / HTTP/1.0\r\n\r\n".repeat(7_000)].concat();
     let mut connections = Vec::new();
     for _ in 0..40 {
-        let path = format!("GET /v1/analyses/{UNFINISHED}");
         let mut connection = flooded.ask("acme", &path, "prefer: wait=60\r\n").await;
         connection.offer(&pipelined).await;
         connections.push(connection);

@@ -110,8 +110,7 @@ impl MountedGateway {
 
     /// Value of the metric of reloads with this outcome.
     async fn reloads(&self, outcome: &str) -> u64 {
-        let answer = self.stage.client.get(self.gateway.admin.join("metrics").unwrap()).send().await.unwrap();
-        let metrics = answer.text().await.unwrap();
+        let metrics = self.stage.metrics(&self.gateway).await;
         let name = format!("alovoice_gateway_secret_reloads_total{{outcome=\"{outcome}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
     }

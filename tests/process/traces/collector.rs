@@ -1,6 +1,6 @@
 //! A collector of another project: rotel, or where rotel does not run, a script around OpenTelemetry's own definitions.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -10,6 +10,7 @@ use url::Url;
 use super::spans::{Span, spans_of};
 use crate::gateway::{Gateway, within};
 use crate::peers::{python, tools};
+use crate::postgres::cluster::free_port;
 
 /// A running collector.
 pub(crate) struct Collector {
@@ -78,8 +79,7 @@ fn command(home: &Path, address: SocketAddr, grpc: SocketAddr) -> Command {
     rotel
 }
 
-/// An address that is free now: rotel cannot choose a port itself.
+/// An address that no other test uses: rotel cannot choose a port itself.
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }

@@ -11,10 +11,9 @@ use crate::stage::Stage;
 
 /// Waits until a metric is above 0 and returns its value.
 async fn counted(stage: &Stage, gateway: &Serving, metric: &str) -> f64 {
-    let metrics = gateway.admin.join("metrics").unwrap();
     let value = async {
         loop {
-            let page = stage.client.get(metrics.clone()).send().await.unwrap().text().await.unwrap();
+            let page = stage.metrics(gateway).await;
             let line = page.lines().find_map(|line| line.strip_prefix(metric)).unwrap();
             let value = line.trim().parse::<f64>().unwrap();
             if value > 0.0 {
@@ -115,6 +114,30 @@ async fn traces_are_off_by_default() {
     assert_eq!(no_connection.kind(), std::io::ErrorKind::WouldBlock);
 }
 
+/// Submits calls until the collector has a request with this property: a busy machine loses exports. Returns all requests.
+async fn spans_at(
+    collector: &Receiver,
+    stage: &Stage,
+    gateway: &Serving,
+    name: &str,
+    fits: impl Fn(&Received) -> bool,
+) -> Vec<Received> {
+    let submit_for_ever = async {
+        for call in 0.. {
+            let call_id = format!("{name}-{call}");
+            stage.submit(gateway, &call_id).await.unwrap();
+            stage.callback_of(&call_id).await;
+        }
+    };
+    let arrive = async {
+        tokio::select! {
+            () = submit_for_ever => unreachable!("the calls have no end"),
+            received = collector.wait_for(|received| received.iter().any(&fits)) => received,
+        }
+    };
+    within("spans at the collector", arrive).await
+}
+
 /// A hosted collector authenticates its users by a header. A new key is used without a restart.
 #[tokio::test]
 async fn requests_have_the_headers_of_the_file_and_the_resource_attributes_of_the_environment() {
@@ -126,9 +149,7 @@ async fn requests_have_the_headers_of_the_file_and_the_resource_attributes_of_th
     command.env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=blue,k8s.pod.name=pod-7");
     command.env("OTEL_SERVICE_NAME", "calls-api");
     let gateway = Serving::start(command, &stage.client).await;
-    stage.submit(&gateway, "one").await.unwrap();
-    stage.callback_of("one").await;
-    let received = within("spans", collector.wait_for(|received| !received.is_empty())).await;
+    let received = spans_at(&collector, &stage, &gateway, "first", |_| true).await;
     let first = &received[0];
     assert_eq!((first.method.as_str(), first.path.as_str()), ("POST", "/hook/ok/v1/traces"));
     assert_eq!(first.header("content-type"), Some("application/x-protobuf"));
@@ -141,12 +162,8 @@ async fn requests_have_the_headers_of_the_file_and_the_resource_attributes_of_th
 
     stage.set_file("TRACES__HEADERS_FILE", "api-key: second-key-0123456789\n");
     gateway.process.stderr.line("the new key", |line| line.contains("secret changed")).await;
-    stage.submit(&gateway, "two").await.unwrap();
-    stage.callback_of("two").await;
-    let has_new = |received: &[Received]| {
-        received.iter().any(|request| request.header("api-key") == Some("second-key-0123456789"))
-    };
-    within("spans with the new key", collector.wait_for(has_new)).await;
+    let is_new = |request: &Received| request.header("api-key") == Some("second-key-0123456789");
+    spans_at(&collector, &stage, &gateway, "second", is_new).await;
     gateway.process.terminate();
     let logs = gateway.process.stderr.whole().await;
     assert!(!logs.contains("-key-0123456789"), "{logs}");

@@ -6,7 +6,7 @@ mod refusals;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
 use alovoice_gateway::domain::analysis::VendorResult;
@@ -29,6 +29,7 @@ use crate::harness::{
     Harness, acme, call_id, delivered, finished, globex, obtained, store_context, trace, with_callback,
     with_metadata,
 };
+use crate::patience::PATIENCE;
 use crate::postgres_server::database::Database;
 use crate::postgres_server::server::Server;
 use crate::rows::{Rows, deliveries_of_call};
@@ -59,8 +60,19 @@ impl CopyFixture {
         self.database.url().to_owned().into()
     }
 
+    /// Opens the copy. Waits until the server notices that the previous user of the database is gone.
     async fn open(&self) -> Result<StoreCopy, CopyError> {
-        StoreCopy::open(&file_in(&self.folder), &self.url(), None, self.now).await
+        let began = Instant::now();
+        loop {
+            match self.try_open().await {
+                Err(CopyError::DatabaseInUse) if began.elapsed() < PATIENCE => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_open(&self) -> Result<StoreCopy, CopyError> {
+        StoreCopy::open(&file_in(&self.folder), &self.url(), None, PATIENCE, self.now).await
     }
 
     /// Copies all remaining rows, without finishing the copy.
@@ -71,7 +83,18 @@ impl CopyFixture {
         copy
     }
 
+    /// Opens a store on the database. Waits until the server notices that the previous copy is gone.
     async fn serve(&self) -> Result<Harness, postgres::PostgresOpenError> {
+        let began = Instant::now();
+        loop {
+            match self.try_serve().await {
+                Err(error) if is_being_copied(&error) && began.elapsed() < PATIENCE => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_serve(&self) -> Result<Harness, postgres::PostgresOpenError> {
         let (context, clock) = store_context();
         clock.advance(self.now.since(clock.now()));
         let store = PostgresStore::open(&self.url(), &self.settings(), context, |_| {}).await?;
@@ -102,6 +125,10 @@ impl CopyFixture {
         let store = Arc::new(SqliteStore::open(&path, context).unwrap());
         Harness::new(store, clock, Rows::of_file(&path), ())
     }
+}
+
+fn is_being_copied(error: &postgres::PostgresOpenError) -> bool {
+    error.to_string().contains("being copied")
 }
 
 async fn empty() -> Database {

@@ -1,21 +1,30 @@
 //! Outages of the server and of the network.
 
-use alovoice_gateway::store::Change;
+use std::time::Duration;
+
+use alovoice_gateway::store::{Change, StoreContext};
 use tokio::join;
 use tokio::task::yield_now;
 
-use super::{expect_change, is_unavailable, open_at, within};
+use super::{expect_change, is_unavailable, open_at, open_limited, settings, within};
 use crate::harness::{Harness, acme, call_id, submission};
+use crate::patience::{PATIENCE, patiently};
 use crate::postgres_server::database::Database;
 use crate::postgres_server::link::{Link, Passage};
 use crate::postgres_server::server::{Options, Server, Shutdown};
 
 /// A replica that connects through a link, and one that connects directly.
 async fn linked() -> (Harness, Link, Harness, Database) {
+    linked_with(PATIENCE).await
+}
+
+/// The same as [`linked`]. The first replica has this time limit of an operation.
+async fn linked_with(operation_timeout: Duration) -> (Harness, Link, Harness, Database) {
     let server = Server::shared().await;
     let database = server.fresh_database().await;
     let link = Link::to(server.port(), Passage::Open).await;
-    let behind = open_at(&database.url_through(&link), ()).await;
+    let url = database.url_through(&link);
+    let behind = open_limited(&settings(&url), &url, operation_timeout, ()).await;
     let beside = open_at(database.url(), ()).await;
     (behind, link, beside, database)
 }
@@ -46,8 +55,13 @@ async fn a_reconnect_announces_that_anything_may_have_changed() {
 
 #[tokio::test]
 async fn a_silent_connection_makes_the_store_not_current() {
-    let (behind, link, _beside, _database) = linked().await;
-    assert!(behind.store.is_current());
+    let (behind, link, _beside, _database) = linked_with(StoreContext::OPERATION_TIMEOUT).await;
+    let current = async {
+        while !behind.store.is_current() {
+            yield_now().await;
+        }
+    };
+    within("a current store", current).await;
     link.set(Passage::Nothing);
     // The time limit ends the request, because the network may never report the loss.
     let outcome =
@@ -63,7 +77,8 @@ async fn a_silent_connection_makes_the_store_not_current() {
         }
     })
     .await;
-    assert_eq!(behind.store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
+    let (tenant, call) = (acme(), call_id("1"));
+    assert_eq!(patiently(|| behind.store.find_analysis(&tenant, &call)).await, None);
 }
 
 #[tokio::test]
@@ -85,7 +100,9 @@ async fn a_commit_with_a_lost_response_is_not_repeated() {
 #[tokio::test]
 async fn a_cancelled_change_announces_that_anything_may_have_changed() {
     let (behind, link, _beside, _database) = linked().await;
-    behind.submit(submission("0")).await;
+    // Opens several connections, so that one is free although another one checks that notices arrive.
+    let submit = |call: &str| behind.submit(submission(call));
+    join!(submit("a"), submit("b"), submit("c"));
     behind.changes();
     link.set(Passage::Requests);
     tokio::select! {

@@ -1,5 +1,7 @@
 //! The calls of a storm, each with a behaviour of the vendor and of the receiver.
 
+use std::net::Ipv4Addr;
+
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -28,6 +30,8 @@ const ANSWERS: [&str; 10] = [
 pub(super) struct Call {
     pub(super) id: String,
     pub(super) answer: &'static str,
+    /// The address of its receiver. With one receiver for all calls, a few bad answers would pause the callbacks of all calls.
+    pub(super) receiver: Ipv4Addr,
     /// Whether two clients submit the call at the same time.
     pub(super) twice: bool,
 }
@@ -39,6 +43,7 @@ impl Call {
         Self {
             id: format!("{}~{name}", behaviours.choose(random).unwrap()),
             answer: ANSWERS.choose(random).unwrap(),
+            receiver: Ipv4Addr::from_bits(0x7f00_0001 + random.random_range(0..0x00ff_fffe)),
             twice: random.random_bool(0.2),
         }
     }

@@ -105,7 +105,8 @@ impl ClientContext {
     }
 
     pub(super) async fn submit(self: Arc<Self>, call: Call, mut random: StdRng) {
-        let hook = self.stage.receiver.hook(&format!("{}/{}", call.answer, call.id));
+        let mut hook = self.stage.receiver.hook(&format!("{}/{}", call.answer, call.id));
+        hook.set_ip_host(call.receiver.into()).unwrap();
         let body = json!({"call_id": call.id, "callback": {"url": hook}});
         while self.ask(&mut random, Method::POST, "v1/analyses", body.clone()).await.is_none() {
             tokio::time::sleep(PAUSE).await;

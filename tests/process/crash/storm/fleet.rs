@@ -16,6 +16,8 @@ use crate::stage::{BINARY, Stage};
 use crate::store::Store;
 
 const REPLICAS: usize = 3;
+/// Timeout of callbacks after the storm.
+const PATIENT_TIMEOUT: &str = "2s";
 
 /// Addresses of the running replicas, by slot.
 pub(super) type Addresses = watch::Receiver<BTreeMap<usize, Url>>;
@@ -38,6 +40,8 @@ pub(super) struct Fleet {
     addresses: watch::Sender<BTreeMap<usize, Url>>,
     /// Logs of the processes that have ended.
     logs: Vec<Vec<String>>,
+    /// Whether new processes wait longer for receivers.
+    is_patient: bool,
     /// Number of processes that ended before they were ready.
     pub(super) failed_starts: usize,
 }
@@ -60,7 +64,8 @@ impl Fleet {
         let slot = |(slot, link)| Slot { link, clock: clock(slot), replica: None };
         let slots: Vec<_> = links.into_iter().enumerate().map(slot).collect();
         let addresses = watch::Sender::new(BTreeMap::new());
-        let mut fleet = Self { stage: stage.clone(), slots, addresses, logs: Vec::new(), failed_starts: 0 };
+        let (logs, is_patient, failed_starts) = (Vec::new(), false, 0);
+        let mut fleet = Self { stage: stage.clone(), slots, addresses, logs, is_patient, failed_starts };
         if !fleet.has_clocks() {
             println!("clock steps are skipped: libfaketime is missing (tests/tools installs it)");
         }
@@ -69,9 +74,13 @@ impl Fleet {
         }
         // Until an answer of the vendor has confirmed the clock, the times of a new store follow every jump, unlike those in events.
         let serving = &fleet.replica(0).serving;
-        stage.get(serving, "never-submitted", "").await;
+        let is_confirmed = |line: &str| line.contains("clock confirmed for the first time");
         let log = &serving.process.stderr;
-        log.line("a confirmed clock", |line| line.contains("clock confirmed for the first time")).await;
+        tokio::select! {
+            // A late answer confirms no clock, so the vendor is asked until an answer comes in time.
+            () = ask_for_ever(stage, serving) => {}
+            _ = log.line("a confirmed clock", is_confirmed) => {}
+        }
         fleet
     }
 
@@ -133,6 +142,9 @@ impl Fleet {
         if let Some(clock) = clock {
             clock.apply(&mut command);
         }
+        if self.is_patient {
+            command.env("GATEWAY_CALLBACKS__TIMEOUT", PATIENT_TIMEOUT);
+        }
         command
     }
 
@@ -169,6 +181,19 @@ impl Fleet {
         logs.map(|log| log.iter().filter(|line| line.contains(text)).count()).sum()
     }
 
+    /// Replaces all replicas. The new ones have no receiver paused and wait longer for receivers, so the deliveries that the storm
+    /// has left do not wait for pauses, which a busy machine makes minutes long. Submits of unknown outcome do not wait for the
+    /// processing times that were learned during the storm.
+    pub(super) async fn renew(&mut self) {
+        self.is_patient = true;
+        let forget = "UPDATE paces SET slowest_ms = 100, samples = 1000";
+        self.stage.store.change(forget, 1).await;
+        for slot in 0..self.slots.len() {
+            assert_eq!(self.terminate(slot).await, Some(0));
+            self.fill(slot).await;
+        }
+    }
+
     /// Stops all replicas and expects exit code 0.
     pub(super) async fn stop(&mut self) {
         for slot in 0..self.slots.len() {
@@ -184,6 +209,13 @@ impl Drop for Fleet {
         for (number, log) in self.logs.iter().chain(&living).enumerate() {
             let _ = std::fs::write(Path::new(&folder).join(format!("{number}.log")), log.join("\n"));
         }
+    }
+}
+
+/// Asks the vendor for calls that it does not know.
+async fn ask_for_ever(stage: &Stage, serving: &Serving) {
+    for call in 0.. {
+        stage.get(serving, &format!("never-submitted-{call}"), "").await;
     }
 }
 

@@ -1,6 +1,5 @@
 //! Injects the faults of a plan into the replicas, PostgreSQL, the vendor and the receivers.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
@@ -117,9 +116,7 @@ impl FaultInjector {
     /// Limits the size of files that the processes may write.
     fn limit_files(&self, bytes: &str) {
         for replica in self.fleet.replicas() {
-            let id = replica.serving.process.id().to_string();
-            let limit = format!("--fsize={bytes}:unlimited");
-            assert!(Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap().success());
+            replica.serving.process.limit_files(bytes);
         }
     }
 }

@@ -13,8 +13,10 @@ mod injector;
 mod plan;
 mod tally;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use alovoice_gateway::sandbox::receiver::{Receiver, ReceiverOptions};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -39,12 +41,15 @@ fn runs() -> u64 {
     std::env::var("STORM_RUNS").map_or(RUNS, |runs| runs.parse().unwrap())
 }
 
-fn prepared(mut stage: Stage) -> Arc<Stage> {
+async fn prepared(mut stage: Stage) -> Arc<Stage> {
+    // All addresses of loopback reach the receiver.
+    let address = (Ipv4Addr::UNSPECIFIED, 0).into();
+    stage.receiver = Receiver::start(ReceiverOptions { address, ..Default::default() }).await.unwrap();
     for key in ["VENDOR__REQUEST_TIMEOUT", "CALLBACKS__TIMEOUT"] {
         stage.set(key, TIMEOUT);
     }
-    // Receivers that are down for a while must not exhaust the schedule.
-    stage.set("CALLBACKS__RETRY_SCHEDULE", &[["100ms"; 16], ["1s"; 16]].concat().join(","));
+    // Receivers that are down for a while, or slow on a busy machine, must not exhaust the schedule.
+    stage.set("CALLBACKS__RETRY_SCHEDULE", &[["100ms"; 16], ["10s"; 16]].concat().join(","));
     Arc::new(stage)
 }
 
@@ -54,7 +59,7 @@ async fn postgres() {
     let mut server = Server::start(Options { stepped_clock: true, ..Options::default() }).await;
     let first = super::random::seed("STORM_SEED");
     for seed in (0..runs()).map(|run| first.wrapping_add(run)) {
-        let stage = prepared(Stage::on(server.fresh_database().await).await);
+        let stage = prepared(Stage::on(server.fresh_database().await).await).await;
         let fleet = Fleet::on_server(&stage, &server).await;
         let (tally, after) = run(seed, Engine::Postgres, &stage, fleet, Some(server)).await;
         println!("{tally}");
@@ -67,7 +72,7 @@ async fn postgres() {
 async fn sqlite() {
     let first = super::random::seed("STORM_SEED");
     for seed in (0..runs()).map(|run| first.wrapping_add(run)) {
-        let stage = prepared(Stage::set_up().await);
+        let stage = prepared(Stage::set_up().await).await;
         let fleet = Fleet::on_file(&stage).await;
         let (tally, _) = run(seed, Engine::Sqlite, &stage, fleet, None).await;
         println!("{tally}");

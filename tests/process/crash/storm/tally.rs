@@ -46,12 +46,13 @@ impl Tally {
         stage: &Arc<Stage>,
         mut fleet: Fleet,
     ) -> Self {
-        let callbacks = ledger.callbacks(stage).await;
-        within("the end of all deliveries", until_delivered(stage)).await;
-        check_views(ledger, stage, &fleet, &callbacks).await;
         let growth = fleet.replicas().map(|replica| memory(&replica.serving).saturating_sub(replica.memory));
         let growth = growth.max().unwrap();
         assert!(growth <= MAX_GROWTH, "a process grew by {growth} KiB");
+        fleet.renew().await;
+        let callbacks = ledger.callbacks(stage).await;
+        within("the end of all deliveries", until_delivered(stage)).await;
+        check_views(ledger, stage, &fleet, &callbacks).await;
         fleet.stop().await;
 
         // All processes have ended, so no further callback can arrive.
