@@ -34,6 +34,7 @@ use crate::domain::public_url::PublicUrl;
 use crate::domain::receivers::Receivers;
 use crate::env::Env;
 use crate::http::admin::Readiness;
+use crate::http::answer_body::SMALL_ANSWERS;
 use crate::http::audio::RECORDINGS;
 use crate::http::body::{SMALL_BODIES, large_bodies};
 use crate::http::connection::WRITE_BUFFERS;
@@ -178,6 +179,7 @@ pub async fn start(
         connections: ConnectionLimits::new(settings.server.max_connections, tenant_ids()),
         small_bodies: budget("small_bodies", SMALL_BODIES),
         large_bodies: budget("large_bodies", large_bodies(settings.server.max_body_bytes)),
+        small_answers: budget("small_answers", SMALL_ANSWERS),
         answers,
         recordings: budget("recordings", RECORDINGS),
         write_buffers: Arc::new(budget("write_buffers", WRITE_BUFFERS)),

@@ -14,11 +14,10 @@ use alovoice_gateway::store::{Store, StoreContext};
 use alovoice_gateway::telemetry::metrics::Metrics;
 use rusqlite::Connection;
 
-use crate::fill;
 use crate::postgres::server::{Options, Server};
 
 /// Current time of the stores. All due rows were due long before.
-const NOW: Timestamp = Timestamp::from_millis(1_795_374_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_374_000_000);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Engine {
@@ -41,20 +40,18 @@ impl Clock for FixedClock {
 }
 
 impl Engine {
-    /// Opens a store with `at_rest` finished rows, `due` rows of the first tenant and `flood` due rows of the second tenant.
-    pub(crate) async fn open(self, at_rest: usize, due: usize, flood: usize) -> Opened {
+    /// Opens a store and runs SQL that fills it.
+    pub(crate) async fn open(self, sql: &str) -> Opened {
         match self {
             Self::Sqlite => {
-                let sql = fill::sql("X'7b7d'", at_rest, due, flood);
                 let home = tempfile::tempdir().unwrap();
                 let path = home.path().join("store.db");
                 drop(SqliteStore::open(&path, store_context()).unwrap());
-                Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+                Connection::open(&path).unwrap().execute_batch(sql).unwrap();
                 let store = SqliteStore::open(&path, store_context()).unwrap();
                 Opened { store: Box::new(store), _keep: Box::new(home) }
             }
             Self::Postgres => {
-                let sql = fill::sql(r"'\x7b7d'", at_rest, due, flood);
                 let server = Server::start(Options { fsync: true, ..Options::default() }).await;
                 let database = server.fresh_database().await;
                 let url = database.url().to_owned().into();
@@ -67,7 +64,7 @@ impl Engine {
                 };
                 let store = PostgresStore::open(&url, &settings, store_context(), |_| {}).await.unwrap();
                 let client = database.connect().await;
-                client.batch_execute(&sql).await.unwrap();
+                client.batch_execute(sql).await.unwrap();
                 // PostgreSQL does this by itself after a while.
                 client.batch_execute("VACUUM ANALYZE").await.unwrap();
                 Opened { store: Box::new(store), _keep: Box::new((database, server)) }

@@ -55,7 +55,11 @@ struct Costs {
 
 /// Measures claims with `at_rest` finished rows and `flood` due rows of the second tenant.
 async fn measure(engine: Engine, at_rest: usize, flood: usize) -> Costs {
-    let opened = engine.open(at_rest, DUE, flood).await;
+    let body = match engine {
+        Engine::Sqlite => "X'7b7d'",
+        Engine::Postgres => r"'\x7b7d'",
+    };
+    let opened = engine.open(&fill::sql(body, at_rest, DUE, flood)).await;
     let store = &*opened.store;
     let (mut analyses, mut deliveries) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

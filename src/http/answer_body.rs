@@ -21,6 +21,11 @@ use crate::domain::ids::TenantId;
 const CHUNK: usize = 32 << 10;
 /// Maximum size of an answer that does not count, in bytes. The buffer of every connection has this size.
 const UNCOUNTED: usize = 8 << 10;
+/// Maximum size of a small answer in bytes. Small answers use a separate budget, because reads of events take the whole budget of
+/// larger answers at times.
+const SMALL: usize = 64 << 10;
+/// Size of the budget of small answers in bytes.
+pub const SMALL_ANSWERS: usize = 4 << 20;
 /// The tenant whose share of the budget the answer uses. It is an extension of the request.
 #[derive(Clone)]
 pub(super) struct AnswerTenant(pub(super) TenantId);
@@ -108,11 +113,12 @@ fn permit(
     let bytes = if other == Some(OtherMemory::Shared) { bytes.min(2 * CHUNK) } else { bytes };
     let tenant = response.request().extensions().get::<AnswerTenant>().cloned();
     let tenant = tenant.as_ref().map(|tenant| &tenant.0);
-    match state.answers.try_take(tenant, bytes) {
+    let budget = if bytes <= SMALL { &state.small_answers } else { &*state.answers };
+    match budget.try_take(tenant, bytes) {
         Ok(permit) => Ok(Some(permit)),
         // A request that was executed must be answered. The size of the request's body bounds the size of the answer.
         Err(_) if !response.request().method().is_safe() => Ok(None),
-        Err(_) => Err(state.answers.refuse(tenant).into()),
+        Err(_) => Err(budget.refuse(tenant).into()),
     }
 }
 

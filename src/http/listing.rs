@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::answer_body::taken;
 use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::QueryTime;
@@ -18,6 +19,10 @@ use crate::domain::tags::TagKey;
 
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
+/// Limit up to which a page is usually a small answer. A larger page waits for memory before it is read.
+const SMALL_LIMIT: usize = 50;
+/// Memory that a page takes for each analysis until its size is known, in bytes.
+const TYPICAL_BYTES: usize = 2048;
 /// Limit of `tag` parameters in one request.
 const MAX_TAGS: usize = 16;
 
@@ -120,7 +125,14 @@ pub struct AnalysisList {
 pub(super) async fn list_analyses(request: ApiRequest<(), ListAnalyses>) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, query, .. } = request;
     let (filter, cursor, limit) = query.into_filter()?;
+    let memory = if limit > SMALL_LIMIT {
+        Some(state.answers.take_in_time(tenant.id(), limit * TYPICAL_BYTES).await?)
+    } else {
+        None
+    };
     let listing = state.analyses.list(&tenant, filter, cursor.as_deref(), limit).await?;
     let Listing { analyses, unreadable, next_cursor, searched_back_to } = listing;
-    Ok(HttpResponse::Ok().json(AnalysisList { analyses, unreadable, next_cursor, searched_back_to }))
+    let response =
+        HttpResponse::Ok().json(AnalysisList { analyses, unreadable, next_cursor, searched_back_to });
+    Ok(taken(response, memory))
 }

@@ -6,7 +6,7 @@
 
 pub mod admin;
 pub mod analyses;
-mod answer_body;
+pub mod answer_body;
 pub mod audio;
 pub mod audio_links;
 mod audit;

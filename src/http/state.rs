@@ -47,7 +47,9 @@ pub struct ApiState {
     pub small_bodies: MemoryBudget,
     /// Memory for larger request bodies.
     pub large_bodies: MemoryBudget,
-    /// Memory for answers.
+    /// Memory for answers of up to 64 KiB.
+    pub small_answers: MemoryBudget,
+    /// Memory for larger answers and for events.
     pub answers: Arc<MemoryBudget>,
     /// Memory for recordings that are being sent.
     pub recordings: MemoryBudget,

@@ -31,6 +31,22 @@ async fn block_lists(stage: &Stage) -> Option<Client> {
     Some(client)
 }
 
+/// Makes every read of events endless. On PostgreSQL, reads continue when the returned client is dropped.
+async fn block_events(stage: &Stage) -> Option<Client> {
+    if stage.is_on_file() {
+        let endless = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers)";
+        let view = format!(
+            "ALTER TABLE events RENAME TO feed_events; CREATE VIEW events AS {endless} \
+             SELECT 'acme' AS tenant, n AS position, '' AS id, '' AS kind, '' AS body, n AS seq, n AS at, '' AS call_id FROM numbers"
+        );
+        stage.rows().execute(&view).await;
+        return None;
+    }
+    let client = stage.database().connect().await;
+    client.batch_execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    Some(client)
+}
+
 /// Maximum numbers of running and of waiting scans of one tenant.
 const RUNNING: usize = 2;
 const WAITING: usize = 16;
@@ -103,6 +119,33 @@ async fn are_cancelled_by_a_disconnect(stage: &Stage) -> bool {
             return true;
         }
     }
+}
+
+#[tokio::test]
+async fn small_answers_do_not_wait_for_reads_of_events() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    // The list has more than 8 KiB.
+    for call_id in ["never-ready~1", "never-ready~2", "never-ready~3"] {
+        acme.submitted(json!({"call_id": call_id, "metadata": {"note": "x".repeat(4000)}})).await;
+    }
+    let _lock = block_events(&stage).await;
+    let acme = acme.without_retries();
+    let list = async || {
+        // Two reads take the share of the tenant in the memory for answers.
+        scrape_until(&stage.gateway, &["store_scans_running 2"]).await;
+        acme.get("/v1/analyses").await
+    };
+    let answer = loop {
+        let mut reads: FuturesUnordered<_> = (0..2).map(|_| acme.get("/v1/events?after=earliest")).collect();
+        tokio::select! {
+            // On a busy machine, a read may reach its deadline before.
+            _ = reads.next() => {}
+            answer = list() => break answer,
+        }
+    };
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.json().to_string().len() > 8 << 10);
 }
 
 #[tokio::test]

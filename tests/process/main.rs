@@ -12,6 +12,9 @@ mod commands;
 mod cors;
 mod crash;
 mod examples;
+#[cfg(target_os = "linux")]
+#[path = "../../benches/searches/fill.rs"]
+mod fill;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]
 mod floods;
@@ -37,6 +40,8 @@ mod restore;
 mod rolling;
 mod sandbox;
 mod sealing;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stage;
 mod stop;
 mod store;

@@ -58,6 +58,14 @@ impl Store {
         }
     }
 
+    /// Runs statements without parameters.
+    pub(crate) async fn execute(&self, statements: &str) {
+        match self {
+            Self::File(path) => Connection::open(path).unwrap().execute_batch(statements).unwrap(),
+            Self::Database(database) => database.connect().await.batch_execute(statements).await.unwrap(),
+        }
+    }
+
     /// All delivery attempts: their numbers, and whether their outcome is recorded.
     pub(crate) async fn attempts(&self) -> Vec<(i64, bool)> {
         let attempts = "SELECT number, outcome IS NOT NULL FROM attempts ORDER BY number";

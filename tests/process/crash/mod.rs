@@ -32,7 +32,7 @@ macro_rules! on_every_store {
 use on_every_store;
 
 mod disk_full;
-mod ledger;
+pub(crate) mod ledger;
 mod moments;
 mod random;
 mod storm;

@@ -17,7 +17,7 @@ use std::fs;
 use crate::gateway::Serving;
 use crate::stage::Stage;
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// Default bound of the memory that a flood may add at its peak.
 const MAX_GROWTH: u64 = 64 * MIB;
 
@@ -41,13 +41,13 @@ impl Flooded {
     async fn on(stage: Stage) -> Self {
         let gateway = stage.serve().await;
         assert_eq!(stage.get(&gateway, "known-0", "").await.status(), 200);
-        let before = memory(&gateway, "VmRSS");
+        let before = resident(&gateway);
         Self { stage, gateway, before }
     }
 
     /// Growth of the memory at its peak.
     fn peak(&self) -> u64 {
-        memory(&self.gateway, "VmHWM").saturating_sub(self.before)
+        memory(self.gateway.process.id(), "VmHWM").unwrap().saturating_sub(self.before)
     }
 
     /// Checks that the gateway answers another request, and that its memory has grown by at most `room`.
@@ -63,9 +63,14 @@ impl Flooded {
     }
 }
 
-/// A value of `/proc/PID/status`, in bytes.
-fn memory(gateway: &Serving, what: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
-    line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+/// The memory of the gateway now.
+fn resident(gateway: &Serving) -> u64 {
+    memory(gateway.process.id(), "VmRSS").unwrap()
+}
+
+/// A value of `/proc/PID/status`, in bytes. `None` if the process has ended.
+pub(crate) fn memory(process: u32, what: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+    Some(line.trim_matches([':', '\t', ' ']).trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024)
 }

@@ -72,7 +72,7 @@ impl Flooded {
             assert_eq!(flooded.stage.submit(&flooded.gateway, &call).await.unwrap().status(), 202);
             within(&call, flooded.until_read(&call)).await;
         }
-        let flooded = Self { before: super::memory(&flooded.gateway, "VmRSS"), ..flooded };
+        let flooded = Self { before: super::resident(&flooded.gateway), ..flooded };
         (flooded, vendor)
     }
 
