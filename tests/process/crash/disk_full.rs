@@ -30,7 +30,8 @@ async fn submit_bulky(stage: &Stage, gateway: &Serving, ledger: &mut Ledger, cal
 
 #[tokio::test]
 async fn submissions_that_cannot_be_stored_are_refused() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+    let (mut stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+    stage.shorten_leases();
     let mut limited = stage.program("sh".as_ref());
     // Without the trap, a write beyond the limit would kill the process instead of failing.
     limited.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", BLOCKS, crate::stage::BINARY, "serve"]);
@@ -61,7 +62,8 @@ async fn submissions_that_cannot_be_stored_are_refused() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_checkpoint_that_fails_again_and_again_is_not_a_lost_file() {
-    let (stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+    let (mut stage, mut ledger) = (Stage::set_up().await, Ledger::default());
+    stage.shorten_leases();
     let mut shell = stage.program("sh".as_ref());
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", crate::stage::BINARY, "serve"]);
     let gateway = Serving::start(shell, &stage.client).await;
