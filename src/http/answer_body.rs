@@ -113,12 +113,12 @@ fn permit(
     let bytes = if other == Some(OtherMemory::Shared) { bytes.min(2 * CHUNK) } else { bytes };
     let tenant = response.request().extensions().get::<AnswerTenant>().cloned();
     let tenant = tenant.as_ref().map(|tenant| &tenant.0);
-    let budget = if bytes <= SMALL { &state.small_answers } else { &*state.answers };
-    match budget.try_take(tenant, bytes) {
+    let small = (bytes <= SMALL).then(|| state.small_answers.try_take(tenant, bytes).ok()).flatten();
+    match small.map_or_else(|| state.answers.try_take(tenant, bytes), Ok) {
         Ok(permit) => Ok(Some(permit)),
         // A request that was executed must be answered. The size of the request's body bounds the size of the answer.
         Err(_) if !response.request().method().is_safe() => Ok(None),
-        Err(_) => Err(budget.refuse(tenant).into()),
+        Err(_) => Err(state.answers.refuse(tenant).into()),
     }
 }
 

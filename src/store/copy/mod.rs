@@ -121,7 +121,8 @@ impl fmt::Debug for StoreCopy {
 }
 
 impl StoreCopy {
-    /// Opens the file and the database exclusively. `operation_timeout` limits a statement on the database. Migrates both schemas, and releases the leases in the file.
+    /// Opens the file and the database exclusively. Migrates both schemas, and releases the leases in the file.
+    /// `operation_timeout` limits each statement on the database.
     ///
     /// # Errors
     /// [`CopyError`] if one of them cannot be used.
