@@ -16,6 +16,9 @@ use crate::crash::ledger::check_callbacks;
 /// Time after the last completion in which its callback must come. It is longer than the first two pauses of the retry schedule.
 const LAST_CALLBACKS: Duration = Duration::from_secs(360);
 
+/// Pause before each check of a call. With it, the checks stay below the default rate limit of 100 requests per second.
+const CHECK_PAUSE: Duration = Duration::from_millis(12);
+
 /// Describes each fault.
 pub(super) async fn check(soak: &Arc<Soak>, callers: &[Caller]) -> Vec<String> {
     let expected: usize = callers.iter().map(|caller| caller.acknowledged.len()).sum();
@@ -43,6 +46,7 @@ pub(super) async fn check(soak: &Arc<Soak>, callers: &[Caller]) -> Vec<String> {
             let received = callbacks.get(call_id).map_or(&[][..], Vec::as_slice);
             check_callbacks(call_id, received);
             let path = format!("v1/analyses/{call_id}");
+            tokio::time::sleep(CHECK_PAUSE).await;
             let analysis = soak.get(&caller.tenant, "get at the end", &path).await.unwrap_or_default();
             if analysis["status"] != "completed" {
                 faults.push(format!("{call_id} is not completed: {analysis}"));
