@@ -1,23 +1,24 @@
 //! The requests that a peer received, in order. Tests can wait for further requests without sleeping.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
 /// A growing list. Waiters are notified of each new entry.
 pub(super) struct RequestLog<T> {
-    entries: watch::Sender<Vec<T>>,
+    /// Waiters share the list and hold no lock while they read it. The list is copied only if an entry is added meanwhile.
+    entries: watch::Sender<Arc<Vec<T>>>,
     /// Number of entries that `next` has returned.
     returned: Mutex<usize>,
 }
 
 impl<T: Clone> RequestLog<T> {
     pub(super) fn new() -> Self {
-        Self { entries: watch::Sender::new(Vec::new()), returned: Mutex::new(0) }
+        Self { entries: watch::Sender::new(Arc::default()), returned: Mutex::new(0) }
     }
 
     pub(super) fn push(&self, entry: T) {
-        self.entries.send_modify(|entries| entries.push(entry));
+        self.entries.send_modify(|entries| Arc::make_mut(entries).push(entry));
     }
 
     /// Adds an entry and returns the number of similar entries before it, in one step.
@@ -25,25 +26,31 @@ impl<T: Clone> RequestLog<T> {
         let mut similar = 0;
         self.entries.send_modify(|entries| {
             similar = entries.iter().filter(|earlier| is_similar(earlier, &entry)).count();
-            entries.push(entry);
+            Arc::make_mut(entries).push(entry);
         });
         similar
     }
 
     pub(super) fn all(&self) -> Vec<T> {
-        self.entries.borrow().clone()
+        self.entries.borrow().to_vec()
     }
 
     pub(super) fn count(&self, mut is_counted: impl FnMut(&T) -> bool) -> usize {
         self.entries.borrow().iter().filter(|entry| is_counted(entry)).count()
     }
 
-    /// Waits until the list satisfies the predicate.
+    /// Waits until the list satisfies the predicate. The predicate may take any lock, and may use this log.
     pub(super) async fn wait_for(&self, mut predicate: impl FnMut(&[T]) -> bool) -> Vec<T> {
         let mut watcher = self.entries.subscribe();
-        match watcher.wait_for(|entries| predicate(entries)).await {
-            Ok(entries) => entries.clone(),
-            Err(_) => unreachable!("the sender lives in self"),
+        loop {
+            let entries = Arc::clone(&watcher.borrow_and_update());
+            if predicate(&entries) {
+                return entries.to_vec();
+            }
+            drop(entries);
+            if watcher.changed().await.is_err() {
+                unreachable!("the sender lives in self");
+            }
         }
     }
 
@@ -61,5 +68,23 @@ impl<T: Clone> RequestLog<T> {
             Some(entry) => entry,
             None => unreachable!("waited until there was one"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_predicate_may_use_the_log_while_an_entry_is_added() {
+        let log = RequestLog::new();
+        log.push(1);
+        let found = log.wait_for(|entries| {
+            // Another thread adds the entry, as the servers of the sandbox do.
+            std::thread::scope(|threads| threads.spawn(|| log.push(2)).join().unwrap());
+            entries.len() < log.count(|_| true)
+        });
+        assert_eq!(found.await, [1]);
+        assert_eq!(log.all(), [1, 2]);
     }
 }
