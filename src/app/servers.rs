@@ -28,6 +28,7 @@ use crate::http::connection::{Connection, ConnectionPolicy};
 use crate::http::connection_state::is_last;
 use crate::http::cors::cors;
 use crate::http::observe::observe;
+use crate::http::open_connections::OpenConnections;
 use crate::http::state::ApiState;
 
 /// Time for which an idle connection stays open. It is longer than the idle timeout of ingresses (60 s), so the
@@ -55,10 +56,11 @@ pub(super) fn serve_api(
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (server, state, draining) = (settings.server.clone(), state.clone(), draining.clone());
     let (public_url, of_pages) = (state.env.public_url.clone(), settings.cors.clone());
+    // The limit applies to each server thread. The last place of a thread stays free while connections are idle.
+    let max_connections = server.max_connections.div_ceil(workers).max(2);
     let builder = Server::build()
         .workers(workers)
-        // The limit applies to each server thread.
-        .max_concurrent_connections(server.max_connections.div_ceil(workers))
+        .max_concurrent_connections(max_connections)
         .shutdown_timeout(server.shutdown_grace.as_secs())
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
@@ -96,9 +98,11 @@ pub(super) fn serve_api(
             .on_connect_ext(|connection: &Connection, data| _ = data.insert(connection.state()))
             .h1(map_config(app, |()| AppConfig::default()));
         let policy = policy.clone();
+        // The framework calls this function once in each server thread.
+        let connections = OpenConnections::new(max_connections);
         fn_service(move |stream: TcpStream| {
             let peer = stream.peer_addr().ok();
-            ready(Ok((Connection::new(stream, policy.clone()), peer)))
+            ready(Ok((Connection::new(stream, policy.clone(), &connections), peer)))
         })
         .and_then(http)
     });

@@ -90,7 +90,7 @@ impl Bisection {
 pub struct PageLimits {
     /// Maximum number of events.
     pub events: usize,
-    /// Maximum size of the bodies in bytes. The page ends with the event that exceeds it.
+    /// Maximum size of the bodies in bytes. The page ends before the event that exceeds it.
     pub bytes: usize,
 }
 

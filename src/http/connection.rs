@@ -8,8 +8,10 @@
 //! - It passes a body once the request has memory for it (`ConnectionState::resume`).
 //! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
 //!   budget.
+//! - It closes if it is idle and another connection needs its place ([`super::open_connections`]).
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,12 +20,14 @@ use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 use super::connection_state::{BodyLength, ConnectionState};
 use super::message_scan::{HeadScan, LastChunkScan};
+use super::open_connections::OpenConnections;
 use crate::analyses::{MemoryBudget, MemoryPermit};
 use crate::telemetry::metrics::Metrics;
 
@@ -75,12 +79,12 @@ pub struct Connection {
 
 impl Connection {
     /// Wraps an accepted connection.
-    pub fn new(stream: TcpStream, policy: ConnectionPolicy) -> Self {
+    pub fn new(stream: TcpStream, policy: ConnectionPolicy, connections: &Rc<OpenConnections>) -> Self {
         policy.metrics.connections.inc();
         Self {
             stream,
             policy,
-            state: Rc::default(),
+            state: ConnectionState::new(connections.add()),
             stalled: None,
             passed_at_once: 0,
             held: Bytes::new(),
@@ -109,6 +113,7 @@ impl Connection {
                 let end = self.head.end(bytes);
                 self.state.has_waiting_head.set(end.is_some());
                 if end.is_some() {
+                    self.state.open.end_idle();
                     self.large_head = None;
                 } else if self.head.bytes() > SMALL && self.large_head.is_none() {
                     let permit = Arc::clone(&self.policy.large_heads).try_acquire_owned();
@@ -163,6 +168,9 @@ impl Connection {
 
     /// Returns an error if the client reads nothing for the time-out, or if there is no memory for the unread bytes.
     fn poll_stalled<T>(&mut self, context: &mut Context<'_>, unread: usize) -> Poll<io::Result<T>> {
+        if self.state.place.borrow().is_none() {
+            self.state.open.begin_idle(context.waker());
+        }
         if self.stalled.is_none() {
             let memory = (unread > SMALL).then(|| self.write_buffer()).transpose()?;
             self.stalled = Some((Box::pin(sleep(self.policy.timeout)), memory));
@@ -182,6 +190,22 @@ impl Connection {
         })
     }
 
+    /// Whether bytes have arrived that the connection has not read. The runtime may not know of them yet, and then wakes the
+    /// connection.
+    fn has_unread_bytes(&self) -> bool {
+        SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
+    }
+
+    /// Counts an eviction. The framework closes the connection because of the error.
+    fn evicted(&self) -> io::Error {
+        self.policy.metrics.connections_evicted.inc();
+        if self.stalled.is_some() {
+            self.abort(io::ErrorKind::ConnectionAborted)
+        } else {
+            io::ErrorKind::ConnectionAborted.into()
+        }
+    }
+
     /// Discards the unread bytes in the kernel, which would otherwise continue to send them to the client.
     fn abort(&self, reason: io::ErrorKind) -> io::Error {
         let _ = self.stream.set_zero_linger();
@@ -192,6 +216,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.policy.metrics.connections.dec();
+        self.state.open.close();
     }
 }
 
@@ -201,6 +226,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.state.open.is_evicted() && self.state.has_request() {
+            return Poll::Ready(Err(self.evicted()));
+        }
         if self.state.is_paused.get() {
             return self.wait(context);
         }
@@ -216,6 +244,9 @@ impl AsyncRead for Connection {
         let outcome = self.poll_pass(context, buffer);
         self.passed_at_once += buffer.filled().len() - before;
         if outcome.is_pending() {
+            if self.state.open.is_evicted() && !self.has_unread_bytes() {
+                return Poll::Ready(Err(self.evicted()));
+            }
             self.passed_at_once = 0;
         } else if !self.held.is_empty() {
             // The framework must handle the end of the body before it sees the next head.
@@ -231,16 +262,26 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.state.open.is_evicted() {
+            return Poll::Ready(Err(self.evicted()));
+        }
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Pending => self.poll_stalled(context, bytes.len()),
             written @ Poll::Ready(_) => {
                 self.stalled = None;
+                if self.state.has_request() {
+                    self.state.open.end_idle();
+                }
                 written
             }
         }
     }
 
+    /// The framework flushes when it has written all bytes. So an answer whose request has ended is complete.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.state.has_request() {
+            self.state.open.begin_idle(context.waker());
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

@@ -7,11 +7,15 @@ use std::task::Waker;
 use actix_web::HttpRequest;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::open_connections::OpenConnection;
 use crate::domain::ids::TenantId;
 
 /// The state that a connection shares with its requests.
-#[derive(Default)]
 pub struct ConnectionState {
+    /// Place among the connections of the server thread.
+    pub(super) open: Rc<OpenConnection>,
+    /// Number of requests whose answers are not complete.
+    requests: Cell<usize>,
     /// Place among the connections of a tenant: the tenant of the last request with a valid token.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
@@ -39,18 +43,48 @@ pub(super) enum BodyLength {
     Chunked,
 }
 
+/// A request in progress: from its start until the framework has its whole answer. It keeps the connection from being idle.
+pub(super) struct RequestInProgress(Rc<ConnectionState>);
+
+impl Drop for RequestInProgress {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+    }
+}
+
 impl ConnectionState {
+    /// Creates the state of a new connection.
+    pub(super) fn new(open: Rc<OpenConnection>) -> Rc<Self> {
+        Rc::new(Self {
+            open,
+            requests: Cell::default(),
+            place: RefCell::default(),
+            is_last: Cell::default(),
+            has_waiting_head: Cell::default(),
+            body: Cell::default(),
+            is_paused: Cell::default(),
+            reader: Cell::default(),
+        })
+    }
+
+    /// Whether a request is in progress, or its head waits for a handler.
+    pub(super) fn has_request(&self) -> bool {
+        self.requests.get() > 0 || self.has_waiting_head.get()
+    }
+
     /// Returns the state of a request's connection; `None` in tests without a connection.
     pub(super) fn of(request: &HttpRequest) -> Option<&Rc<Self>> {
         request.conn_data()
     }
 
     /// Begins a request. Its body stays with the client until [`ConnectionState::resume`].
-    pub(super) fn begin(&self, body: BodyLength) {
+    pub(super) fn begin(self: &Rc<Self>, body: BodyLength) -> RequestInProgress {
+        self.requests.set(self.requests.get() + 1);
         self.has_waiting_head.set(false);
         self.body.set(body);
         self.is_paused.set(body != BodyLength::None);
         self.wake();
+        RequestInProgress(Rc::clone(self))
     }
 
     /// Ends the body of a request. The next head may follow.
@@ -77,9 +111,9 @@ impl ConnectionState {
     }
 }
 
-/// Whether the connection of a request ends after the answer: the tenant has too many connections, or the client asks
-/// for another protocol, which the gateway does not support.
+/// Whether the connection of a request ends after the answer: the tenant has too many connections, another connection needs
+/// the place, or the client asks for another protocol, which the gateway does not support.
 pub fn is_last(request: &HttpRequest) -> bool {
-    request.head().upgrade()
-        || ConnectionState::of(request).is_some_and(|connection| connection.is_last.get())
+    let ends = |state: &Rc<ConnectionState>| state.is_last.get() || state.open.is_last_place_taken();
+    request.head().upgrade() || ConnectionState::of(request).is_some_and(ends)
 }

@@ -33,6 +33,7 @@ mod message_scan;
 mod negotiation;
 mod numbers;
 pub mod observe;
+pub mod open_connections;
 pub mod operations;
 mod pages;
 pub mod path;

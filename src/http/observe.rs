@@ -22,7 +22,7 @@ use super::rate_limits::Remaining;
 use super::request_context::{RequestName, RequestTrace};
 use super::security_headers;
 use super::state::ApiState;
-use super::unread::Unread;
+use super::unread::HeldRequest;
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::ids::RequestId;
 use crate::domain::trace::TraceContext;
@@ -52,7 +52,7 @@ pub async fn observe(
     if !method.is_safe() {
         request.extensions_mut().insert(RequestName(request_id.clone()));
     }
-    let unread = Unread::share(&mut request);
+    let held = HeldRequest::begin(&mut request);
 
     // An error of a handler or extractor is already a response, with the error inside.
     let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
@@ -79,10 +79,7 @@ pub async fn observe(
         _ => tracing::debug!(status, took_ms, "request answered"),
     }
     spans::record_answer(&span, method, &route, status);
-    Ok(match unread {
-        Some(unread) => unread.hold(response),
-        None => response,
-    })
+    Ok(held.hold(response))
 }
 
 /// Adds the headers of every answer. Caches may store an answer only if the answer allows it.

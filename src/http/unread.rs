@@ -17,37 +17,40 @@ use actix_web::http::header;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 
-use super::connection_state::{BodyLength, ConnectionState};
+use super::connection_state::{BodyLength, ConnectionState, RequestInProgress};
+
+/// A request until its answer is sent, with the unread end of its body.
+pub(super) struct HeldRequest {
+    unread: Option<Unread>,
+    _in_progress: Option<RequestInProgress>,
+}
 
 /// A body that its reader and its answer share.
 #[derive(Clone)]
-pub(super) struct Unread {
+struct Unread {
     payload: Rc<RefCell<Payload>>,
     connection: Option<Rc<ConnectionState>>,
 }
 
-impl Unread {
-    /// Shares the body of a request; `None` if it has none. The body is received only after the request has passed all
-    /// checks and has memory for it.
-    pub(super) fn share(request: &mut ServiceRequest) -> Option<Self> {
+impl HeldRequest {
+    /// Begins a request, and shares its body. The body is received only after the request has passed all checks and has
+    /// memory for it.
+    pub(super) fn begin(request: &mut ServiceRequest) -> Self {
         let connection = ConnectionState::of(request.request()).cloned();
         let payload = request.take_payload();
         let has_body = !matches!(payload, Payload::None);
-        if let Some(connection) = &connection {
-            connection.begin(if has_body { length(request) } else { BodyLength::None });
+        let length = if has_body { length(request) } else { BodyLength::None };
+        let in_progress = connection.as_ref().map(|connection| connection.begin(length));
+        let unread = has_body.then(|| Unread { payload: Rc::new(RefCell::new(payload)), connection });
+        if let Some(unread) = &unread {
+            request.set_payload(Payload::Stream { payload: Box::pin(unread.clone()) });
         }
-        if !has_body {
-            return None;
-        }
-        let unread = Self { payload: Rc::new(RefCell::new(payload)), connection };
-        let payload = Box::pin(unread.clone());
-        request.set_payload(Payload::Stream { payload });
-        Some(unread)
+        Self { unread, _in_progress: in_progress }
     }
 
-    /// Holds the body until the answer is sent.
+    /// Holds the request until the answer is sent.
     pub(super) fn hold(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-        response.map_body(|_, body| BoxBody::new(Holding { body, unread: self }))
+        response.map_body(|_, body| BoxBody::new(Holding { body, request: self }))
     }
 }
 
@@ -76,13 +79,13 @@ fn length(request: &ServiceRequest) -> BodyLength {
 
 struct Holding {
     body: BoxBody,
-    unread: Unread,
+    request: HeldRequest,
 }
 
 impl Drop for Holding {
     /// Continues to read from a client whose body was not read. The connection discards the rest of the body.
     fn drop(&mut self) {
-        if let Some(connection) = &self.unread.connection {
+        if let Some(connection) = self.request.unread.as_ref().and_then(|unread| unread.connection.as_ref()) {
             connection.resume();
         }
     }

@@ -29,7 +29,7 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
 #[async_trait]
 pub trait FeedStore: Send + Sync {
     /// Reads the events after a position, oldest first. A reader that continues after `end` reads every event exactly once, even if
-    /// transactions that write events overlap.
+    /// transactions that write events overlap. If the first event exceeds the limit of bytes, it returns only its size.
     async fn events_after(
         &self,
         tenant: &TenantId,
@@ -93,6 +93,8 @@ pub struct FeedRows {
     pub unreadable: Vec<String>,
     /// The position after the last readable or unreadable event; the start if there is no event.
     pub end: FeedPosition,
+    /// The size of the next event in bytes, if this event alone exceeds the limit. There are no other events then.
+    pub too_large: Option<usize>,
 }
 
 struct ReadEvents {
@@ -102,18 +104,19 @@ struct ReadEvents {
 }
 
 /// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. PostgreSQL
-/// stops after the first event that exceeds the number of bytes, and measures bodies without reading them. `SQLite`
-/// reads only the rows that the caller consumes.
+/// stops at the first event that exceeds the number of bytes, without its body, and measures bodies without reading them.
+/// `SQLite` reads only the bodies that the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
     &[
-        "SELECT position, id, kind, body FROM (SELECT position, id, kind, body, \
-         sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before FROM (",
+        "SELECT position, id, kind, bytes, CASE WHEN total <= ?4 THEN body END AS body FROM \
+         (SELECT position, id, kind, bytes, body, (sum(bytes) OVER (ORDER BY position))::bigint AS total FROM (",
         PAGE,
-        " ORDER BY position LIMIT ?3) AS page) AS measured WHERE bytes_before < ?4 ORDER BY position",
+        " ORDER BY position LIMIT ?3) AS page) AS measured WHERE total - bytes < ?4 ORDER BY position",
     ],
 );
-const PAGE: &str = "SELECT position, id, kind, body FROM events WHERE tenant = ?1 AND position > ?2";
+const PAGE: &str = "SELECT position, id, kind, CAST(octet_length(body) AS bigint) AS bytes, body FROM events \
+                    WHERE tenant = ?1 AND position > ?2";
 
 impl Rule for ReadEvents {
     const NAME: &'static str = "events_after";
@@ -122,20 +125,23 @@ impl Rule for ReadEvents {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<FeedRows, StoreError> {
         let Self { tenant, after, limits } = self;
         let values = values![tenant, after.number(), limits.events, limits.bytes];
-        let mut rows = FeedRows { events: Vec::new(), unreadable: Vec::new(), end: *after };
-        let mut bytes = 0;
+        let mut rows = FeedRows { events: Vec::new(), unreadable: Vec::new(), end: *after, too_large: None };
+        let (mut left, mut is_full) = (limits.bytes, false);
         transaction
             .for_each(&EVENTS_AFTER, values, |row| {
-                if bytes >= limits.bytes {
+                let bytes: usize = row.get("bytes").unwrap_or_default();
+                is_full |= bytes > left;
+                if is_full {
+                    if rows.end == *after {
+                        rows.too_large.get_or_insert(bytes);
+                    }
                     return Ok(());
                 }
+                left -= bytes;
                 rows.end = position(row)?;
                 let id: String = row.get("id").unwrap_or_default();
                 match skip(transaction, "events", &id, event(row))? {
-                    Some(event) => {
-                        bytes += event.body.len();
-                        rows.events.push(event);
-                    }
+                    Some(event) => rows.events.push(event),
                     None => rows.unreadable.push(id),
                 }
                 Ok(())

@@ -66,6 +66,8 @@ metrics! {
         "Number of HTTP requests in progress.";
     connections: IntGauge = "http_connections_open" [],
         "Number of open connections to the API.";
+    connections_evicted: IntCounter = "http_connections_evicted_total" [],
+        "Number of idle connections that were closed because server.max_connections was reached.";
     write_timeouts: IntCounter = "http_write_timeouts_total" [],
         "Number of connections that were closed because the client read nothing of an answer for server.body_timeout.";
     overload_refusals: IntCounterVec = "overload_refusals_total" ["tenant", "resource"],

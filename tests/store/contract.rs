@@ -128,7 +128,7 @@ macro_rules! contract {
                 the_feed_has_the_bodies_that_receivers_got,
                 a_reader_continues_after_its_last_event,
                 a_tenant_sees_only_its_own_events,
-                a_page_ends_with_the_event_that_exceeds_its_byte_limit,
+                a_page_ends_before_the_event_that_exceeds_its_byte_limit,
                 deletions_do_not_change_positions,
                 a_deleted_event_maps_to_its_time,
                 an_event_is_announced,

@@ -26,7 +26,7 @@ use crate::store::{Change, Store, StoreError};
 
 /// Number of unreadable events after which a page ends even if it has no readable event.
 const MOST_UNREADABLE: usize = 500;
-/// Memory that a read takes until the size of its events is known, in bytes. It suffices for the largest page and its answer.
+/// Memory that the read of a page takes until the size of its events is known, in bytes. It suffices for 4 MiB and an answer with them.
 const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
@@ -103,7 +103,7 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start. Waits first for memory for the events.
+    /// Reads the events after a start, and at least one event if there is one. Waits first for memory for the events.
     ///
     /// # Errors
     /// If the store fails, or if there is no memory in time.
@@ -111,13 +111,18 @@ impl Feed {
         &self,
         tenant: &TenantId,
         start: Start,
-        limits: PageLimits,
+        mut limits: PageLimits,
     ) -> Result<FeedPage, AnalysesError> {
         let mut position = self.position(tenant, start).await?;
         let memory = self.memory.take_in_time(tenant, READ_BYTES).await?;
         let mut unreadable = Vec::new();
         loop {
             let rows = self.store.events_after(tenant, position, limits).await?;
+            if let Some(bytes) = rows.too_large {
+                // An event that exceeds the limit becomes a page of its own.
+                limits.bytes = bytes;
+                continue;
+            }
             let is_end = rows.end == position;
             position = rows.end;
             unreadable.extend(rows.unreadable);

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Feed, READ_BYTES, cursor};
+use super::{Feed, cursor};
 use crate::analyses::MemoryPermit;
 use crate::domain::clock::Timestamp;
 use crate::domain::feed::{FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::TenantId;
-use crate::store::StoreError;
+use crate::store::{FeedRows, StoreError};
 
-/// Limits of the events that a stream holds in memory, except for the event that exceeds the limit.
+/// Limits of the events that a stream holds in memory. A larger event becomes a page of its own.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 
 /// Pause after a read that the store refused because it is busy.
@@ -40,6 +40,8 @@ pub struct EventStream {
     page: VecDeque<FeedEvent>,
     /// The position after the page.
     page_end: FeedPosition,
+    /// Maximum size of the next page in bytes. The read takes a permit for this size.
+    page_bytes: usize,
     /// Permit for the events of the page.
     memory: Option<MemoryPermit>,
     until: Timestamp,
@@ -56,8 +58,8 @@ impl EventStream {
         signal: watch::Receiver<()>,
     ) -> Self {
         feed.env.metrics.event_streams.inc();
-        let page = VecDeque::new();
-        Self { feed, tenant, position, page, page_end: position, memory: None, until, signal }
+        let (page, page_bytes) = (VecDeque::new(), PAGE.bytes);
+        Self { feed, tenant, position, page, page_end: position, page_bytes, memory: None, until, signal }
     }
 
     /// Returns the cursor after the last event that this stream returned.
@@ -83,18 +85,23 @@ impl EventStream {
             // This wait can be long: clients that do not read keep their permits until they are disconnected.
             let mut memory = tokio::select! {
                 biased;
-                memory = self.feed.memory.take(&self.tenant, READ_BYTES) => memory.ok(),
+                memory = self.feed.memory.take(&self.tenant, self.page_bytes) => memory.ok(),
                 () = self.feed.draining.cancelled() => continue,
                 () = tokio::time::sleep(self.feed.settings.heartbeat) => return Ok(StreamItem::Heartbeat),
             };
             // The signal is marked as seen before the read, so that no signal between the two is missed.
             self.signal.mark_unchanged();
-            let is_away = match self.feed.store.events_after(&self.tenant, self.position, PAGE).await {
+            let limits = PageLimits { bytes: self.page_bytes, ..PAGE };
+            let is_away = match self.feed.store.events_after(&self.tenant, self.position, limits).await {
+                Ok(FeedRows { too_large: Some(bytes), .. }) => {
+                    self.page_bytes = bytes;
+                    continue;
+                }
                 Ok(rows) if rows.end != self.position => {
                     if let Some(memory) = &mut memory {
                         memory.shrink(rows.events.iter().map(|event| event.body.len()).sum());
                     }
-                    self.page_end = rows.end;
+                    (self.page_end, self.page_bytes) = (rows.end, PAGE.bytes);
                     (self.page, self.memory) = (rows.events.into(), memory);
                     if !rows.unreadable.is_empty() {
                         return Ok(StreamItem::Unreadable(rows.unreadable));

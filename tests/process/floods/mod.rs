@@ -14,8 +14,8 @@ mod vendors;
 
 use std::fs;
 
-use crate::gateway::Serving;
-use crate::stage::Stage;
+use crate::gateway::{Serving, within};
+use crate::stage::{SCOPES, Stage};
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// Default bound of the memory that a flood may add at its peak.
@@ -60,6 +60,25 @@ impl Flooded {
 
     async fn check_healthy(&self) {
         self.check_healthy_within(MAX_GROWTH).await;
+    }
+
+    /// The head of a request of a tenant.
+    fn request(&self, tenant: &str, request: &str, headers: &str) -> Vec<u8> {
+        let token = self.stage.token_of(tenant, &format!("{SCOPES} audio:read"));
+        format!("{request} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{headers}\r\n")
+            .into_bytes()
+    }
+
+    /// The value of a metric. `series` is its name with labels, without the prefix.
+    async fn metric(&self, series: &str) -> Option<f64> {
+        let prefix = format!("alovoice_gateway_{series} ");
+        let page = self.stage.metrics(&self.gateway).await;
+        page.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok())
+    }
+
+    /// Waits until a metric has at least this value.
+    async fn until_metric(&self, series: &str, least: f64) {
+        within(series, async { while self.metric(series).await.unwrap_or(0.0) < least {} }).await;
     }
 }
 

@@ -55,6 +55,11 @@ impl RawConnection {
         self.0.read_to_end(&mut answer).await.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
 
+    /// Reads until the gateway closes the connection.
+    pub(super) async fn until_closed(mut self) {
+        let _ = self.0.read_to_end(&mut Vec::new()).await;
+    }
+
     /// Sends bytes, and panics if the gateway does not accept them.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();

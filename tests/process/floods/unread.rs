@@ -86,13 +86,6 @@ impl Flooded {
         }
     }
 
-    /// The head of a request of a tenant.
-    fn request(&self, tenant: &str, request: &str, headers: &str) -> Vec<u8> {
-        let token = self.stage.token_of(tenant, &format!("{SCOPES} audio:read"));
-        format!("{request} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{headers}\r\n")
-            .into_bytes()
-    }
-
     /// Sends a request without reading its answer.
     async fn ask(&self, tenant: &str, request: &str, headers: &str) -> RawConnection {
         let mut connection = RawConnection::open_narrow(&self.gateway.api).await;
@@ -105,25 +98,17 @@ impl Flooded {
         self.stage.client.get(self.gateway.api.join(path).unwrap()).bearer_auth(token).send().await.unwrap()
     }
 
+    /// A stream of all events of a tenant.
+    async fn stream_of(&self, tenant: &str) -> Response {
+        let url = self.gateway.api.join("v1/events?after=earliest").unwrap();
+        let request = self.stage.client.get(url).header("accept", "text/event-stream");
+        request.bearer_auth(self.stage.token_of(tenant, SCOPES)).send().await.unwrap()
+    }
+
     async fn submit_as(&self, tenant: &str, body: Vec<u8>) -> u16 {
         let request = self.stage.client.post(self.gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").body(body);
         request.bearer_auth(self.stage.token_of(tenant, SCOPES)).send().await.unwrap().status().as_u16()
-    }
-
-    /// Waits until a metric has at least this value. `series` is its name with labels, without the prefix.
-    async fn until_metric(&self, series: &str, least: f64) {
-        let prefix = format!("alovoice_gateway_{series} ");
-        let reached = async {
-            loop {
-                let page = self.stage.metrics(&self.gateway).await;
-                let value = page.lines().find_map(|line| line.strip_prefix(&prefix)?.parse().ok());
-                if value.unwrap_or(0.0) >= least {
-                    return;
-                }
-            }
-        };
-        within(series, reached).await;
     }
 }
 
@@ -171,6 +156,28 @@ async fn unread_answers_of_a_tenant_use_its_share_of_the_memory_only() {
         // The memory is free again.
         within("free memory", async { while flooded.get_as("acme", EVENTS).await.status() != 200 {} }).await;
     }
+}
+
+#[tokio::test]
+async fn an_event_stream_continues_while_the_tenant_has_no_memory_for_a_page() {
+    let (flooded, _vendor) = Flooded::with_results(&[PATIENT]).await;
+    let mut unread = Vec::new();
+    for _ in 0..CALLS {
+        unread.push(flooded.ask("acme", &format!("GET {EVENTS}"), "").await);
+    }
+    flooded.until_metric(r#"overload_refusals_total{resource="answers",tenant="acme"}"#, 1.0).await;
+    let mut stream = flooded.stream_of("acme").await;
+    assert_eq!(flooded.submit_as("acme", submission("small", 100)).await, 202);
+    let mut text = String::new();
+    while !text.contains(r#""call_id":"small""#) {
+        let chunk = within("an event of the stream", stream.chunk()).await.unwrap().unwrap();
+        text += &String::from_utf8_lossy(&chunk);
+    }
+    // Each of these events is larger than a read of a stream.
+    for number in 0..CALLS {
+        assert!(text.contains(&format!(r#""call_id":"call-{number}""#)), "call-{number}");
+    }
+    assert_eq!(flooded.get_as("acme", EVENTS).await.status(), 503, "there is still no memory for a page");
 }
 
 #[tokio::test]

@@ -90,15 +90,28 @@ pub(crate) async fn a_tenant_sees_only_its_own_events(harness: Harness) {
     );
 }
 
-pub(crate) async fn a_page_ends_with_the_event_that_exceeds_its_byte_limit(harness: Harness) {
+pub(crate) async fn a_page_ends_before_the_event_that_exceeds_its_byte_limit(harness: Harness) {
     for call in ["1", "2", "3"] {
         harness.adopt(&acme(), call).await;
     }
     let size = harness.feed(&acme(), FeedPosition::BEGINNING).await[0].body.len();
-    for (bytes, count) in [(1, 1), (size, 1), (size + 1, 2), (2 * size, 2), (3 * size, 3), (usize::MAX, 3)] {
+    for (bytes, count, too_large) in [
+        (1, 0, Some(size)),
+        (size - 1, 0, Some(size)),
+        (size, 1, None),
+        (2 * size - 1, 1, None),
+        (2 * size, 2, None),
+        (3 * size, 3, None),
+        (usize::MAX, 3, None),
+    ] {
         let limits = PageLimits { events: 10, bytes };
-        let page = harness.store.events_after(&acme(), FeedPosition::BEGINNING, limits).await.unwrap().events;
-        assert_eq!(page.len(), count, "{bytes} of {size} each");
+        let page = harness.store.events_after(&acme(), FeedPosition::BEGINNING, limits).await.unwrap();
+        let end = page.events.last().map_or(FeedPosition::BEGINNING, |event| event.position);
+        assert_eq!(
+            (page.events.len(), page.too_large, page.end),
+            (count, too_large, end),
+            "{bytes} of {size} each"
+        );
     }
 }
 

@@ -1,0 +1,119 @@
+//! The open connections of a server thread.
+//!
+//! A client needs no token to open a connection. So idle connections must not occupy the places of clients that have
+//! requests. A connection is idle while no request is in progress, also if a part of a head has arrived. The connection of
+//! a caller without a valid token is also idle while the caller does not read its answer.
+//!
+//! The server thread keeps its last place for a new connection. A connection that takes the last place evicts the one that
+//! has been idle longest. If none is idle, the next answer ends its connection. A connection with a request in progress is
+//! never evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::Waker;
+
+/// The open connections of a server thread.
+pub struct OpenConnections {
+    /// Number of places without the last one.
+    places: usize,
+    /// Number of open connections without the evicted ones.
+    open: Cell<usize>,
+    /// Key of the next connection that becomes idle.
+    next: Cell<u64>,
+    /// The idle connections, in the order in which they became idle.
+    idle: RefCell<BTreeMap<u64, Rc<OpenConnection>>>,
+}
+
+impl OpenConnections {
+    /// Creates a list for a server thread that accepts up to `max` connections, at least two.
+    pub fn new(max: usize) -> Rc<Self> {
+        let (open, next, idle) = (Cell::default(), Cell::default(), RefCell::default());
+        Rc::new(Self { places: max.saturating_sub(1).max(1), open, next, idle })
+    }
+
+    /// Adds a connection, which is idle. Evicts another idle connection if only the last place was free.
+    pub(super) fn add(self: &Rc<Self>) -> Rc<OpenConnection> {
+        self.open.set(self.open.get() + 1);
+        if self.is_full() {
+            let longest_idle = self.idle.borrow_mut().pop_first();
+            if let Some((_, longest_idle)) = longest_idle {
+                longest_idle.evict();
+            }
+        }
+        let (key, is_evicted, closer) = (Cell::default(), Cell::default(), Cell::default());
+        let connection = Rc::new(OpenConnection { connections: Rc::clone(self), key, is_evicted, closer });
+        self.insert(&connection);
+        connection
+    }
+
+    fn insert(&self, connection: &Rc<OpenConnection>) {
+        let key = self.next.get();
+        self.next.set(key + 1);
+        connection.key.set(Some(key));
+        self.idle.borrow_mut().insert(key, Rc::clone(connection));
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.get() > self.places
+    }
+}
+
+/// An open connection.
+pub(super) struct OpenConnection {
+    connections: Rc<OpenConnections>,
+    /// Key among the idle connections; `None` while a request is in progress.
+    key: Cell<Option<u64>>,
+    is_evicted: Cell<bool>,
+    /// Wakes the connection when it is evicted.
+    closer: Cell<Option<Waker>>,
+}
+
+impl OpenConnection {
+    /// Lists the connection as idle. Evicts it if all places are taken. `closer` wakes it when it is evicted.
+    pub(super) fn begin_idle(self: &Rc<Self>, closer: &Waker) {
+        self.closer.set(Some(closer.clone()));
+        if self.key.get().is_some() || self.is_evicted.get() {
+            return;
+        }
+        if self.connections.is_full() {
+            self.evict();
+        } else {
+            self.connections.insert(self);
+        }
+    }
+
+    /// Removes the connection from the list of idle ones. If it was evicted, it stays open.
+    pub(super) fn end_idle(&self) {
+        if let Some(key) = self.key.take() {
+            self.connections.idle.borrow_mut().remove(&key);
+        } else if self.is_evicted.take() {
+            self.connections.open.set(self.connections.open.get() + 1);
+        }
+    }
+
+    /// Removes the connection when it has closed.
+    pub(super) fn close(&self) {
+        self.end_idle();
+        self.connections.open.set(self.connections.open.get() - 1);
+    }
+
+    /// Whether the connection must close.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.is_evicted.get()
+    }
+
+    /// Whether the connections of the server thread take its last place too.
+    pub(super) fn is_last_place_taken(&self) -> bool {
+        self.connections.is_full()
+    }
+
+    fn evict(&self) {
+        self.connections.open.set(self.connections.open.get() - 1);
+        self.key.set(None);
+        self.is_evicted.set(true);
+        if let Some(closer) = self.closer.take() {
+            closer.wake();
+        }
+    }
+}
