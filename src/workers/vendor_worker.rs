@@ -144,7 +144,7 @@ impl VendorWorker {
         };
         let (is_refused, is_answered) = (step.is_token_refused(), step.is_answered_with_error());
         let span = spans::store("apply", "analyses");
-        let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
+        let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step.into())).await;
         drop(body_permit);
         match applied {
             Ok(applied) => {
