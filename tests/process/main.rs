@@ -28,6 +28,7 @@ mod leaks;
 mod links;
 mod network;
 mod operating;
+mod outcomes;
 mod peers;
 mod pooler;
 #[path = "../postgres/mod.rs"]
