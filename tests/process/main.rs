@@ -22,6 +22,8 @@ mod floods;
 #[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod forward_proxy;
 mod gateway;
+#[cfg(target_os = "linux")]
+mod hanging_peers;
 mod identity;
 mod keys;
 mod leaks;
