@@ -49,8 +49,8 @@ use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, Deliverer, KeyRefresher, Replayer, Retention, SecretRefresher, TokenWatcher, VendorWorker, Wake,
-    Wakes, Worker,
+    self, Deliverer, KeyRefresher, OutcomeWriter, Replayer, Retention, SecretRefresher, TokenWatcher,
+    VendorWorker, Wake, Wakes, Worker,
 };
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
@@ -193,6 +193,7 @@ pub async fn start(
     let (admin_server, admin) = serve_admin(settings, &state, &readiness, &tasks.background)?;
     tracing::info!(%admin, "admin server listening");
 
+    let outcomes = OutcomeWriter::new(env.clone(), tasks.grace_over.clone());
     let submitter = VendorWorker {
         queue: Queue::Submits,
         store: store.clone(),
@@ -202,6 +203,7 @@ pub async fn start(
         tenants: tenants.clone(),
         polling: settings.vendor.polling.clone(),
         request_timeout: settings.vendor.request_timeout,
+        outcomes: outcomes.clone(),
         env: env.clone(),
     };
     let poller = VendorWorker { queue: Queue::Polls, ..submitter.clone() };
@@ -212,7 +214,7 @@ pub async fn start(
         (sender, receivers),
         tenants.clone(),
         encryption.clone(),
-        wakes.deliverer.clone(),
+        (wakes.deliverer.clone(), outcomes),
     );
     let secrets = SecretRefresher {
         secrets: Arc::new(

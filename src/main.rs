@@ -2,13 +2,29 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let (text, code) = match commands::run(Cli::parse()).await {
+/// Time for which the end of the process waits for its threads. A lookup of a name cannot be cancelled, and takes minutes if the name
+/// servers do not answer.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(Failed::Fault(format!("cannot start the runtime: {error}")))),
+    };
+    let result = runtime.block_on(commands::run(Cli::parse()));
+    runtime.shutdown_timeout(LOOKUP_PATIENCE);
+    report(result)
+}
+
+/// Prints the reason of a failure, and returns the exit code.
+fn report(result: Result<(), Failed>) -> ExitCode {
+    let (text, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failed::Fault(text)) => (text, 1),
         Err(Failed::Usage(text)) => (text, 2),

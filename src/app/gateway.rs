@@ -41,6 +41,8 @@ pub struct Gateway {
 pub(super) struct Tasks {
     /// Cancelled when the shutdown begins: workers claim no more work, waiting requests are answered, streams end.
     pub(super) draining: CancellationToken,
+    /// Cancelled when the grace period is over and work has not ended: outcomes that the store did not take are given up.
+    pub(super) grace_over: CancellationToken,
     /// Cancelled when requests and work have ended: followers of the store's changes end.
     pub(super) stopping: CancellationToken,
     /// The loops of the workers.
@@ -84,6 +86,7 @@ impl Gateway {
             tracing::info!("shutdown: all requests and work finished");
         } else {
             tracing::warn!("grace period over: unfinished requests and work are aborted");
+            self.tasks.grace_over.cancel();
             self.api_server.stop(false).await;
         }
         // Spans of finished work have ended by now and can be exported.

@@ -125,6 +125,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the same operation may succeed later.
+    pub const fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Refused(_) => true,
+            Self::LeaseLost | Self::FileLost(_) | Self::Corrupt(_) => false,
+        }
+    }
+
     /// Returns the name of the error in traces.
     pub const fn label(&self) -> &'static str {
         match self {

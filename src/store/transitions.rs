@@ -1,5 +1,6 @@
 //! Applies transitions to analyses and writes their effects.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join;
@@ -51,7 +52,7 @@ pub struct OverdueFailures {
 /// Applies the outcome of claimed work, and ends the lease.
 pub(super) struct Apply {
     pub(super) lease: Lease,
-    pub(super) step: Step,
+    pub(super) step: Arc<Step>,
 }
 
 impl Rule for Apply {
@@ -64,13 +65,14 @@ impl Rule for Apply {
             sql!("SELECT ", COLUMNS, " FROM analyses WHERE id = ?1 AND fence = ?2 AND leased FOR UPDATE");
         let analysis = transaction.find(select, values![lease.row, lease.fence], |row| read(row)).await?;
         let analysis = analysis.ok_or(StoreError::LeaseLost)?;
-        let (polled, account) = match step {
+        let (polled, account) = match &**step {
             Step::Submitted(_) => (0, None),
             Step::Polled(_) => (1, None),
             Step::Answered(_, answer) => (1, Some(answer.account)),
         };
         let polls = analysis.work.as_ref().map_or(0, |work| work.polls) + polled;
-        let step = |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(step.clone(), context);
+        let step =
+            |analysis: &mut Analysis, context: &Context<'_>| analysis.apply(Step::clone(step), context);
         let applied = transition(transaction, lease.row, analysis, account, step).await?;
         let applied = Applied { polls, ..applied };
         let analysis = &applied.analysis;

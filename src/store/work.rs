@@ -1,5 +1,6 @@
 //! Work on analyses: claims by lease, and writes of outcomes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,7 +30,7 @@ pub trait WorkStore: Send + Sync {
 
     /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease. If the stored
     /// result cannot be read, the outcome is discarded and the work is postponed.
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError>;
+    async fn apply(&self, lease: Lease, step: Arc<Step>) -> Result<Applied, StoreError>;
 
     /// Makes all work of the tenant due now that waits because the vendor refused the token.
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
@@ -56,7 +57,7 @@ impl<E: Engine> WorkStore for E {
         Ok(batch)
     }
 
-    async fn apply(&self, lease: Lease, step: Step) -> Result<Applied, StoreError> {
+    async fn apply(&self, lease: Lease, step: Arc<Step>) -> Result<Applied, StoreError> {
         let applied = self.transact(Apply { lease, step }).await;
         if matches!(applied, Err(StoreError::Corrupt(_))) {
             // The stored result cannot be read. Without this pause, the work would be claimed again when the lease ends.

@@ -77,13 +77,40 @@ impl Telemetry {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+pub(crate) mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     /// Gives one test at a time the right to set a subscriber. All subscribers of the process together determine
     /// which events are enabled.
     pub(super) fn exclusive() -> MutexGuard<'static, ()> {
         static EXCLUSIVE: Mutex<()> = Mutex::new(());
         EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes that a subscriber wrote.
+    #[derive(Clone, Default)]
+    pub(super) struct Captured(pub(super) Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Runs `work`, and returns its result and its log as text.
+    pub(crate) fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
+        let _exclusive = exclusive();
+        let lines = Captured::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let result = tracing::subscriber::with_default(subscriber, work);
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        (result, log)
     }
 }

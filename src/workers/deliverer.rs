@@ -10,7 +10,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, error_span};
 
 use super::attempt_slots::AttemptSlots;
-use super::{Report, Wake, Worker, lease_for};
+use super::{OutcomeWriter, Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
 use crate::domain::deliveries::Delivery;
@@ -37,6 +37,7 @@ pub struct Deliverer {
     timeout: Duration,
     receivers: Arc<Receivers>,
     slots: Arc<AttemptSlots>,
+    outcomes: OutcomeWriter,
 }
 
 #[async_trait]
@@ -84,7 +85,7 @@ impl Deliverer {
         (sender, receivers): (Sender, Arc<Receivers>),
         tenants: Arc<Tenants>,
         encryption: Arc<Encryption>,
-        wake: Wake,
+        (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
         Self {
             env,
@@ -96,6 +97,7 @@ impl Deliverer {
             timeout: settings.timeout,
             receivers,
             slots: Arc::new(AttemptSlots::new(wake)),
+            outcomes,
         }
     }
 
@@ -126,13 +128,10 @@ impl Deliverer {
             response: sent.response,
             next,
         };
-        let span = spans::store("finish_attempt", "deliveries");
-        let finish = self.store.finish_attempt(claimed.lease, attempt);
-        match spans::run(span, StoreError::label, finish).await {
-            Ok(disabled) => self.count(&delivery.tenant, next, disabled),
-            Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
-            // The lease expires and the delivery is attempted again: a callback is delivered at least once.
-            Err(error) => tracing::error!(%error, "failed to store the outcome of a callback attempt"),
+        let finish = || self.store.finish_attempt(claimed.lease, attempt.clone());
+        let finished = self.outcomes.write(("finish_attempt", "deliveries"), delivery.due_at, finish).await;
+        if let Some(disabled) = finished {
+            self.count(&delivery.tenant, next, disabled);
         }
     }
 

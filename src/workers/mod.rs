@@ -13,19 +13,22 @@
 //!    deadline lies after the end of the lease.
 //! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
 //!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
-//! 4. **Retry.** If the process dies or the store fails, nothing is written. The lease expires, and any replica claims the row again.
-//!    A callback is therefore delivered at least once. A call whose submission has an unknown outcome is looked up at the vendor
-//!    before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
+//!    While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
+//! 4. **Retry.** If the process dies, or the store is unavailable until the lease ends, nothing is written. The lease expires, and any
+//!    replica claims the row again. A callback is therefore delivered at least once. A call whose submission has an unknown outcome is
+//!    looked up at the vendor before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
 //!
 //! # The loop
 //!
 //! A worker is a step, [`Worker::run_once`], that claims due work, starts it and returns a [`Report`]. [`run`] repeats the step: at
 //! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
-//! 30 seconds. A drain stops the loop; started work runs to its end, and leases that are left are released.
+//! 30 seconds. A drain stops the loop. Started work runs to its end or to the end of the grace period, and leases that are left are
+//! released.
 
 mod attempt_slots;
 mod clock_keeper;
 mod deliverer;
+mod outcome_writer;
 mod refresher;
 mod replayer;
 mod retention;
@@ -44,6 +47,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::clock_keeper::{ClockKeeper, Clocks, RemoteClock};
 pub use self::deliverer::Deliverer;
+pub use self::outcome_writer::OutcomeWriter;
 pub use self::refresher::{KeyRefresher, SecretRefresher};
 pub use self::replayer::Replayer;
 pub use self::retention::Retention;

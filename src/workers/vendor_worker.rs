@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
-use super::{Report, Worker, lease_for};
+use super::{OutcomeWriter, Report, Worker, lease_for};
 use crate::alovoice::{
     BodyPermit, FreePermits, VendorAnswer, VendorCall, VendorClient, VendorPermit, VendorPermits,
 };
@@ -46,6 +46,8 @@ pub struct VendorWorker {
     pub polling: PollingPolicy,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
+    /// Writes the outcomes of the requests.
+    pub outcomes: OutcomeWriter,
     /// Environment, for the clock of leases and the metrics.
     pub env: Env,
 }
@@ -143,26 +145,21 @@ impl VendorWorker {
             }
         };
         let (is_refused, is_answered) = (step.is_token_refused(), step.is_answered_with_error());
-        let span = spans::store("apply", "analyses");
-        let applied = spans::run(span, StoreError::label, self.store.apply(claimed.lease, step)).await;
+        let step = Arc::new(step);
+        let apply = || self.store.apply(claimed.lease, Arc::clone(&step));
+        let applied = self.outcomes.write(("apply", "analyses"), lease_end, apply).await;
         drop(body_permit);
-        match applied {
-            Ok(applied) => {
-                self.observe(&applied);
-                if let Some(event) = applied.event {
-                    spans::export("event", event.as_str());
-                }
-                if let Some(since) = applied.probe
-                    && let Err(error) =
-                        self.prober.probe(&tenant, &permit, request, (since, is_answered)).await
-                {
-                    // The next answer that needs the probe asks for it again.
-                    tracing::error!(%error, "failed to store the outcome of a probe");
-                }
+        if let Some(applied) = applied {
+            self.observe(&applied);
+            if let Some(event) = applied.event {
+                spans::export("event", event.as_str());
             }
-            Err(StoreError::LeaseLost) => tracing::warn!("outcome discarded: the lease was lost"),
-            // The lease expires, and the work is claimed again.
-            Err(error) => tracing::error!(%error, "failed to store the outcome of a vendor request"),
+            if let Some(since) = applied.probe
+                && let Err(error) = self.prober.probe(&tenant, &permit, request, (since, is_answered)).await
+            {
+                // The next answer that needs the probe asks for it again.
+                tracing::error!(%error, "failed to store the outcome of a probe");
+            }
         }
         // The token changed during the request. The token watcher resumed the waiting work earlier, so this work must be
         // resumed here.

@@ -32,6 +32,7 @@ mod metrics;
 mod openapi;
 mod operations;
 mod outages;
+mod outcomes;
 mod pages;
 #[path = "../support/patience.rs"]
 mod patience;

@@ -22,12 +22,15 @@ mod floods;
 #[expect(dead_code, reason = "each test binary uses only a part of it")]
 mod forward_proxy;
 mod gateway;
+#[cfg(target_os = "linux")]
+mod hanging_peers;
 mod identity;
 mod keys;
 mod leaks;
 mod links;
 mod network;
 mod operating;
+mod outcomes;
 mod peers;
 mod pooler;
 #[path = "../postgres/mod.rs"]

@@ -130,7 +130,7 @@ impl Harness {
     /// Submits every queued call to the vendor.
     pub(crate) async fn submit_queued(&self) {
         for claimed in self.claim(Queue::Submits).await {
-            self.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+            self.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted).into()).await.unwrap();
         }
     }
 
@@ -141,7 +141,7 @@ impl Harness {
         self.submit_queued().await;
         self.advance(10);
         let claimed = self.claim_one(Queue::Polls).await;
-        self.store.apply(claimed.lease, ready(words)).await.unwrap();
+        self.store.apply(claimed.lease, ready(words).into()).await.unwrap();
         self.find(call.as_str()).await
     }
 

@@ -90,7 +90,7 @@ async fn opening_the_file_releases_the_leases_of_a_dead_process() {
 
     // No time has passed, so the lease would still be valid.
     let harness = open_at(&file_in(&folder), ());
-    let stale = harness.store.apply(lost.lease, ready("salom")).await;
+    let stale = harness.store.apply(lost.lease, ready("salom").into()).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
     assert_eq!(harness.claim_one(Queue::Polls).await.analysis.work.unwrap().stage, Stage::Confirm);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
-use alovoice_gateway::sandbox::stand_in::{FixedAnswer, Operation, VendorOptions};
+use alovoice_gateway::sandbox::stand_in::{FixedAnswer, Operation, Ready, VendorOptions, VendorStandIn};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -36,6 +36,9 @@ const HOSTILE: &str = "hostile";
 const NORMAL: usize = 9;
 /// Number of finished calls that the hostile tenant can search.
 const SEARCHABLE: i64 = 100_000;
+/// Time that the vendor needs for a call. It does not depend on the polls, so the duration from submission to completion does not grow
+/// with the first poll that the gateway learns.
+const PROCESSING: Duration = Duration::from_secs(2);
 /// Size of the recording that the hostile tenant requests.
 const RECORDING_BYTES: usize = 8 << 20;
 /// Settings of other tests that a soak does not use.
@@ -122,7 +125,11 @@ async fn set_up() -> (Arc<Soak>, Option<Server>) {
         stage.set_file(&format!("TENANTS__{key}__VENDOR_TOKEN_FILE"), &token);
         stage.set_file(&format!("TENANTS__{key}__CALLBACK_SECRET_FILE"), CALLBACK_SECRET);
     }
-    stage.vendor.set_tokens(tokens.collect());
+    let processing = Ready::AfterDuration(PROCESSING);
+    let vendor = VendorOptions { tokens: tokens.collect(), processing, ..VendorOptions::default() };
+    stage.vendor = VendorStandIn::start(vendor).await.unwrap();
+    let base_url = stage.vendor.base_url();
+    stage.set("VENDOR__BASE_URL", base_url.as_str());
     // The stand-in would compute its recording again for each request, on the cores that the gateway needs.
     let body = vec![0; RECORDING_BYTES].into();
     let recording = FixedAnswer { status: 200, content_type: "audio/wav", headers: Vec::new(), body };

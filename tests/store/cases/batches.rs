@@ -50,7 +50,7 @@ pub(crate) async fn a_callback_of_a_batch_is_announced(harness: Harness) {
     harness.submit_queued().await;
     harness.advance(10);
     for claimed in harness.claim(Queue::Polls).await {
-        harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+        harness.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
     }
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
     assert_eq!(harness.deliveries("2").await, []);

@@ -69,7 +69,7 @@ pub(crate) async fn work_in_progress_of_a_tenant_is_limited(harness: Harness) {
     };
     let first = claim(2, 3).await;
     assert_eq!((first.len(), claim(2, 3).await.len(), claim(2, 3).await.len()), (2, 1, 0));
-    harness.store.apply(first[0].lease, ACCEPTED).await.unwrap();
+    harness.store.apply(first[0].lease, ACCEPTED.into()).await.unwrap();
     assert_eq!((claim(2, 3).await.len(), claim(2, 2).await.len()), (1, 0));
     // Expired leases do not count.
     harness.advance(LEASE.as_secs());
@@ -105,7 +105,11 @@ pub(crate) async fn calls_that_have_not_failed_are_claimed_first(harness: Harnes
     harness.advance(10);
     let fault = VendorFault { code: FaultCode::VendorError, detail: String::new(), retry_after: None };
     for claimed in harness.claim(Queue::Polls).await {
-        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Fault(fault.clone()))).await.unwrap();
+        harness
+            .store
+            .apply(claimed.lease, Step::Polled(PollOutcome::Fault(fault.clone())).into())
+            .await
+            .unwrap();
     }
     for call in ["sound-1", "sound-2"] {
         harness.submit(submission(call)).await;
@@ -152,7 +156,7 @@ pub(crate) async fn a_claimed_submit_is_stored_as_unconfirmed(harness: Harness) 
     for _ in 0..2 {
         assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
         let confirm = harness.claim_one(Queue::Polls).await;
-        harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None))).await.unwrap();
+        harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None)).into()).await.unwrap();
         harness.advance(10);
     }
     assert_eq!(calls(&harness.claim(Queue::Submits).await), ["1"]);
@@ -163,13 +167,17 @@ pub(crate) async fn a_submit_clears_an_earlier_denial(harness: Harness) {
     let missing =
         || VendorFault { code: FaultCode::CallNotFound, detail: "404".to_owned(), retry_after: None };
     let first = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(first.lease, Step::Submitted(SubmitOutcome::NotTaken(missing()))).await.unwrap();
+    harness
+        .store
+        .apply(first.lease, Step::Submitted(SubmitOutcome::NotTaken(missing())).into())
+        .await
+        .unwrap();
     harness.advance(60);
     // The vendor accepts the call, and the process dies before it writes that.
     harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs());
     let confirm = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None))).await.unwrap();
+    harness.store.apply(confirm.lease, Step::Polled(PollOutcome::NotFound(None)).into()).await.unwrap();
     assert_eq!(harness.find("1").await.analysis.work.unwrap().stage, Stage::Confirm);
     assert_eq!(harness.claim(Queue::Submits).await.len(), 0);
 }
@@ -194,15 +202,15 @@ pub(crate) async fn a_stale_lease_cannot_write(harness: Harness) {
     let before = harness.find("1").await;
     harness.changes();
 
-    let lost = harness.store.apply(stale.lease, ready("eski")).await;
+    let lost = harness.store.apply(stale.lease, ready("eski").into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     assert_eq!(harness.find("1").await, before);
     assert_eq!(harness.changes(), []);
 
-    harness.store.apply(fresh.lease, ready("yangi")).await.unwrap();
+    harness.store.apply(fresh.lease, ready("yangi").into()).await.unwrap();
     let found = harness.find("1").await;
     assert_eq!((found.analysis.revision, found.result), (1, Some(crate::harness::obtained("yangi").result)));
-    let late = harness.store.apply(stale.lease, ready("eski")).await;
+    let late = harness.store.apply(stale.lease, ready("eski").into()).await;
     assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
 }
 
@@ -210,15 +218,15 @@ pub(crate) async fn an_expired_lease_is_valid_until_another_claim(harness: Harne
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.advance(LEASE.as_secs() * 2);
-    let applied = harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, ACCEPTED.into()).await.unwrap();
     assert_eq!(applied.analysis.status, Status::Processing);
 }
 
 pub(crate) async fn a_step_ends_its_lease(harness: Harness) {
     harness.submit(submission("1")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
-    let again = harness.store.apply(claimed.lease, ready("salom")).await;
+    harness.store.apply(claimed.lease, ACCEPTED.into()).await.unwrap();
+    let again = harness.store.apply(claimed.lease, ready("salom").into()).await;
     assert!(matches!(again, Err(StoreError::LeaseLost)), "{again:?}");
     assert_eq!(harness.find("1").await.analysis.status, Status::Processing);
 }
@@ -229,7 +237,7 @@ pub(crate) async fn new_metadata_does_not_end_a_lease(harness: Harness) {
     let changed = harness.submit(with_metadata("1", "T-2")).await;
     assert_eq!(changed.analysis.work, claimed.analysis.work);
     assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
-    let applied = harness.store.apply(claimed.lease, ACCEPTED).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, ACCEPTED.into()).await.unwrap();
     assert_eq!((applied.analysis.status, applied.analysis.metadata), (Status::Processing, metadata("T-2")));
 }
 
@@ -239,13 +247,13 @@ pub(crate) async fn a_new_round_ends_the_lease_of_a_settle_poll(harness: Harness
     let settle = harness.claim_one(Queue::Polls).await;
     assert_eq!(settle.analysis.work.unwrap().stage, Stage::Settle);
     harness.submit(reanalysis("1")).await;
-    let lost = harness.store.apply(settle.lease, ready("salom yana")).await;
+    let lost = harness.store.apply(settle.lease, ready("salom yana").into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
 
     let submit = harness.claim_one(Queue::Submits).await;
-    let lost = harness.store.apply(settle.lease, ready("salom yana")).await;
+    let lost = harness.store.apply(settle.lease, ready("salom yana").into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
-    let applied = harness.store.apply(submit.lease, ACCEPTED).await.unwrap();
+    let applied = harness.store.apply(submit.lease, ACCEPTED.into()).await.unwrap();
     assert_eq!((applied.analysis.status, applied.analysis.revision), (Status::Completed, 1));
 }
 
@@ -254,7 +262,7 @@ pub(crate) async fn released_work_is_due_at_once(harness: Harness) {
     let claimed = harness.claim_one(Queue::Submits).await;
     harness.advance(1);
     harness.store.release_across_tenants().await.unwrap();
-    let lost = harness.store.apply(claimed.lease, ACCEPTED).await;
+    let lost = harness.store.apply(claimed.lease, ACCEPTED.into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     let again = harness.claim_one(Queue::Polls).await;
     assert_eq!(again.analysis.call_id, call_id("1"));

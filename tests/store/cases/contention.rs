@@ -91,7 +91,7 @@ pub(crate) async fn one_of_many_steps_with_the_same_lease_succeeds(harness: Harn
     let lease = harness.claim_one(Queue::Submits).await.lease;
     let harness = Arc::new(harness);
     let outcomes = concurrently(&harness, |harness, _| async move {
-        harness.store.apply(lease, Step::Submitted(SubmitOutcome::Accepted)).await
+        harness.store.apply(lease, Step::Submitted(SubmitOutcome::Accepted).into()).await
     })
     .await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);

@@ -50,7 +50,7 @@ pub(crate) async fn leased_work_does_not_fail_as_overdue(harness: Harness) {
     // The analysis fails after the lease has run out.
     harness.advance(LEASE.as_secs());
     assert_eq!(end(&harness, 100).await, (vec!["1".to_owned()], None));
-    let stale = harness.store.apply(claimed.lease, ready("salom")).await;
+    let stale = harness.store.apply(claimed.lease, ready("salom").into()).await;
     assert!(matches!(stale, Err(StoreError::LeaseLost)), "{stale:?}");
 }
 

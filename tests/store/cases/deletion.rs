@@ -84,7 +84,7 @@ pub(crate) async fn deleting_a_call_ends_the_lease_on_its_work(harness: Harness)
     let submit = harness.claim_one(Queue::Submits).await;
     assert_eq!(submit.analysis.call_id, call_id("2"));
     for stale in [poll.lease, poll.lease] {
-        let late = harness.store.apply(stale, ready("salom")).await;
+        let late = harness.store.apply(stale, ready("salom").into()).await;
         assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
     }
     assert_eq!(harness.find("2").await.analysis.revision, 0);

@@ -15,7 +15,7 @@ use crate::harness::{Harness, acme, call_id, certain_clock, delivered, submissio
 async fn settle(harness: &Harness) {
     harness.advance(3600);
     for claimed in harness.claim(Queue::Polls).await {
-        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     }
 }
 

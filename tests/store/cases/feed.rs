@@ -49,7 +49,7 @@ pub(crate) async fn the_feed_has_the_bodies_that_receivers_got(harness: Harness)
     let delivery = harness.claim_delivery().await;
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, ready("salom yana")).await.unwrap();
+    harness.store.apply(settle.lease, ready("salom yana").into()).await.unwrap();
 
     let events = harness.feed(&acme(), FeedPosition::BEGINNING).await;
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
@@ -120,7 +120,7 @@ pub(crate) async fn deletions_do_not_change_positions(harness: Harness) {
     let [old] = <[FeedEvent; 1]>::try_from(harness.feed(&acme(), FeedPosition::BEGINNING).await).unwrap();
     harness.advance(3600);
     for claimed in harness.claim(Queue::Polls).await {
-        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     }
     let now = harness.clock.now();
     assert_eq!(harness.store.delete_expired_across_tenants(now, 10).await.unwrap(), 2);

@@ -54,7 +54,7 @@ async fn complete_after(harness: &Harness, call: &str, structure: &str) {
         harness.advance(100);
         let claimed = harness.claim(Queue::Polls).await;
         let call = claimed.into_iter().find(|claimed| claimed.analysis.revision == 0).unwrap();
-        harness.store.apply(call.lease, step).await.unwrap();
+        harness.store.apply(call.lease, step.into()).await.unwrap();
     }
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn a_changed_answer_is_noticed(harness: Harness) {
     harness.advance(100);
     let claimed = harness.claim_one(Queue::Polls).await;
     let ready = answered(PollOutcome::Ready(obtained("salom")), None);
-    let since = harness.store.apply(claimed.lease, ready).await.unwrap().probe;
+    let since = harness.store.apply(claimed.lease, ready.into()).await.unwrap().probe;
     assert_eq!(since, Some(harness.now()));
     assert_eq!(probe(&harness, "v").await, ProbeOutcome::Unchanged);
     assert_eq!(judge(&harness, "v").await.meaning, Meaning::Unknown { is_proven: false });
@@ -165,13 +165,13 @@ pub(crate) async fn a_completion_does_not_undo_a_probe(harness: Harness) {
     harness.submit_queued().await;
     harness.advance(100);
     let claimed = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(claimed.lease, not_ready("p")).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, not_ready("p").into()).await.unwrap();
     assert!(applied.probe.is_some(), "the first answer asks for a probe");
     probe(&harness, "u").await;
     harness.advance(100);
     let claimed = harness.claim_one(Queue::Polls).await;
     let ready = answered(PollOutcome::Ready(obtained("salom")), None);
-    let applied = harness.store.apply(claimed.lease, ready).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, ready.into()).await.unwrap();
     assert_eq!(applied.probe, None);
     let learned = learned(&harness).await;
     assert!(!learned.lacks_probe(START, harness.now()));
@@ -188,7 +188,11 @@ pub(crate) async fn a_claimed_submit_starts_a_new_history_of_answers(harness: Ha
     let claimed = harness.claim_one(Queue::Submits).await;
     let work = claimed.analysis.work.unwrap();
     assert_eq!((work.sent_at, work.submits), (Some(START), 1));
-    harness.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Unknown(fault()))).await.unwrap();
+    harness
+        .store
+        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Unknown(fault())).into())
+        .await
+        .unwrap();
     // 404 lasts until the call is submitted again.
     loop {
         harness.advance(300);
@@ -196,7 +200,7 @@ pub(crate) async fn a_claimed_submit_starts_a_new_history_of_answers(harness: Ha
         let not_found = AnswerShape::new(404, "u", "", "");
         let answer = ShapedAnswer { shape: Some(not_found), account: account("a") };
         let step = Step::Answered(PollOutcome::NotFound(None), answer);
-        let work = harness.store.apply(confirm.lease, step).await.unwrap().analysis.work.unwrap();
+        let work = harness.store.apply(confirm.lease, step.into()).await.unwrap().analysis.work.unwrap();
         assert_eq!(harness.find("1").await.analysis.work, Some(work.clone()));
         assert_eq!((work.sent_at, &work.shapes[..]), (Some(START), &[not_found][..]));
         if work.stage == Stage::Submit {

@@ -155,7 +155,7 @@ pub(crate) async fn analyses_are_filtered_by_status_and_time(harness: Harness) {
     harness.submit(submission("failed")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let rejected = Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned()));
-    harness.store.apply(claimed.lease, rejected).await.unwrap();
+    harness.store.apply(claimed.lease, rejected.into()).await.unwrap();
     harness.advance(10);
     harness.submit(submission("handed-over")).await;
     harness.submit_queued().await;
@@ -298,7 +298,7 @@ pub(crate) async fn a_revision_replaces_the_search_entry(harness: Harness) {
     let poll = harness.claim_one(Queue::Polls).await;
     let mut revised = result(&[("operator", "xayr")], &["Цена"]);
     revised.vendor_answer = "another".into();
-    harness.store.apply(poll.lease, Step::Polled(PollOutcome::Ready(revised))).await.unwrap();
+    harness.store.apply(poll.lease, Step::Polled(PollOutcome::Ready(revised)).into()).await.unwrap();
     assert_eq!(calls(&harness, search("salom", None)).await, [""; 0]);
     assert_eq!(calls(&harness, search("xayr", None)).await, ["1"]);
     assert_eq!(calls(&harness, tagged(&["Цена"])).await, ["1"]);
@@ -307,7 +307,7 @@ pub(crate) async fn a_revision_replaces_the_search_entry(harness: Harness) {
     harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(poll.lease, ready("yana salom")).await.unwrap();
+    harness.store.apply(poll.lease, ready("yana salom").into()).await.unwrap();
     assert_eq!(calls(&harness, tagged(&["Цена"])).await, [""; 0]);
     assert_eq!(calls(&harness, search("salom", None)).await, ["1"]);
 }

@@ -18,7 +18,7 @@ pub(crate) async fn learn(harness: &Harness) -> Pace {
             harness.advance(seconds);
             let claimed = harness.claim(Queue::Polls).await;
             let call = claimed.into_iter().find(|claimed| claimed.analysis.revision == 0).unwrap();
-            harness.store.apply(call.lease, step).await.unwrap();
+            harness.store.apply(call.lease, step.into()).await.unwrap();
         }
     }
     harness.rows.pace(&acme()).await.unwrap()
@@ -49,7 +49,10 @@ pub(crate) async fn the_learned_pace_sets_the_first_poll(harness: Harness) {
     };
     harness
         .store
-        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     let pace = learn(&harness).await;
@@ -64,14 +67,17 @@ pub(crate) async fn failures_and_revisions_do_not_change_the_pace(harness: Harne
     // A settle poll that finds a revision, and a call that fails.
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, ready("salom yana")).await.unwrap();
+    harness.store.apply(settle.lease, ready("salom yana").into()).await.unwrap();
     harness.submit(submission("2")).await;
     harness.submit_queued().await;
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
     harness
         .store
-        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     assert_eq!(harness.rows.pace(&acme()).await, learned);

@@ -27,7 +27,7 @@ async fn completed(harness: &Harness, call: &str) {
     harness.complete(with_callback(call, "https://a.example/"), "salom").await;
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, ready("salom")).await.unwrap();
+    harness.store.apply(settle.lease, ready("salom").into()).await.unwrap();
     assert_eq!(harness.find(call).await.analysis.work, None);
 }
 
@@ -47,7 +47,7 @@ pub(crate) async fn a_refresh_is_one_poll_and_no_submit(harness: Harness) {
     let claimed = harness.claim_one(Queue::Polls).await;
     assert_eq!(claimed.analysis.work.as_ref().unwrap().stage, Stage::Refresh);
     assert_eq!(refreshed(&harness, "1").await.analysis, claimed.analysis, "the poll is in progress");
-    let applied = harness.store.apply(claimed.lease, ready("salom yana")).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, ready("salom yana").into()).await.unwrap();
     assert_eq!((applied.event, applied.analysis.revision), (Some(EventKind::AnalysisUpdated), 2));
     assert_eq!(harness.deliveries("1").await.len(), 2);
     assert_eq!(harness.find("1").await.result, Some(obtained("salom yana").result));
@@ -61,11 +61,11 @@ pub(crate) async fn a_stalled_refresh_cannot_write(harness: Harness) {
     let stalled = harness.claim_one(Queue::Polls).await;
     harness.advance(LEASE.as_secs() + 1);
     let second = harness.claim_one(Queue::Polls).await;
-    let lost = harness.store.apply(stalled.lease, ready("boshqa")).await;
+    let lost = harness.store.apply(stalled.lease, ready("boshqa").into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     // A new analysis replaces the refresh, and ends its lease.
     harness.submit(reanalysis("1")).await;
-    let lost = harness.store.apply(second.lease, ready("boshqa")).await;
+    let lost = harness.store.apply(second.lease, ready("boshqa").into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     assert_eq!(harness.find("1").await.result, Some(obtained("salom").result));
     assert_eq!(harness.claim(Queue::Submits).await.len(), 1);
@@ -76,19 +76,22 @@ pub(crate) async fn a_refresh_completes_a_failed_analysis(harness: Harness) {
     let claimed = harness.claim_one(Queue::Submits).await;
     harness
         .store
-        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     let planned = refreshed(&harness, "1").await;
     assert_eq!((planned.analysis.status, planned.result), (Status::Failed, None));
     let claimed = harness.claim_one(Queue::Polls).await;
     let applied =
-        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::NotFound(None))).await.unwrap();
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::NotFound(None)).into()).await.unwrap();
     assert_eq!((applied.event, applied.analysis.status), (None, Status::Failed));
     harness.advance(5);
     refreshed(&harness, "1").await;
     let claimed = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
     assert_eq!(
         (applied.event, applied.analysis.status),
         (Some(EventKind::AnalysisCompleted), Status::Completed)
@@ -118,7 +121,7 @@ pub(crate) async fn refreshes_in_progress_are_limited_per_tenant(harness: Harnes
     let of_another = harness.store.refresh_analysis(&globex(), &call_id("1")).await.unwrap();
     assert!(matches!(of_another, Refreshing::UnderWay(_)), "{of_another:?}");
     let claimed = harness.claim(Queue::Polls).await.remove(0);
-    harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    harness.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
     refreshed(&harness, &calls[100]).await;
 }
 
@@ -127,7 +130,8 @@ pub(crate) async fn concurrent_refreshes_of_a_call_are_one(harness: Harness) {
     let answers = join_all((0..16).map(|_| refresh(&harness, "1"))).await;
     assert!(answers.iter().all(|answer| matches!(answer, Refreshing::UnderWay(_))));
     let claimed = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    let applied =
+        harness.store.apply(claimed.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     assert_eq!((applied.event, applied.analysis.work), (None, None));
 }
 
@@ -138,7 +142,7 @@ pub(crate) async fn the_end_of_a_reanalysis_is_stored(harness: Harness) {
     harness.submit_queued().await;
     harness.advance(60);
     let claimed = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(claimed.lease, ready("salom yana")).await.unwrap();
+    harness.store.apply(claimed.lease, ready("salom yana").into()).await.unwrap();
     let found = harness.find("1").await.analysis;
     let last = found.last_reanalysis.unwrap();
     assert_eq!((last.outcome, Some(last.ended_at)), (ReanalysisOutcome::NewResult, found.finished_at));

@@ -22,15 +22,15 @@ pub(crate) async fn refused_work_of_one_tenant_is_resumed(harness: Harness) {
     harness.complete(submission("settling"), "salom").await;
     harness.advance(120);
     let settling = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settling.lease, refused_poll()).await.unwrap();
+    harness.store.apply(settling.lease, refused_poll().into()).await.unwrap();
     harness.submit(submission("polled")).await;
     harness.submit_queued().await;
     harness.advance(10);
     let polled = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(polled.lease, refused_poll()).await.unwrap();
+    harness.store.apply(polled.lease, refused_poll().into()).await.unwrap();
     harness.submit(submission("submitted")).await;
     let submitted = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(submitted.lease, refused_submit()).await.unwrap();
+    harness.store.apply(submitted.lease, refused_submit().into()).await.unwrap();
     harness.changes();
 
     harness.store.resume_refused(&globex()).await.unwrap();
@@ -54,13 +54,13 @@ pub(crate) async fn other_work_keeps_its_time(harness: Harness) {
     })
     .unwrap();
     let failure = Step::Polled(PollOutcome::Fault(fault(FaultCode::VendorError)));
-    harness.store.apply(failing.lease, failure).await.unwrap();
-    harness.store.apply(polled.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    harness.store.apply(failing.lease, failure.into()).await.unwrap();
+    harness.store.apply(polled.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     let before = [harness.find("failing").await, harness.find("leased").await, harness.find("polled").await];
     harness.store.resume_refused(&acme()).await.unwrap();
     let after = [harness.find("failing").await, harness.find("leased").await, harness.find("polled").await];
     assert_eq!(before, after);
-    harness.store.apply(leased.lease, refused_poll()).await.unwrap();
+    harness.store.apply(leased.lease, refused_poll().into()).await.unwrap();
 }
 
 pub(crate) async fn much_refused_work_is_resumed_in_batches(harness: Harness) {
@@ -70,7 +70,7 @@ pub(crate) async fn much_refused_work_is_resumed_in_batches(harness: Harness) {
     let mut claimed = 0;
     while claimed < CALLS {
         for work in harness.claim(Queue::Submits).await {
-            harness.store.apply(work.lease, refused_submit()).await.unwrap();
+            harness.store.apply(work.lease, refused_submit().into()).await.unwrap();
             claimed += 1;
         }
     }

@@ -110,7 +110,7 @@ pub(crate) async fn a_callback_added_after_completion_gets_the_latest_event(harn
     assert_eq!(harness.deliveries("1").await, []);
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, crate::harness::ready("salom yana")).await.unwrap();
+    harness.store.apply(settle.lease, crate::harness::ready("salom yana").into()).await.unwrap();
     harness.changes();
 
     harness.submit(with_callback("1", "https://a.example/")).await;
@@ -132,7 +132,7 @@ pub(crate) async fn a_callback_added_during_processing_gets_the_completion(harne
     harness.submit_queued().await;
     harness.advance(10);
     let poll = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(poll.lease, crate::harness::ready("salom yana")).await.unwrap();
+    harness.store.apply(poll.lease, crate::harness::ready("salom yana").into()).await.unwrap();
     assert_eq!(event_of(&harness.claim_delivery().await).0, "analysis.updated");
 }
 
@@ -164,6 +164,6 @@ pub(crate) async fn adopting_does_not_change_an_existing_analysis(harness: Harne
     let submit = harness.claim_one(Queue::Submits).await;
     harness.store.adopt(&acme(), &call_id("1"), trace(), obtained("salom")).await.unwrap();
     let step = Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned()));
-    let applied = harness.store.apply(submit.lease, step).await.unwrap();
+    let applied = harness.store.apply(submit.lease, step.into()).await.unwrap();
     assert_eq!(applied.analysis.status, Status::Failed);
 }

@@ -63,7 +63,7 @@ pub(crate) async fn work_that_a_fast_clock_parked_becomes_due_after_a_restart(ha
     harness.submit_queued().await;
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(claimed.lease, NOT_READY).await.unwrap();
+    harness.store.apply(claimed.lease, NOT_READY.into()).await.unwrap();
     let delivery = harness.claim_delivery().await;
     let later = RetryDecision::RetryAt(harness.clock.now() + Duration::from_hours(2));
     harness.store.finish_attempt(delivery.lease, finished("refused", Some(503), later)).await.unwrap();
@@ -128,7 +128,7 @@ pub(crate) async fn work_of_a_clock_without_time_goes_on_after_the_correction(ha
         .await
         .into_iter()
         .find(|claimed| claimed.analysis.call_id.as_str() == "2");
-    let applied = harness.store.apply(claimed.unwrap().lease, NOT_READY).await.unwrap();
+    let applied = harness.store.apply(claimed.unwrap().lease, NOT_READY.into()).await.unwrap();
     assert_eq!(applied.event, None, "the deadline of 24 hours is not over");
     assert_eq!(harness.store.delete_expired_across_tenants(before(START, 90 * DAY), 100).await.unwrap(), 0);
 }
@@ -157,7 +157,7 @@ pub(crate) async fn a_round_keeps_its_deadline_when_a_slow_clock_is_corrected(ha
     let analysis = harness.find("1").await.analysis;
     assert_eq!((analysis.submitted_at, analysis.work.unwrap().started_at), (began, began));
     let claimed = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(claimed.lease, NOT_READY).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, NOT_READY.into()).await.unwrap();
     assert_eq!(applied.event, None, "the deadline of 24 hours is not over");
 }
 
@@ -215,7 +215,7 @@ pub(crate) async fn an_outage_of_weeks_counts_for_no_deadline(harness: Harness) 
     assert!(overdue.applied.is_empty(), "{overdue:?}");
     let claimed = harness.claim(Queue::Polls).await;
     let claimed = claimed.into_iter().find(|claimed| claimed.analysis.call_id.as_str() == "1");
-    let applied = harness.store.apply(claimed.unwrap().lease, NOT_READY).await.unwrap();
+    let applied = harness.store.apply(claimed.unwrap().lease, NOT_READY.into()).await.unwrap();
     assert_eq!(applied.event, None, "the rest of the 24 hours is left");
     assert_eq!(harness.find("2").await.analysis.finished_at, finished_at, "the time from before the outage");
     harness.advance(24 * 3600);

@@ -47,7 +47,7 @@ pub(crate) async fn a_failure_is_announced(harness: Harness) {
     harness.submit(with_callback("1", "https://a.example/")).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let step = Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned()));
-    let applied = harness.store.apply(claimed.lease, step).await.unwrap();
+    let applied = harness.store.apply(claimed.lease, step.into()).await.unwrap();
     assert_eq!((applied.event, &applied.analysis.work), (Some(EventKind::AnalysisFailed), &None));
     assert_eq!(harness.find("1").await.analysis, applied.analysis);
     let (kind, data) = announced(&harness).await;
@@ -59,7 +59,7 @@ pub(crate) async fn a_revision_is_announced(harness: Harness) {
     assert_eq!(announced(&harness).await.0, "analysis.completed");
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(settle.lease, ready("salom yana")).await.unwrap();
+    let applied = harness.store.apply(settle.lease, ready("salom yana").into()).await.unwrap();
     assert_eq!((applied.event, applied.analysis.revision), (Some(EventKind::AnalysisUpdated), 2));
     let (kind, data) = announced(&harness).await;
     assert_eq!((kind.as_str(), &data["revision"]), ("analysis.updated", &2.into()));
@@ -74,7 +74,7 @@ pub(crate) async fn a_settle_poll_without_changes_writes_no_event(harness: Harne
     announced(&harness).await;
     harness.advance(120);
     let settle = harness.claim_one(Queue::Polls).await;
-    let applied = harness.store.apply(settle.lease, ready("salom")).await.unwrap();
+    let applied = harness.store.apply(settle.lease, ready("salom").into()).await.unwrap();
     assert_eq!((applied.event, applied.analysis.work), (None, None));
     assert_eq!(harness.deliveries("1").await, [("delivered".to_owned(), 1)]);
     harness.advance(100_000);
@@ -86,7 +86,10 @@ pub(crate) async fn a_failed_call_restarts_on_request(harness: Harness) {
     let claimed = harness.claim_one(Queue::Submits).await;
     harness
         .store
-        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     announced(&harness).await;
@@ -105,7 +108,10 @@ pub(crate) async fn a_failed_new_round_announces_the_earlier_result(harness: Har
     let claimed = harness.claim_one(Queue::Submits).await;
     harness
         .store
-        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     let (kind, data) = announced(&harness).await;
@@ -132,7 +138,7 @@ pub(crate) async fn polls_are_counted_per_round(harness: Harness) {
     for step in steps {
         harness.advance(60);
         let claimed = harness.claim_one(Queue::Polls).await;
-        let applied = harness.store.apply(claimed.lease, step).await.unwrap();
+        let applied = harness.store.apply(claimed.lease, step.into()).await.unwrap();
         assert_eq!(harness.find("1").await.analysis, applied.analysis, "a column is not written or not read");
         polls.push(applied.polls);
     }
@@ -148,15 +154,15 @@ pub(crate) async fn changes_are_announced_after_the_commit(harness: Harness) {
     assert_eq!(harness.changes(), []);
 
     let accepted = Step::Submitted(SubmitOutcome::Accepted);
-    harness.store.apply(claimed.lease, accepted.clone()).await.unwrap();
+    harness.store.apply(claimed.lease, accepted.clone().into()).await.unwrap();
     assert_eq!(harness.changes(), [analysis_changed("1"), Change::Work(Queue::Polls)]);
-    let lost = harness.store.apply(claimed.lease, accepted).await;
+    let lost = harness.store.apply(claimed.lease, accepted.into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
     assert_eq!(harness.changes(), []);
 
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(claimed.lease, ready("salom")).await.unwrap();
+    harness.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
     let changes = harness.changes();
     let expected =
         [analysis_changed("1"), Change::Event(acme()), Change::Delivery, Change::Work(Queue::Polls)];

@@ -198,7 +198,7 @@ pub(crate) async fn an_outcome_for_an_unreadable_result_is_discarded_and_postpon
     assert_eq!(claimed.len(), 2);
     for work in claimed {
         let is_bad = work.analysis.call_id == call_id("bad");
-        assert_eq!(is_corrupt(&harness.store.apply(work.lease, ready("salom yana")).await), is_bad);
+        assert_eq!(is_corrupt(&harness.store.apply(work.lease, ready("salom yana").into()).await), is_bad);
     }
     harness.advance(LEASE.as_secs() + 1);
     assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
@@ -269,5 +269,5 @@ pub(crate) async fn an_unreadable_pace_is_learned_again(harness: Harness) {
     let claimed = harness.submit(submission("3")).await;
     assert_eq!(claimed.analysis.call_id, call_id("3"));
     let work = harness.claim_one(Queue::Submits).await;
-    harness.store.apply(work.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+    harness.store.apply(work.lease, Step::Submitted(SubmitOutcome::Accepted).into()).await.unwrap();
 }

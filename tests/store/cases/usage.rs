@@ -44,7 +44,10 @@ pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
     let claimed = harness.claim_one(Queue::Submits).await;
     harness
         .store
-        .apply(claimed.lease, Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     let delivery = harness.claim_delivery().await;

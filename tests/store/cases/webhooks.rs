@@ -181,7 +181,10 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     let claimed = harness.claim_one(Queue::Submits).await;
     harness
         .store
-        .apply(claimed.lease, Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())))
+        .apply(
+            claimed.lease,
+            Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned())).into(),
+        )
         .await
         .unwrap();
     events(&harness, "adopted", 1).await;
@@ -349,7 +352,7 @@ pub(crate) async fn unsigned_deliveries_expire(harness: Harness) {
     let since = harness.clock.now();
     harness.advance(3600);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     assert_eq!(harness.store.delete_expired_across_tenants(since, 100).await.unwrap(), 0);
     let before = harness.clock.now();
     assert_eq!(harness.store.delete_expired_across_tenants(before, 100).await.unwrap(), 2);
@@ -430,7 +433,7 @@ pub(crate) async fn deliveries_to_a_disabled_webhook_expire(harness: Harness) {
     harness.announce("1", &[]).await;
     harness.advance(3600);
     let settle = harness.claim_one(Queue::Polls).await;
-    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged)).await.unwrap();
+    harness.store.apply(settle.lease, Step::Polled(PollOutcome::Unchanged).into()).await.unwrap();
     let before = harness.clock.now();
     assert_eq!(harness.store.delete_expired_across_tenants(before, 100).await.unwrap(), 0);
     disable(&harness, webhook.id).await;
@@ -516,7 +519,7 @@ pub(crate) async fn a_thin_callback_gets_no_result(harness: Harness) {
     harness.submit_queued().await;
     harness.advance(120);
     for claimed in harness.claim(Queue::Polls).await {
-        harness.store.apply(claimed.lease, ready("salom yana")).await.unwrap();
+        harness.store.apply(claimed.lease, ready("salom yana").into()).await.unwrap();
     }
     let claimed = harness.claim_deliveries(100, 100).await;
     let to_a = claimed.iter().filter(|claimed| claimed.delivery.url.as_str() == A);

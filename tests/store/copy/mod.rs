@@ -192,7 +192,7 @@ async fn rows_of_every_kind(harness: Arc<Harness>) {
     harness.submit(with_callback("rejected", B)).await;
     let claimed = harness.claim_one(Queue::Submits).await;
     let rejected = Step::Polled(PollOutcome::Rejected("the vendor answered 400".to_owned()));
-    harness.store.apply(claimed.lease, rejected).await.unwrap();
+    harness.store.apply(claimed.lease, rejected.into()).await.unwrap();
     harness.submit(with_callback("handed-over", B)).await;
     harness.submit_queued().await;
     harness.submit(with_callback("leased", A)).await;

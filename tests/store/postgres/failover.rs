@@ -64,6 +64,6 @@ async fn replicas_behind_a_pooler_share_work_and_hear_each_other() {
     assert!(other.claim(Queue::Submits).await.is_empty());
     let accepted = Step::Submitted(SubmitOutcome::Accepted);
     join!(expect_change(&other, Change::Work(Queue::Polls)), async {
-        one.store.apply(claimed.lease, accepted).await.unwrap();
+        one.store.apply(claimed.lease, accepted.into()).await.unwrap();
     });
 }

@@ -37,13 +37,13 @@ async fn work_on_one_replica_wakes_the_others() {
     );
     let accept = async {
         let claimed = one.claim_one(Queue::Submits).await;
-        one.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted)).await.unwrap();
+        one.store.apply(claimed.lease, Step::Submitted(SubmitOutcome::Accepted).into()).await.unwrap();
     };
     join!(expect_change(&other, Change::Work(Queue::Polls)), accept);
     one.advance(10);
     let complete = async {
         let claimed = one.claim_one(Queue::Polls).await;
-        one.store.apply(claimed.lease, ready("salom")).await.unwrap();
+        one.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
     };
     join!(expect_change(&other, Change::Delivery), expect_change(&other, analysis("1")), complete);
     within("current stores", async {
@@ -69,7 +69,7 @@ async fn changes_of_cached_analyses_are_announced_with_the_commit() {
     due.retain(|work| work.analysis.call_id == call_id("2"));
     let settle = due.remove(0);
     join!(expect_change(&other, analysis("2")), async {
-        one.store.apply(settle.lease, ready("yana")).await.unwrap()
+        one.store.apply(settle.lease, ready("yana").into()).await.unwrap()
     });
     one.advance(1_000_000);
     let before = alovoice_gateway::domain::clock::Clock::now(&*one.clock);
@@ -98,9 +98,9 @@ async fn a_replica_releases_only_its_own_leases() {
     let theirs = claim(other.clone()).await.remove(0);
     one.store.release_across_tenants().await.unwrap();
     let accepted = Step::Submitted(SubmitOutcome::Accepted);
-    let lost = one.store.apply(mine.lease, accepted.clone()).await;
+    let lost = one.store.apply(mine.lease, accepted.clone().into()).await;
     assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
-    other.store.apply(theirs.lease, accepted).await.unwrap();
+    other.store.apply(theirs.lease, accepted.into()).await.unwrap();
     assert_eq!(other.claim_one(Queue::Polls).await.analysis.call_id, mine.analysis.call_id);
 }
 

@@ -1,0 +1,113 @@
+//! Writes the outcomes of requests to the store, and repeats a write while the store is unavailable.
+//!
+//! A request cannot be undone. Without its outcome, a callback is delivered again although the receiver took it, and the outcome
+//! of a submit counts as unknown. A full disk or a failover of the database must not cause this, so a failed write is repeated
+//! until the lease ends.
+//!
+//! A write can succeed although its confirmation is lost. The fencing token makes the repetition safe: the first write has ended
+//! the lease, so the next one fails with [`StoreError::LeaseLost`] and changes nothing.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::clock::Timestamp;
+use crate::env::Env;
+use crate::store::StoreError;
+use crate::telemetry::spans;
+
+/// Pause before the first repetition. Each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between two writes of one outcome. It bounds the delay after the store is available again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes outcomes. Clones share the token.
+#[derive(Clone)]
+pub struct OutcomeWriter {
+    env: Env,
+    grace_over: CancellationToken,
+}
+
+impl OutcomeWriter {
+    /// Creates the writer. It repeats no write after `grace_over` is cancelled, so that work does not outlive the grace period of
+    /// a shutdown.
+    pub const fn new(env: Env, grace_over: CancellationToken) -> Self {
+        Self { env, grace_over }
+    }
+
+    /// Writes an outcome with `write`, a transaction of this name on this table. Repeats it after temporary failures until
+    /// `lease_end`. Returns `None` if the outcome is discarded, or if no write was confirmed. The reason is in the log.
+    pub(super) async fn write<T, F>(
+        &self,
+        (transaction, table): (&'static str, &'static str),
+        lease_end: Timestamp,
+        write: impl Fn() -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let write = || spans::run(spans::store(transaction, table), StoreError::label, write());
+        let error = match write().await {
+            Ok(stored) => return Some(stored),
+            Err(StoreError::LeaseLost) => {
+                tracing::warn!(transaction, "outcome discarded: the lease was lost");
+                return None;
+            }
+            Err(error) => error,
+        };
+        if !error.is_temporary() {
+            tracing::error!(transaction, %error, "failed to store the outcome");
+            return None;
+        }
+        tracing::warn!(transaction, %error, retry_until = %lease_end, "failed to store the outcome, the write is repeated");
+        match self.repeat(transaction, lease_end, error, write).await {
+            Ok(stored) => {
+                tracing::info!(transaction, "outcome stored after repeated writes");
+                return Some(stored);
+            }
+            // An earlier write was committed, or the lease expired and another replica claimed the work.
+            Err(StoreError::LeaseLost) => {
+                tracing::info!(transaction, "outcome probably stored: the lease ended between two writes");
+            }
+            Err(error) => {
+                tracing::error!(transaction, %error, "outcome lost: the work is repeated when the lease ends");
+            }
+        }
+        None
+    }
+
+    /// Repeats a write that has failed with `error`. Returns the last error if the lease or the grace period ends.
+    async fn repeat<T, F>(
+        &self,
+        transaction: &'static str,
+        lease_end: Timestamp,
+        mut error: StoreError,
+        write: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut longest = FIRST_PAUSE;
+        loop {
+            // The jitter spreads the writes of all work that failed at the same moment.
+            let pause = longest.mul_f64(f64::midpoint(1.0, self.env.entropy.fraction()));
+            if self.env.clock.now() + pause >= lease_end || !self.pause(pause).await {
+                return Err(error);
+            }
+            self.env.metrics.store_retries.with_label_values(&[transaction]).inc();
+            match write().await {
+                Err(next) if next.is_temporary() => error = next,
+                outcome => return outcome,
+            }
+            longest = LONGEST_PAUSE.min(longest * 2);
+        }
+    }
+
+    /// Returns whether the pause elapsed before the end of the grace period.
+    async fn pause(&self, pause: Duration) -> bool {
+        tokio::time::timeout(pause, self.grace_over.cancelled()).await.is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests;
