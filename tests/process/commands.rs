@@ -214,7 +214,7 @@ async fn health_reports_liveness() {
     assert_eq!(run(&stage, &["health"]).await.status.code(), Some(0));
 
     // A stopped process still accepts connections, but does not answer.
-    gateway.process.signal("STOP");
+    gateway.process.pause();
     let output = crate::peers::run(stage.command(&["health"]), "").await;
     gateway.process.signal("CONT");
     assert_eq!(output.status.code(), Some(1));

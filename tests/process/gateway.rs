@@ -1,5 +1,6 @@
 //! A process of the gateway: its output, addresses and exit code.
 
+use std::fs::{self, DirEntry};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -140,6 +141,19 @@ impl Gateway {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Stops the process until `signal("CONT")`. Waits on Linux until all threads have stopped: the signal reaches one thread
+    /// first, and the others may answer requests until that thread runs.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+        let is_running = |thread: DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // The state follows the name of the thread, which is in parentheses.
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['R', 'S', 'D']))
+        };
+        let threads = || fs::read_dir(format!("/proc/{}/task", self.id())).into_iter().flatten().flatten();
+        while threads().any(is_running) {}
     }
 
     /// Limits the size of the files that the process may write. A process that ignores SIGXFSZ sees a full disk.

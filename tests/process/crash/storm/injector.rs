@@ -70,7 +70,7 @@ impl FaultInjector {
         match fault {
             Fault::Kill(slot) => self.fleet.kill(slot),
             Fault::Replace(slot) => self.fleet.replica(slot).serving.process.terminate(),
-            Fault::Pause(slot) => self.fleet.replica(slot).serving.process.signal("STOP"),
+            Fault::Pause(slot) => self.fleet.replica(slot).serving.process.pause(),
             Fault::Clock(slot, seconds) => self.fleet.set_clock(slot, seconds),
             Fault::ServerClock(seconds) => self.server.as_ref().unwrap().set_clock(seconds),
             Fault::Link(slot, passage) => self.fleet.set_links(Some(slot), passage),
