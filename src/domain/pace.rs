@@ -55,7 +55,7 @@ impl Pace {
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// Until enough samples: the 99th percentile as a multiple of `first_after`. With default settings, five minutes.
+    /// The 99th percentile as a multiple of `first_after`, until there are enough samples. With default settings it is five minutes.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.

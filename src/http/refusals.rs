@@ -73,11 +73,11 @@ struct Window {
     suppressed: u64,
 }
 
-/// Whether a line is written.
+/// Decision whether the line of a refused request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
-    /// The first line that is suppressed since the last count. A count must follow.
+    /// The line is the first one suppressed since the last written count. Another count must follow.
     SuppressedFirst,
     Suppressed,
 }

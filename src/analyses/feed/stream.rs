@@ -26,7 +26,7 @@ pub enum StreamItem {
     Event(FeedEvent),
     /// Events that cannot be read, by their ids as stored. The stream continues after them.
     Unreadable(Vec<String>),
-    /// No event arrived during one heartbeat interval. The connection needs a sign of life.
+    /// No event arrived during one heartbeat interval. The stream must send a comment, so that the connection stays open.
     Heartbeat,
     /// The end of the stream, with a reason for people.
     End(&'static str),

@@ -33,7 +33,8 @@ enum Trust {
     Trusted,
     /// The answer replaced another one, and no call became ready since.
     Suspect,
-    /// A call became ready after a probe with this answer. The next probe decides.
+    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer is trusted; otherwise it
+    /// is suspect again.
     Contrasted,
 }
 

@@ -181,7 +181,7 @@ impl PostgresListReader<'_> {
 struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
 
 impl Statement {
-    /// The first parameter is the tenant.
+    /// Creates the list of parameters. The first one is the tenant.
     fn of(tenant: &TenantId) -> Self {
         Self(vec![Box::new(tenant.as_str().to_owned())])
     }
