@@ -57,7 +57,8 @@ impl Refusal {
     }
 }
 
-/// Limits the lines. There are few reasons and configured issuers, so the memory is bounded.
+/// Writes the log lines about refused requests, and limits their number. It has one counter for each reason and
+/// issuer. There are few of both, so its memory is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
     windows: Mutex<HashMap<Kind, Window>>,

@@ -42,7 +42,7 @@ pub struct EventStream {
     page_end: FeedPosition,
     /// Maximum size of the next page in bytes. The read takes a permit for this size.
     page_bytes: usize,
-    /// Permit for the events of the page.
+    /// Permit for the memory of the events on the page.
     memory: Option<MemoryPermit>,
     until: Timestamp,
     /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.

@@ -19,7 +19,8 @@ use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
 const MAX_WINDOW: usize = 8192;
-/// Maximum number of calls with a prefix, as the planner estimates it, for which the index of words is used.
+/// Maximum number of calls with a prefix, by the planner's estimate. For a prefix with more calls, the index of words
+/// is not used.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
 /// Reads one page.
