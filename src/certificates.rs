@@ -32,7 +32,7 @@ pub enum InvalidCertificates {
     /// The content has no certificate.
     #[error("has no certificate in PEM format")]
     Empty,
-    /// The content is not in UTF-8.
+    /// The content is encoded in UTF-16.
     #[error("is encoded in UTF-16: save it as UTF-8")]
     Utf16,
     /// A certificate is damaged.

@@ -8,7 +8,7 @@ use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-/// Time for which the end of the process waits for its threads. A lookup of a name cannot be cancelled, and takes minutes if the name
+/// Time for which the process waits for its threads before it ends. A name lookup cannot be cancelled, and takes minutes if the name
 /// servers do not answer.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -15,7 +15,8 @@ use crate::domain::vendor_token::VendorToken;
 
 /// Maximum number of bytes of an error's body that are searched for the vendor's words.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// Number of bytes at the end of a body of [`MAX_ERROR_BYTES`] that are not used.
+/// Number of bytes that are dropped at the end of a body of [`MAX_ERROR_BYTES`]. A token that is cut there would not
+/// be recognized.
 const CUT_BYTES: usize = 4 << 10;
 /// Maximum time for reading the body of an error. A slow body must not delay the outcome.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);

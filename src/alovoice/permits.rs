@@ -64,7 +64,8 @@ pub struct FreePermits<'a> {
     pub by_tenant: Vec<(TenantId, usize, ClaimOrder)>,
     /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,
-    /// Time when the first of the open circuits allows a request, or allows one about calls that have failed.
+    /// Earliest time at which an open circuit allows a request: at first only about calls that have not failed, later
+    /// also about the others.
     pub next_probe: Option<Timestamp>,
     permits: &'a VendorPermits,
     _taking: MutexGuard<'a, ()>,

@@ -40,7 +40,7 @@ struct Repair<'a> {
     max_bytes: usize,
     /// Number of repaired errors.
     syntax: usize,
-    /// Number of words instead of numbers.
+    /// Number of words, such as `NaN`, in place of numbers.
     numbers: usize,
 }
 
@@ -251,9 +251,9 @@ impl Repair<'_> {
 
 /// A value without quotes and brackets.
 enum Word {
-    /// The word is JSON.
+    /// The word is already valid JSON.
     Json,
-    /// The word has this meaning in JSON.
+    /// The word is not JSON. The text is the JSON value of the same meaning.
     Other(String),
     /// A word that means "not a number" or an infinite number.
     NotANumber,

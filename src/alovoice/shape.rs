@@ -20,7 +20,7 @@ pub(super) const MAX_BYTES: usize = 64 << 10;
 const MAX_WORD: usize = 24;
 /// Integers closer to zero than this limit count as codes. Other integers count as ids or times.
 const MAX_CODE: u64 = 1000;
-/// Names in times, such as those of RFC 9110.
+/// Names of months and days, `am` and `pm`: words in dates and times.
 const NAMES_IN_TIMES: [&str; 21] = [
     "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "mon", "tue", "wed",
     "thu", "fri", "sat", "sun", "am", "pm",

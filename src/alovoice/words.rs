@@ -42,7 +42,7 @@ pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     clean(&words, token)
 }
 
-/// Returns the words of JSON without a result. The documented form of an answer that is not ready has none.
+/// Returns the words of JSON without a result. An answer of the documented form that is not ready has no words.
 pub(super) fn of_answer(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     let is_documented = leaves.0.iter().any(Leaf::is_documented);

@@ -53,7 +53,8 @@ use crate::store::{Change, Store, StoreError, StoredAnalysis};
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// Time that a read waits for the store before the cache answers, while changes by other replicas may be missed.
+/// Time that a read waits for the store before the cache answers. It applies only while this replica may miss changes
+/// by other replicas. At other times the cache answers first.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Number of copies of a result in memory while a request reads it: its text, its parsed form, and the answer.

@@ -41,7 +41,7 @@ pub struct Gateway {
 pub(super) struct Tasks {
     /// Cancelled when the shutdown begins: workers claim no more work, waiting requests are answered, streams end.
     pub(super) draining: CancellationToken,
-    /// Cancelled when the grace period is over and work has not ended: outcomes that the store did not take are given up.
+    /// Cancelled when the grace period ends before all work has ended. Workers then give up the outcomes that the store did not take.
     pub(super) grace_over: CancellationToken,
     /// Cancelled when requests and work have ended: followers of the store's changes end.
     pub(super) stopping: CancellationToken,

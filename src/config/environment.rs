@@ -12,7 +12,8 @@ use super::service_links::ServiceLinks;
 const PREFIX: &str = "GATEWAY_";
 /// Path of the settings file. The command line reads it; it is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
-/// The only list of tables. In its variables a number is an index; under `tenants` a number is a name.
+/// The only list of tables. In a variable of this list, a number is an index. In a variable of `tenants`, a number is
+/// the name of a tenant.
 const LIST_OF_TABLES: &str = "auth.issuers";
 
 /// Keys of `[network]`, and the usual variables for them in order of precedence.
@@ -154,8 +155,8 @@ impl Variable {
         }
     }
 
-    /// Matches a key of the file without regard to case, because variables are upper-case by convention and tenants
-    /// need not be.
+    /// Finds the key of the file that a part of a variable's name means. The case does not matter: variables are in
+    /// upper case by convention, and names of tenants may be in lower case.
     fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, SettingsProblem> {
         let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
         match (table.contains_key(level), alike.next(), alike.next()) {

@@ -63,7 +63,7 @@ pub(crate) static CALLBACK_SECRET: SecretKeys = SecretKeys {
     examples: ["/run/secrets/alovoice/acme-callbacks", "ACME_CALLBACK_SECRET"],
 };
 
-/// Two keys, one of which gives the location of a secret: a file or an environment variable.
+/// Two alternative keys for the location of a secret: the path of a file, or the name of an environment variable.
 #[derive(Debug)]
 pub(crate) struct SecretKeys {
     names: [&'static str; 2],

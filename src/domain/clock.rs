@@ -153,8 +153,9 @@ pub const fn direction(millis: i64) -> &'static str {
     if millis < 0 { "backward" } else { "forward" }
 }
 
-/// Clock that starts at a given time and advances with the machine's monotonic clock, so no reading of another clock shortens or
-/// extends a lease. [`ClockGuard`](super::clock_guard::ClockGuard) decides when it changes.
+/// Clock that starts at a given time and advances with the machine's monotonic clock. A jump of the system clock
+/// therefore neither shortens nor extends a lease. [`ClockGuard`](super::clock_guard::ClockGuard) decides when this
+/// clock is corrected.
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,

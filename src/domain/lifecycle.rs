@@ -272,7 +272,7 @@ fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Returns whether the vendor has not known the call for longer than the grace period.
+/// Returns whether the vendor has answered for the whole grace period that it does not know the call.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace

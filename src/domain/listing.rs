@@ -22,8 +22,8 @@ pub struct AnalysisFilter {
 }
 
 impl AnalysisFilter {
-    /// Returns whether the filter has a part that is not a bound of an index. Then a page may have to examine many analyses
-    /// that do not match.
+    /// Returns whether a page may have to examine many analyses that do not match. This is so if a part of the filter
+    /// is not a bound of an index.
     pub fn skips_analyses(&self) -> bool {
         self.status == Some(Status::Completed) || self.has_indexed_part()
     }

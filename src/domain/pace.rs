@@ -7,10 +7,10 @@
 //! decreases the estimate by more. The estimate settles where both balance. It needs three numbers and follows a
 //! vendor whose speed changes.
 //!
-//! Polls after the first come at ages that grow by `growth`, so a result that such a poll finds is late by at most
-//! this share. A result that was ready long before the first poll is found later than that. [`Pace::QUANTILE`] is the
-//! largest share of early results with which nine in ten results are found in time. So it gives the latest acceptable
-//! first poll.
+//! A result is found in time if it is late by at most the share `growth` of its age. Polls after the first achieve this,
+//! because the age grows by this share from poll to poll. The first poll may not: a result that was ready long before it
+//! is found too late. [`Pace::QUANTILE`] is the share of results that are ready before the first poll. It is the largest
+//! share with which nine in ten results are still found in time, so the first poll is as late as possible.
 
 #[cfg(test)]
 mod simulation;
@@ -55,7 +55,7 @@ impl Pace {
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// Until enough samples: the 99th percentile as a multiple of `first_after`. With default settings, five minutes.
+    /// The 99th percentile as a multiple of `first_after`, until there are enough samples. With default settings it is five minutes.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
@@ -65,8 +65,8 @@ impl Pace {
 
     /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
     const MOST_GAIN: f64 = 0.2;
-    /// Gain, divided by the number of samples. The value finds the quantile of a log-normal distribution with a
-    /// spread of about 0.35 soonest.
+    /// The gain of a sample is this number divided by the number of samples so far. With this number, the estimate
+    /// reaches the quantile of a log-normal distribution with a spread of about 0.35 soonest.
     const GAIN: f64 = 1.6;
     /// Minimum gain. With it, the estimate follows a vendor that becomes twice as fast within about fifty results,
     /// and a slower vendor within a few hundred results.

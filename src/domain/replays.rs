@@ -44,7 +44,7 @@ pub struct Replay {
 pub struct ReplayCount {
     /// Number of events that were counted.
     pub events: u64,
-    /// Whether there may be more, because the count stopped at [`ReplayCount::MAX_COUNTED`].
+    /// Whether there may be more events, because the count stopped at [`ReplayCount::MAX_COUNTED`].
     pub more: bool,
 }
 

@@ -103,7 +103,7 @@ pub struct AnalysisSummary {
     /// The latest new analysis that has ended, or `null`.
     #[schema(required = true)]
     pub last_reanalysis: Option<LastReanalysis>,
-    /// The distinct names of the matched quality rules: the first 100 with up to 256 characters.
+    /// The distinct names of the matched quality rules, at most the first 100. Names of more than 256 characters are omitted.
     #[schema(required = true, max_items = 100, example = json!(["Приветсвие"]))]
     pub tag_names: Option<Vec<String>>,
     /// Talk metrics of the call.

@@ -98,7 +98,7 @@ impl Callback {
     }
 }
 
-/// `Prefer`, for the document.
+/// Describes the header `Prefer` for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `preferred_wait` reads")]

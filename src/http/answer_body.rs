@@ -19,7 +19,8 @@ use crate::domain::ids::TenantId;
 
 /// Maximum size of a chunk. The buffer of a connection holds up to two chunks.
 const CHUNK: usize = 32 << 10;
-/// Maximum size of an answer that does not count, in bytes. The buffer of every connection has this size.
+/// Maximum size in bytes of an answer that does not count against a budget. The buffer of every connection has this
+/// size.
 const UNCOUNTED: usize = 8 << 10;
 /// Maximum size of a small answer in bytes. Small answers use a separate budget, because reads of events take the whole budget of
 /// larger answers at times.

@@ -26,7 +26,7 @@ const RECORDING_BYTES: usize = 512 << 10;
 /// Size of the budget of recordings in bytes.
 pub const RECORDINGS: usize = 64 * RECORDING_BYTES;
 
-/// The responses of a recording, for the document.
+/// Describes the responses with a recording for the OpenAPI document.
 pub struct AudioResponses;
 
 impl IntoResponses for AudioResponses {
@@ -55,7 +55,7 @@ impl IntoResponses for AudioResponses {
 #[expect(dead_code, reason = "only describes a schema of the document")]
 struct Sound(Vec<u8>);
 
-/// `Range`, for the document.
+/// Describes the header `Range` for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that AloVoice handles")]

@@ -30,7 +30,7 @@ struct Entry {
     action: &'static str,
     only_reads: bool,
     actor: AuditActor,
-    /// For an operation that only reads, the id is known only with the answer.
+    /// The id of the request. For an operation that only reads, it is known only with the answer.
     request_id: Option<String>,
     trace: Option<RequestTrace>,
     /// The calls that the request concerns. A call has its own status if that status differs from the status of the

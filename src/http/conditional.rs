@@ -23,7 +23,7 @@ pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_WAIT))
 }
 
-/// `If-None-Match`, for the document.
+/// Describes the header `If-None-Match` for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `is_unchanged` reads")]

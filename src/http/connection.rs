@@ -190,8 +190,8 @@ impl Connection {
         })
     }
 
-    /// Whether bytes have arrived that the connection has not read. The runtime may not know of them yet, and then wakes the
-    /// connection.
+    /// Whether the kernel has bytes that the connection has not read. If the runtime does not know of them yet, it wakes the
+    /// connection later.
     fn has_unread_bytes(&self) -> bool {
         SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
@@ -277,7 +277,8 @@ impl AsyncWrite for Connection {
         }
     }
 
-    /// The framework flushes when it has written all bytes. So an answer whose request has ended is complete.
+    /// The framework flushes after it has written all bytes. So if no request is in progress now, the last answer is complete, and
+    /// the connection is idle.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.state.has_request() {
             self.state.open.begin_idle(context.waker());

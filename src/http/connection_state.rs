@@ -43,7 +43,7 @@ pub(super) enum BodyLength {
     Chunked,
 }
 
-/// A request in progress: from its start until the framework has its whole answer. It keeps the connection from being idle.
+/// A request in progress: from its start until the framework has the complete answer. Its connection is not idle during this time.
 pub(super) struct RequestInProgress(Rc<ConnectionState>);
 
 impl Drop for RequestInProgress {

@@ -87,7 +87,7 @@ pub struct EventPage {
     next: String,
 }
 
-/// `Last-Event-ID`, for the document.
+/// Describes the header `Last-Event-ID` for the OpenAPI document.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `list_events` reads")]

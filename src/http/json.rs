@@ -64,7 +64,8 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
 }
 
-/// Returns the encoding of a text that begins with the byte order mark of UTF-16 or UTF-32, or with an ASCII character in one of them.
+/// Returns the encoding of a text in UTF-16 or UTF-32; `None` for other texts. It recognizes the encoding by the byte
+/// order mark or by an ASCII character at the beginning.
 fn wide_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),

@@ -113,9 +113,9 @@ pub struct AnalysisList {
     /// The cursor of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
-    /// The time of submission that a search has reached, if it ended before the page was full: this page and the earlier ones have
-    /// all matching calls that were submitted later, and `next_cursor` continues the search. Absent if the page is full or the last
-    /// one.
+    /// The time of submission that the search has reached. This page and the earlier ones have all matching calls
+    /// that were submitted after this time. `next_cursor` continues the search. Omitted on a full page and on the
+    /// last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = String, format = DateTime)]
     searched_back_to: Option<Timestamp>,

@@ -1,7 +1,7 @@
 //! The open connections of a server thread.
 //!
 //! A client needs no token to open a connection. So idle connections must not occupy the places of clients that have
-//! requests. A connection is idle while no request is in progress, also if a part of a head has arrived. The connection of
+//! requests. A connection is idle while no request is in progress, even if part of a head has arrived. The connection of
 //! a caller without a valid token is also idle while the caller does not read its answer.
 //!
 //! The server thread keeps its last place for a new connection. A connection that takes the last place evicts the one that
@@ -15,9 +15,9 @@ use std::task::Waker;
 
 /// The open connections of a server thread.
 pub struct OpenConnections {
-    /// Number of places without the last one.
+    /// Number of places, not counting the last one.
     places: usize,
-    /// Number of open connections without the evicted ones.
+    /// Number of open connections, not counting evicted ones.
     open: Cell<usize>,
     /// Key of the next connection that becomes idle.
     next: Cell<u64>,
@@ -103,7 +103,7 @@ impl OpenConnection {
         self.is_evicted.get()
     }
 
-    /// Whether the connections of the server thread take its last place too.
+    /// Whether even the last place of the server thread is taken.
     pub(super) fn is_last_place_taken(&self) -> bool {
         self.connections.is_full()
     }

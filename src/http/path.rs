@@ -12,7 +12,7 @@ pub trait PathParameters: Sized {
     /// Parses the path of a request.
     ///
     /// # Errors
-    /// A problem for the caller.
+    /// If a parameter is invalid. The caller gets the error as a problem.
     fn parse(request: &HttpRequest) -> Result<Self, ApiError>;
 
     /// Returns the call that the path names.

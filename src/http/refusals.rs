@@ -57,7 +57,8 @@ impl Refusal {
     }
 }
 
-/// Limits the lines. There are few reasons and configured issuers, so the memory is bounded.
+/// Writes the log lines about refused requests, and limits their number. It has one counter for each reason and
+/// issuer. There are few of both, so its memory is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
     windows: Mutex<HashMap<Kind, Window>>,
@@ -73,11 +74,11 @@ struct Window {
     suppressed: u64,
 }
 
-/// Whether a line is written.
+/// Decision whether the line of a refused request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
-    /// The first line that is suppressed since the last count. A count must follow.
+    /// The line is the first one suppressed since the last written count. Another count must follow.
     SuppressedFirst,
     Suppressed,
 }

@@ -30,7 +30,7 @@ pub enum UnusableSecret {
     /// The content is not valid UTF-8.
     #[error("the secret is not valid UTF-8")]
     NotText,
-    /// The content is not in UTF-8.
+    /// The content is encoded in UTF-16.
     #[error("the secret is encoded in UTF-16: save the file as UTF-8")]
     Utf16,
     /// The environment has no such variable.

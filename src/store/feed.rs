@@ -29,7 +29,7 @@ fn is_younger(event: EventId, at: Timestamp) -> bool {
 #[async_trait]
 pub trait FeedStore: Send + Sync {
     /// Reads the events after a position, oldest first. A reader that continues after `end` reads every event exactly once, even if
-    /// transactions that write events overlap. If the first event exceeds the limit of bytes, it returns only its size.
+    /// transactions that write events overlap. If the first event exceeds the limit of bytes, the result has only its size.
     async fn events_after(
         &self,
         tenant: &TenantId,
@@ -103,9 +103,9 @@ struct ReadEvents {
     limits: PageLimits,
 }
 
-/// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. PostgreSQL
-/// stops at the first event that exceeds the number of bytes, without its body, and measures bodies without reading them.
-/// `SQLite` reads only the bodies that the caller consumes.
+/// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. On PostgreSQL, at most the
+/// last row exceeds the number of bytes, and it has no body. PostgreSQL measures bodies without reading them. `SQLite` reads only
+/// the bodies that the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
     &[

@@ -55,7 +55,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         terms: KeyTerms,
     ) -> Result<Keyed, StoreError>;
 
-    /// Marks a request as done and stores its answer, if there is one. [`StoreError::LeaseLost`] if another caller
+    /// Marks a request as done and stores its answer, if there is one. Fails with [`StoreError::LeaseLost`] if another caller
     /// has claimed the key since.
     async fn finish_key(
         &self,

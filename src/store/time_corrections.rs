@@ -69,7 +69,7 @@ static ENDS: [Sql; 6] = [
     Sql::new(&["UPDATE webhooks SET previous_until = previous_until + ?2 WHERE previous_until > ?1"]),
 ];
 
-/// Moves a time to the time `?1`, or by the shift `?2` if it was still ahead at the time `?3` before the step.
+/// Corrects the times in a column that are later than `?1`. A time after `?3` moves by the shift `?2`; an earlier one becomes `?1`.
 macro_rules! waiting {
     ($table:literal, $column:literal, $condition:literal) => {
         Sql::new(&[concat!(
@@ -138,8 +138,8 @@ static HISTORY: [Sql; 7] = [
     ]),
 ];
 
-/// Takes the time now, the earliest possible time, the latest time that is not in the future, the latest time at which the work
-/// may be due, and the latest time that finished work keeps: receivers have got it already.
+/// Parameters: the current time, the earliest possible time, the latest time that is not in the future, the latest possible due
+/// time of the work, and the latest time that finished work keeps, because receivers have already got it.
 static SUBMITS: Sql = Sql::new(&[BOUND_WORK, "stage = 'submit'", IMPOSSIBLE]);
 static POLLS: Sql = Sql::new(&[BOUND_WORK, "stage <> 'submit'", IMPOSSIBLE]);
 const BOUND_WORK: &str = concat!(

@@ -44,8 +44,8 @@ impl Rule for ReadActivities {
 
 /// Number of the newest deliveries of a webhook whose attempts determine its success rate.
 const ACTIVITY_WINDOW: usize = 100;
-/// Maximum number of attempts per delivery that count, the last ones. So a delivery with many attempts does not
-/// outweigh the others.
+/// Maximum number of attempts of a delivery that count. Only the last attempts count, so a delivery with many attempts
+/// does not outweigh the others.
 const ACTIVITY_ATTEMPTS: usize = 10;
 /// Maximum number of pending deliveries that are counted.
 const PENDING_COUNTED: usize = 1000;

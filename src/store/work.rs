@@ -32,7 +32,7 @@ pub trait WorkStore: Send + Sync {
     /// result cannot be read, the outcome is discarded and the work is postponed.
     async fn apply(&self, lease: Lease, step: Arc<Step>) -> Result<Applied, StoreError>;
 
-    /// Makes all work of the tenant due now that waits because the vendor refused the token.
+    /// Makes all work due now that waits because the vendor refused the tenant's token.
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
 
     /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for

@@ -62,9 +62,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step that failed because the store did.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// Returns the length of a lease for work that sends one request with this deadline: twice the deadline and two
-/// seconds, for the claim before the request and the write after it. After the death of a replica, its work is delayed
-/// by this time.
+/// Returns the length of a lease for work that sends one request with this deadline. The length is twice the deadline
+/// plus two seconds, which leaves time for the claim before the request and the write after it. If a replica dies,
+/// its work waits for the end of the lease.
 fn lease_for(timeout: Duration) -> Duration {
     timeout * 2 + Duration::from_secs(2)
 }

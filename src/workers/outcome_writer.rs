@@ -21,7 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two writes of one outcome. It bounds the delay after the store is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Writes outcomes. Clones share the token.
+/// Writes outcomes. Clones share the cancellation token.
 #[derive(Clone)]
 pub struct OutcomeWriter {
     env: Env,

@@ -15,7 +15,7 @@ use crate::stage::{CALLBACK_SECRET, SCOPES, Stage, send};
 
 /// Pause between two bytes of an answer.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Begin of an answer whose head never ends.
+/// Start of an answer whose head never ends.
 const HEAD: &[u8] = b"HTTP/1.1 200 ";
 /// URL of a name whose resolution never ends.
 const UNRESOLVED: &str = "https://hanging.test";

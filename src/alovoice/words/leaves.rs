@@ -61,7 +61,7 @@ impl Leaf {
         })
     }
 
-    /// Returns the value; a number or a code has its name in front.
+    /// Returns the value as text. The name precedes a value that is not a string or that identifies an error: `code: 17`.
     pub(super) fn labelled(&self) -> String {
         match self.path.last() {
             Some(name) if !self.is_text || self.is_code() => format!("{name}: {}", self.value),

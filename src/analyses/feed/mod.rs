@@ -26,7 +26,8 @@ use crate::store::{Change, Store, StoreError};
 
 /// Number of unreadable events after which a page ends even if it has no readable event.
 const MOST_UNREADABLE: usize = 500;
-/// Memory that the read of a page takes until the size of its events is known, in bytes. It suffices for 4 MiB and an answer with them.
+/// Memory in bytes that the read of a page takes until the size of the events is known. It suffices for events of 4 MiB and their
+/// answer.
 const READ_BYTES: usize = 8 << 20;
 
 /// The start of a read.
@@ -103,7 +104,8 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after a start, and at least one event if there is one. Waits first for memory for the events.
+    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of bytes.
+    /// Waits first for memory for the events.
     ///
     /// # Errors
     /// If the store fails, or if there is no memory in time.

@@ -26,7 +26,7 @@ pub enum StreamItem {
     Event(FeedEvent),
     /// Events that cannot be read, by their ids as stored. The stream continues after them.
     Unreadable(Vec<String>),
-    /// No event arrived during one heartbeat interval. The connection needs a sign of life.
+    /// No event arrived during one heartbeat interval. The stream must send a comment, so that the connection stays open.
     Heartbeat,
     /// The end of the stream, with a reason for people.
     End(&'static str),
@@ -42,7 +42,7 @@ pub struct EventStream {
     page_end: FeedPosition,
     /// Maximum size of the next page in bytes. The read takes a permit for this size.
     page_bytes: usize,
-    /// Permit for the events of the page.
+    /// Permit for the memory of the events on the page.
     memory: Option<MemoryPermit>,
     until: Timestamp,
     /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.

@@ -43,7 +43,7 @@ pub struct Webhooks {
 pub struct WebhookState {
     /// The webhook as stored.
     pub webhook: Webhook,
-    /// Its latest deliveries.
+    /// Summary of its latest deliveries.
     pub activity: WebhookActivity,
 }
 

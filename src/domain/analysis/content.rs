@@ -11,7 +11,7 @@ pub struct MissingContent {
     before: Amount,
 }
 
-/// Amount of content.
+/// Amount of content in a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Amount {
     turns: usize,

@@ -5,7 +5,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// Number of polls of a round of which one is unconditional.
+/// Each poll of a round whose number is a multiple of this number is unconditional.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.
@@ -119,7 +119,8 @@ impl Work {
         self.etag.as_deref().filter(|_| !is_unconditional)
     }
 
-    /// Keeps the `ETag` of a result, unless the answers before the result had the same one, or had none that could differ.
+    /// Keeps the `ETag` of a result. Drops it if the answer before the result had the same `ETag` or none, because then
+    /// the `ETag` may stay the same when the answer changes.
     pub(in crate::domain) fn keep_etag_of(&mut self, obtained: &VendorResult) {
         let is_stale = self.etag == obtained.etag;
         let is_unproven = self.etag.is_none() && self.polls > 1;

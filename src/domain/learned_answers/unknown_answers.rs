@@ -33,7 +33,8 @@ enum Trust {
     Trusted,
     /// The answer replaced another one, and no call became ready since.
     Suspect,
-    /// A call became ready after a probe with this answer. The next probe decides.
+    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer is trusted; otherwise it
+    /// is suspect again.
     Contrasted,
 }
 
@@ -86,8 +87,8 @@ impl UnknownAnswers {
         self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
     }
 
-    /// Returns the time of the latest probe if an answer has the structure of the latest answer but other words, and
-    /// only more probes can show whether the words are random.
+    /// An answer may have the structure of the latest answer but other words. Returns the time of the latest probe if
+    /// there were too few probes to know whether the words are random. Another probe is needed then.
     pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
         let is_alike =
             |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;

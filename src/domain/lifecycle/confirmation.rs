@@ -88,7 +88,7 @@ impl Analysis {
     }
 }
 
-/// Returns the end of a text about the vendor's last answer.
+/// Returns the words that add the vendor's last answer to an error text.
 fn last_answer(detail: Option<&str>) -> String {
     detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }

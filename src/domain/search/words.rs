@@ -17,8 +17,8 @@ const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2
 /// Maximum length of a word in characters. Documents and queries ignore the end of a longer word.
 const MAX_CHARS: usize = 64;
 
-/// The letters that the Uzbek alphabet of 2026 has instead of digraphs and of letters with an apostrophe, each with
-/// its older spelling and without its diacritic. `ș` is often typed instead of `ş`.
+/// The new letters of the Uzbek alphabet of 2026. Each entry has the letter, its spelling of 1995 (a digraph or a
+/// letter with an apostrophe), and the letter without its diacritic. `ș` is often typed instead of `ş`.
 const NEW_LETTERS: [(char, &str, char); 5] =
     [('ş', "sh", 's'), ('ș', "sh", 's'), ('ç', "ch", 'c'), ('ö', "o\u{02BB}", 'o'), ('ğ', "g\u{02BB}", 'g')];
 
@@ -42,7 +42,8 @@ impl Word {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.older()))
     }
 
-    /// Returns the word without the diacritics of `ş ç ö ğ`, which are no digraphs in other languages; `None` if it has none of them.
+    /// Returns the word with `s c o g` in place of `ş ç ö ğ`; `None` if it has none of them. Other languages need
+    /// this form, because in these languages the letters do not stand for digraphs.
     pub(super) fn without_diacritics(&self) -> Option<String> {
         if self.0.is_ascii() {
             return None;

@@ -49,8 +49,8 @@ route_table! { "webhooks":
     /// Change, enable or disable a webhook
     ///
     /// The body is a JSON Merge Patch: fields that you leave out keep their values. The change also applies to pending
-    /// deliveries. The secret does not change. Custom headers that you leave out are also sent to a new `url`: remove the
-    /// headers that the new receiver must not get.
+    /// deliveries. The secret does not change. If you change the `url`, the gateway sends the existing custom headers to
+    /// the new URL: remove the headers that the new receiver must not get.
     ///
     /// A new `url`, new `headers`, or `enabled: true` ends a pause and resets the count of failures. Events that
     /// occurred while a webhook was disabled are not sent automatically; use a replay.

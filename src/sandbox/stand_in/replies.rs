@@ -149,7 +149,7 @@ impl ReplyBuilder<'_> {
         response.into()
     }
 
-    /// Creates a response with the headers of every answer.
+    /// Creates a response with the headers that every answer of the vendor has.
     fn plain(&self, status: u16) -> Response {
         Response::empty(status)
             .with_header("Server", "nginx")

@@ -19,7 +19,8 @@ use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
 const MAX_WINDOW: usize = 8192;
-/// Maximum number of calls with a prefix, as the planner estimates it, for which the index of words is used.
+/// Maximum number of calls with a prefix, by the planner's estimate. For a prefix with more calls, the index of words
+/// is not used.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
 /// Reads one page.
@@ -181,7 +182,7 @@ impl PostgresListReader<'_> {
 struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
 
 impl Statement {
-    /// The first parameter is the tenant.
+    /// Creates the list of parameters. The first one is the tenant.
     fn of(tenant: &TenantId) -> Self {
         Self(vec![Box::new(tenant.as_str().to_owned())])
     }

@@ -76,7 +76,8 @@ impl Freshness {
 pub(super) struct Subscription {
     client: Client,
     notifications: mpsc::UnboundedReceiver<Notification>,
-    /// Number of echoes that were sent before the connection listened.
+    /// Number of echoes that this replica had sent when the connection began to listen. Only later echoes are certain
+    /// to arrive.
     sent_before: u64,
     /// The number of the last echo that arrived.
     heard: Option<u64>,

@@ -6,7 +6,7 @@
 //! prove that notices arrive; the other replicas ignore it.
 //!
 //! Commits that contain a `NOTIFY` wait for each other, including their fsync. So only a change that may make a cached value
-//! of another replica stale is announced in its transaction, which is rare. Changes that only wake tasks are announced after
+//! of another replica stale is announced in its transaction. Such changes are rare. Changes that only wake tasks are announced after
 //! the commit, many in one statement; if such an announcement is lost, the next step of the worker's loop finds the work.
 //!
 //! [`listener`](super::listener) receives the notices.

@@ -28,9 +28,9 @@ enum Pooling {
 
 /// Connectors to a database that fulfils the requirements.
 pub(super) struct Examined {
-    /// Connects for statements.
+    /// Opens connections for statements.
     pub(super) connector: Connector,
-    /// Connects for `LISTEN`.
+    /// Opens connections for `LISTEN`.
     pub(super) listening: Connector,
     /// Whether the schema is up to date.
     pub(super) is_current: bool,

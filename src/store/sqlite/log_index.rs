@@ -20,17 +20,18 @@ pub(super) struct LogIndex {
 }
 
 impl LogIndex {
-    /// Size of the part in bytes: two copies of the header, and the state of checkpoints and readers.
+    /// Number of bytes that are read from the start of the index file: two copies of the header, and the state of
+    /// checkpoints and readers.
     const SIZE: usize = 136;
 
-    /// Reads the part. Fails if the file is too short, or while another process writes it.
+    /// Reads the start of the index file. Fails if the file is too short, or while another process writes it.
     pub(super) fn read(index: &File) -> Result<Self, ()> {
         let mut bytes = [0; Self::SIZE];
         index.read_exact_at(&mut bytes, 0).map_err(|_| ())?;
         Self::parse(&bytes).ok_or(())
     }
 
-    /// Parses the part. Returns `None` while another process writes it.
+    /// Parses the start of the index file. Returns `None` while another process writes the file.
     fn parse(bytes: &[u8; Self::SIZE]) -> Option<Self> {
         let (header, copy) = (&bytes[..48], &bytes[48..96]);
         let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u32::from_ne_bytes(*word));

@@ -70,7 +70,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. Only the thread makes checkpoints.
+    /// Starts the writer's thread. No other thread makes checkpoints.
     pub(super) fn start(
         connection: Connection,
         watch: FileWatch,

@@ -31,7 +31,7 @@ pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
 #[derive(Debug, Clone)]
 struct CallerSampler {
     ratio: f64,
-    /// Limit of traces that are sampled in addition to the ratio; `None` if there are none.
+    /// Limit of the traces that are sampled in addition to the ratio; `None` if no additional traces are sampled.
     allowance: Option<Arc<DefaultDirectRateLimiter>>,
 }
 

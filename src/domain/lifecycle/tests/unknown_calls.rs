@@ -142,7 +142,7 @@ fn server_errors_of_an_outage_lead_to_no_submit() {
     }
 }
 
-/// The vendor shows a page for hours, also to probes. Twice, with a week between.
+/// The vendor shows a page for hours, also to probes. This happens twice, a week apart.
 #[test]
 fn calls_in_progress_survive_maintenance_of_the_vendor() {
     for form in UnknownForm::ALL {

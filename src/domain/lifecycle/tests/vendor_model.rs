@@ -109,7 +109,7 @@ pub(super) struct Model {
     probe_free_at: Timestamp,
     operations: usize,
     pub(super) now: Timestamp,
-    /// Begin and end of maintenance.
+    /// Start and end of maintenance.
     maintenance: (Timestamp, Timestamp),
 }
 
