@@ -226,7 +226,8 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.state.open.is_evicted() && self.state.has_request() {
+        // Without a request, no handler resumes a paused connection.
+        if self.state.open.is_evicted() && (self.state.has_request() || self.state.is_paused.get()) {
             return Poll::Ready(Err(self.evicted()));
         }
         if self.state.is_paused.get() {

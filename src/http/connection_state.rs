@@ -80,6 +80,7 @@ impl ConnectionState {
     /// Begins a request. Its body stays with the client until [`ConnectionState::resume`].
     pub(super) fn begin(self: &Rc<Self>, body: BodyLength) -> RequestInProgress {
         self.requests.set(self.requests.get() + 1);
+        self.open.end_idle();
         self.has_waiting_head.set(false);
         self.body.set(body);
         self.is_paused.set(body != BodyLength::None);

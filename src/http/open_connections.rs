@@ -34,6 +34,15 @@ impl OpenConnections {
 
     /// Adds a connection, which is idle. Evicts another idle connection if only the last place was free.
     pub(super) fn add(self: &Rc<Self>) -> Rc<OpenConnection> {
+        self.count_one_more();
+        let (key, is_evicted, closer) = (Cell::default(), Cell::default(), Cell::default());
+        let connection = Rc::new(OpenConnection { connections: Rc::clone(self), key, is_evicted, closer });
+        self.insert(&connection);
+        connection
+    }
+
+    /// Counts a connection, and evicts the one that has been idle longest if all places are taken.
+    fn count_one_more(&self) {
         self.open.set(self.open.get() + 1);
         if self.is_full() {
             let longest_idle = self.idle.borrow_mut().pop_first();
@@ -41,10 +50,6 @@ impl OpenConnections {
                 longest_idle.evict();
             }
         }
-        let (key, is_evicted, closer) = (Cell::default(), Cell::default(), Cell::default());
-        let connection = Rc::new(OpenConnection { connections: Rc::clone(self), key, is_evicted, closer });
-        self.insert(&connection);
-        connection
     }
 
     fn insert(&self, connection: &Rc<OpenConnection>) {
@@ -83,19 +88,26 @@ impl OpenConnection {
         }
     }
 
-    /// Removes the connection from the list of idle ones. If it was evicted, it stays open.
+    /// Removes the connection from the list of idle ones. If it was evicted, it stays open and takes its place back.
     pub(super) fn end_idle(&self) {
-        if let Some(key) = self.key.take() {
-            self.connections.idle.borrow_mut().remove(&key);
-        } else if self.is_evicted.take() {
-            self.connections.open.set(self.connections.open.get() + 1);
+        self.unlist();
+        if self.is_evicted.take() {
+            self.connections.count_one_more();
         }
     }
 
     /// Removes the connection when it has closed.
     pub(super) fn close(&self) {
-        self.end_idle();
-        self.connections.open.set(self.connections.open.get() - 1);
+        self.unlist();
+        if !self.is_evicted.get() {
+            self.connections.open.set(self.connections.open.get() - 1);
+        }
+    }
+
+    fn unlist(&self) {
+        if let Some(key) = self.key.take() {
+            self.connections.idle.borrow_mut().remove(&key);
+        }
     }
 
     /// Whether the connection must close.
