@@ -65,8 +65,9 @@ impl OutcomeWriter {
                 tracing::info!(transaction, "outcome stored after repeated writes");
                 return Some(stored);
             }
-            // An earlier write was committed, or the lease expired and another replica claimed the work.
-            Err(StoreError::LeaseLost) => {
+            // An earlier write was committed, or the lease expired and another replica claimed the work. After the grace period, the
+            // shutdown has released the lease.
+            Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(transaction, "outcome probably stored: the lease ended between two writes");
             }
             Err(error) => {
