@@ -172,10 +172,11 @@ async fn complete_every_behaviour(stage: &Stage, gateway: &Serving, evidence: &m
     let calls: Vec<_> = behaviours.map(|behaviour| ("acme", format!("{}~1", behaviour.name()))).collect();
     submit(stage, gateway, evidence, &calls).await;
     let completed = read_when_over(stage, gateway, evidence, calls.clone()).await;
-    let mut failed: Vec<_> =
-        calls.iter().map(|(_, id)| id.as_str()).filter(|id| !completed.contains(*id)).collect();
-    failed.sort_unstable();
-    assert_eq!(failed, ["result-400~1", "submit-400~1"], "the vendor rejects some calls");
+    // If a rejection arrives after the time limit, the next request is not rejected.
+    for (_, call_id) in &calls {
+        let may_fail = ["result-400~1", "submit-400~1"].contains(&call_id.as_str());
+        assert!(may_fail || completed.contains(call_id), "{call_id}");
+    }
 }
 
 /// Submits a call with every permanent behaviour of the vendor, and asks for calls that were never submitted. The deadline ends
