@@ -17,6 +17,17 @@ use crate::domain::webhooks::SealedSecrets;
 /// Number of a tenant's due analyses among which a claim searches those whose last request did not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
+/// Returns the assignments with which the claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash;
+/// `now` is the parameter with the time. The claim of a poll has none: it must not touch the indexes of columns that stay.
+pub(super) fn sending(queue: Queue, now: &str) -> String {
+    match queue {
+        Queue::Submits => format!(
+            "stage = 'confirm', denied_since = NULL, shapes = NULL, sent_at = {now}, submits = submits + 1, "
+        ),
+        Queue::Polls => String::new(),
+    }
+}
+
 /// The two queues of work on analyses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Queue {

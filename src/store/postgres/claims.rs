@@ -6,7 +6,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::types::ToSql;
 
 use super::super::analysis_rows::{COLUMNS, read};
-use super::super::claims::UNFAILED_WINDOW;
+use super::super::claims::{UNFAILED_WINDOW, sending};
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
@@ -27,9 +27,8 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
 /// of each whose last request failed.
 ///
 /// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows
-/// that another replica is claiming are skipped. A claimed submit is marked as unconfirmed, because its outcome is
-/// unknown after a crash. The planner does not know how few rows there are; the array prevents it from a join with
-/// the whole table.
+/// that another replica is claiming are skipped. The planner does not know how few rows there are; the array prevents it
+/// from a join with the whole table.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
     let condition = condition(queue);
@@ -64,12 +63,9 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
          CROSS JOIN LATERAL (SELECT count(*) AS busy FROM analyses WHERE leased \
          AND tenant = slot.tenant AND due_at + 0 > $3) AS under_way \
          CROSS JOIN LATERAL ({selected}) AS selected) \
-         UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
-         denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
-         shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
-         sent_at = CASE stage WHEN 'submit' THEN $3 ELSE sent_at END, \
-         submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
-         fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) RETURNING {COLUMNS}"
+         UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) \
+         RETURNING {COLUMNS}",
+        sending(queue, "$3")
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::analysis_rows::{COLUMNS, read};
-use super::super::claims::UNFAILED_WINDOW;
+use super::super::claims::{UNFAILED_WINDOW, sending};
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::transaction::SqliteRow;
 use crate::domain::claim_order::ClaimOrder;
@@ -21,8 +21,7 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
 }
 
 /// Returns the statement of a claim. Parameters: the tenant, the time, the maximum number of rows, the end of the lease, and, except
-/// for [`ClaimOrder::OldestFirst`], the maximum number of rows whose last request failed. A claimed submit is marked as unconfirmed,
-/// because its outcome is unknown after a crash.
+/// for [`ClaimOrder::OldestFirst`], the maximum number of rows whose last request failed.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     let selected = match order {
         ClaimOrder::OldestFirst => {
@@ -39,12 +38,8 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
         }
     };
     format!(
-        "UPDATE analyses SET stage = CASE stage WHEN 'submit' THEN 'confirm' ELSE stage END, \
-         denied_since = CASE stage WHEN 'submit' THEN NULL ELSE denied_since END, \
-         shapes = CASE stage WHEN 'submit' THEN NULL ELSE shapes END, \
-         sent_at = CASE stage WHEN 'submit' THEN ?2 ELSE sent_at END, \
-         submits = CASE stage WHEN 'submit' THEN submits + 1 ELSE submits END, \
-         fence = fence + 1, leased = true, due_at = ?4 WHERE id IN ({selected}) RETURNING {COLUMNS}"
+        "UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = ?4 WHERE id IN ({selected}) RETURNING {COLUMNS}",
+        sending(queue, "?2")
     )
 }
 
