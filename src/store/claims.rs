@@ -17,17 +17,6 @@ use crate::domain::webhooks::SealedSecrets;
 /// Number of a tenant's due analyses among which a claim searches those whose last request did not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
-/// Returns the assignments with which the claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash;
-/// `now` is the parameter with the time. The claim of a poll has none: it must not touch the indexes of columns that stay.
-pub(super) fn sending(queue: Queue, now: &str) -> String {
-    match queue {
-        Queue::Submits => format!(
-            "stage = 'confirm', denied_since = NULL, shapes = NULL, sent_at = {now}, submits = submits + 1, "
-        ),
-        Queue::Polls => String::new(),
-    }
-}
-
 /// The two queues of work on analyses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Queue {
@@ -35,6 +24,29 @@ pub enum Queue {
     Submits,
     /// Results to request from the vendor.
     Polls,
+}
+
+impl Queue {
+    /// Returns the condition of the queue's partial index. The engines use the index only if a statement has the condition in the
+    /// same form.
+    pub(super) const fn condition(self) -> &'static str {
+        match self {
+            Self::Submits => "stage = 'submit'",
+            Self::Polls => "stage <> 'submit'",
+        }
+    }
+
+    /// Returns the assignments of a claim besides its lease; `now` is the parameter with the time. The claim of a submit marks it
+    /// as unconfirmed, because its outcome is unknown after a crash. The claim of a poll must not touch other indexes than those
+    /// of its lease.
+    pub(super) fn claim_changes(self, now: &str) -> String {
+        match self {
+            Self::Submits => format!(
+                "stage = 'confirm', denied_since = NULL, shapes = NULL, sent_at = {now}, submits = submits + 1, "
+            ),
+            Self::Polls => String::new(),
+        }
+    }
 }
 
 /// Right to write the outcome of a piece of work, until the lease ends.

@@ -6,21 +6,12 @@ use deadpool_postgres::Object;
 use tokio_postgres::types::ToSql;
 
 use super::super::analysis_rows::{COLUMNS, read};
-use super::super::claims::{UNFAILED_WINDOW, sending};
+use super::super::claims::UNFAILED_WINDOW;
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
-
-/// Returns the condition of the queue's partial index. PostgreSQL uses the index only if the condition is written in
-/// the same way.
-pub(super) const fn condition(queue: Queue) -> &'static str {
-    match queue {
-        Queue::Submits => "stage = 'submit'",
-        Queue::Polls => "stage <> 'submit'",
-    }
-}
 
 /// Returns the statement of a claim. Parameters: the tenants, the maximum number of rows of each in this claim, the time, the end of
 /// the lease, the maximum number of rows of each in progress, and, except for [`ClaimOrder::OldestFirst`], the maximum number of rows
@@ -31,7 +22,7 @@ pub(super) const fn condition(queue: Queue) -> &'static str {
 /// from a join with the whole table.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
-    let condition = condition(queue);
+    let condition = queue.condition();
     let due = |columns| {
         format!(
             "SELECT {columns} FROM analyses WHERE {condition} AND analyses.tenant = slot.tenant AND due_at <= $3"
@@ -65,7 +56,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
          CROSS JOIN LATERAL ({selected}) AS selected) \
          UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) \
          RETURNING {COLUMNS}",
-        sending(queue, "$3")
+        queue.claim_changes("$3")
     )
 }
 
@@ -75,7 +66,7 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
          (SELECT due_at FROM analyses WHERE {} AND analyses.tenant = slot.tenant AND due_at > $2 \
          ORDER BY due_at LIMIT 1) AS next",
-        condition(queue)
+        queue.condition()
     )
 }
 

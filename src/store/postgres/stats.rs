@@ -8,7 +8,6 @@ use tokio_postgres::Row;
 
 use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
 use super::PostgresStore;
-use super::claims::condition;
 use super::connect::Session;
 use super::fault::Fault;
 use super::rows::{number, unreadable};
@@ -76,7 +75,7 @@ async fn read(
         for stats in stats.values_mut() {
             stats.work_lag.insert(queue, Duration::ZERO);
         }
-        for row in rows(&oldest_sql("analyses", condition(queue))).await? {
+        for row in rows(&oldest_sql("analyses", queue.condition())).await? {
             of_tenant(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
         }
     }

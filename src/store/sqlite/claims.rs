@@ -5,20 +5,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::analysis_rows::{COLUMNS, read};
-use super::super::claims::{UNFAILED_WINDOW, sending};
+use super::super::claims::UNFAILED_WINDOW;
 use super::super::{ClaimBatch, ClaimedWork, Lease, Queue, StoreError, WorkSlots};
 use super::transaction::SqliteRow;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
-
-/// Returns the condition of the queue's partial index. `SQLite` uses the index only if the condition is written in
-/// the same way.
-pub(super) const fn condition(queue: Queue) -> &'static str {
-    match queue {
-        Queue::Submits => "stage = 'submit'",
-        Queue::Polls => "stage <> 'submit'",
-    }
-}
 
 /// Returns the statement of a claim. Parameters: the tenant, the time, the maximum number of rows, the end of the lease, and, except
 /// for [`ClaimOrder::OldestFirst`], the maximum number of rows whose last request failed.
@@ -39,18 +30,18 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     };
     format!(
         "UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = ?4 WHERE id IN ({selected}) RETURNING {COLUMNS}",
-        sending(queue, "?2")
+        queue.claim_changes("?2")
     )
 }
 
 fn due_sql(columns: &str, queue: Queue) -> String {
-    let condition = condition(queue);
+    let condition = queue.condition();
     format!("SELECT {columns} FROM analyses WHERE {condition} AND tenant = ?1 AND due_at <= ?2")
 }
 
 /// Parameters: the tenant and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
-    let condition = condition(queue);
+    let condition = queue.condition();
     format!(
         "SELECT due_at FROM analyses WHERE {condition} AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1"
     )

@@ -8,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
 use super::SqliteStore;
-use super::claims::condition;
 use super::writer::lock;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
@@ -41,7 +40,7 @@ impl StatsStore for SqliteStore {
 
 /// Parameter: the tenant.
 pub(super) fn oldest_work_sql(queue: Queue) -> String {
-    format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", condition(queue))
+    format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", queue.condition())
 }
 
 fn read(
