@@ -66,15 +66,17 @@ impl HangingPeer {
 /// Serves a connection until the gateway closes it.
 async fn hang(mut stream: TcpStream, trickles: bool) -> std::io::Result<()> {
     let mut bytes = HEAD.iter().chain(std::iter::repeat(&b'x'));
-    let (mut request, mut next) = ([0; 4096], Instant::now());
+    // An answer that begins before its request would end the connection.
+    let (mut request, mut is_asked, mut next) = ([0; 4096], false, Instant::now());
     loop {
         tokio::select! {
             read = stream.read(&mut request) => {
                 if read? == 0 {
                     return Ok(());
                 }
+                is_asked = true;
             }
-            () = sleep_until(next), if trickles => {
+            () = sleep_until(next), if trickles && is_asked => {
                 stream.write_all(&[*bytes.next().unwrap()]).await?;
                 next = Instant::now() + PAUSE;
             }
