@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use futures_util::future::{try_join, try_join_all};
 use tokio_postgres::types::ToSql;
 
 use super::super::analysis_rows::{COLUMNS, read};
@@ -78,34 +79,44 @@ pub(super) async fn work(
     lease: Duration,
 ) -> Result<ClaimBatch<ClaimedWork>, Fault> {
     let client = session.client()?;
-    let mut batch = ClaimBatch { claimed: Vec::new(), unreadable: Vec::new(), next_due: None };
-    for is_of_group in [
+    let groups = [
         (|order| order == ClaimOrder::OldestFirst) as fn(ClaimOrder) -> bool,
         |order| matches!(order, ClaimOrder::UnfailedFirst { newest: false, .. }),
         |order| matches!(order, ClaimOrder::UnfailedFirst { newest: true, .. }),
-    ] {
-        let group: Vec<&WorkSlots> = slots.iter().filter(|slot| is_of_group(slot.order)).collect();
-        if !group.is_empty() {
-            claim(client, queue, &group, (now, lease), &mut batch).await?;
-        }
-    }
-    let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
-    let next = client.prepare_cached(&next_work_sql(queue)).await?;
-    let next_due: Option<i64> = client.query_one(&next, &[&tenants, &now.as_millis()]).await?.try_get(0)?;
-    batch.next_due = next_due.map(Timestamp::from_millis);
-    Ok(batch)
+    ]
+    .map(|is_of_group| slots.iter().filter(|slot| is_of_group(slot.order)).collect::<Vec<_>>());
+    // The groups have different tenants. All statements are sent together: one round trip.
+    let claims = try_join_all(groups.iter().filter_map(|group| {
+        let order = group.first()?.order;
+        Some(claim(client, claim_sql(queue, order), group, (now, lease)))
+    }));
+    let (claims, next_due) = try_join(claims, next_due(client, queue, slots, now)).await?;
+    let (claimed, unreadable): (Vec<_>, Vec<_>) = claims.into_iter().unzip();
+    let (claimed, unreadable) =
+        (claimed.into_iter().flatten().collect(), unreadable.into_iter().flatten().collect());
+    Ok(ClaimBatch { claimed, unreadable, next_due })
 }
 
-/// Claims work of tenants that have the same order.
-async fn claim(
+async fn next_due(
     client: &Object,
     queue: Queue,
+    slots: &[WorkSlots],
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Fault> {
+    let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
+    let next = client.prepare_cached(&next_work_sql(queue)).await?;
+    let due: Option<i64> = client.query_one(&next, &[&tenants, &now.as_millis()]).await?.try_get(0)?;
+    Ok(due.map(Timestamp::from_millis))
+}
+
+/// Claims work of tenants that have the same order. Also returns the leases of analyses that this version cannot read.
+async fn claim(
+    client: &Object,
+    sql: String,
     slots: &[&WorkSlots],
     (now, lease): (Timestamp, Duration),
-    batch: &mut ClaimBatch<ClaimedWork>,
-) -> Result<(), Fault> {
-    let Some(first) = slots.first() else { return Ok(()) };
-    let statement = client.prepare_cached(&claim_sql(queue, first.order)).await?;
+) -> Result<(Vec<ClaimedWork>, Vec<Lease>), Fault> {
+    let statement = client.prepare_cached(&sql).await?;
     let tenants: Vec<&str> = slots.iter().map(|slot| slot.tenant.as_str()).collect();
     let (free, most): (Vec<i64>, Vec<i64>) =
         slots.iter().map(|slot| (whole(slot.free), whole(slot.most))).unzip();
@@ -119,15 +130,16 @@ async fn claim(
     if !failed.is_empty() {
         parameters.push(&failed);
     }
+    let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
     for row in &client.query(&statement, &parameters).await? {
         let lease = Lease { row: row.try_get("id")?, fence: row.try_get("fence")? };
         match read(row) {
-            Ok(analysis) => batch.claimed.push(ClaimedWork { lease, analysis }),
-            Err(StoreError::Corrupt(_)) => batch.unreadable.push(lease),
+            Ok(analysis) => claimed.push(ClaimedWork { lease, analysis }),
+            Err(StoreError::Corrupt(_)) => unreadable.push(lease),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok((claimed, unreadable))
 }
 
 fn whole(number: usize) -> i64 {

@@ -59,15 +59,22 @@ pub(super) fn claim(
         if selection.is_full_for(tenant) {
             continue;
         }
-        let heads = candidates(connection, OLDEST, params![tenant.as_str(), now.as_millis(), WINDOW])?;
-        if heads.is_empty() {
-            continue;
-        }
-        let more_due = heads.len() >= WINDOW;
+        let mut oldest = connection.prepare_cached(OLDEST)?;
+        let mut oldest = oldest.query(params![tenant.as_str(), now.as_millis(), WINDOW])?;
+        let Some(first) = oldest.next()? else { continue };
+        let first = candidate(first)?;
         let limits = webhook_limits(connection, tenant, now)?;
         next_due = limits.next_end.into_iter().chain(next_due).min();
         let mut share = selection.tenant(tenant, under_way(connection, tenant, now)?, limits.limits);
-        heads.into_iter().for_each(|candidate| share.offer(candidate));
+        share.offer(first);
+        let mut offered = 1;
+        while share.has_free_slots()
+            && let Some(row) = oldest.next()?
+        {
+            share.offer(candidate(row)?);
+            offered += 1;
+        }
+        let more_due = offered >= WINDOW;
         if more_due && share.has_free_slots() {
             let after = cursors.remove(tenant).unwrap_or_default();
             let (found, last) = by_receiver(connection, tenant, after, now, slots.per_receiver)?;
@@ -78,14 +85,7 @@ pub(super) fn claim(
             }
         }
     }
-    let rows = selection.into_rows();
-    let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
-    for row in rows {
-        match take(connection, row, now, lease)? {
-            Ok(delivery) => claimed.push(delivery),
-            Err(lease) => unreadable.push(lease),
-        }
-    }
+    let (claimed, unreadable) = take(connection, &selection.into_rows(), now, lease)?;
     for (tenant, usage) in attempts_by_tenant(&claimed) {
         usage::count(connection, tenant, now, usage)?;
     }
@@ -137,9 +137,12 @@ fn candidates(
     parameters: impl rusqlite::Params,
 ) -> Result<Vec<Candidate>, StoreError> {
     let mut found = connection.prepare_cached(sql)?;
-    let read = |row: &Row<'_>| Ok(Candidate { row: row.get(0)?, receiver: row.get(1)?, size: row.get(2)? });
-    let rows = found.query_map(parameters, read)?;
+    let rows = found.query_map(parameters, candidate)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn candidate(row: &Row<'_>) -> Result<Candidate, rusqlite::Error> {
+    Ok(Candidate { row: row.get(0)?, receiver: row.get(1)?, size: row.get(2)? })
 }
 
 fn next(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Option<i64>, StoreError> {
@@ -171,42 +174,44 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Claims one delivery and records the attempt that begins. Returns the lease alone if the delivery cannot be read.
+/// Claims deliveries and records the attempts that begin. Returns the leases alone of deliveries that this version cannot read.
 fn take(
     connection: &Connection,
-    row: i64,
+    rows: &[i64],
     now: Timestamp,
     lease: Duration,
-) -> Result<Result<ClaimedDelivery, Lease>, StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET fence = fence + 1, leased = true, due_at = ?, attempts = attempts + 1 WHERE seq = ?",
-        )?
-        .execute(params![(now + lease).as_millis(), row])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, ? FROM deliveries WHERE seq = ?",
-        )?
-        .execute(params![now.as_millis(), row])?;
-    let delivery = connection
-        .prepare_cached(
-            "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
-             coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, \
-             CASE coalesce(webhooks.payload, deliveries.payload) WHEN 'thin' THEN coalesce(thin_body, body) ELSE body END AS body, \
-             version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
-             LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
-        )?
-        .query_row([row], |row| Ok((Lease { row: row.get("seq")?, fence: row.get("fence")? }, claimed(&SqliteRow::new(row)))))?;
-    match delivery.1 {
-        Ok(claimed) => {
-            if let Some(earlier) = claimed.delivery.attempts.checked_sub(MOST_ATTEMPTS).filter(|n| *n > 0) {
-                connection
-                    .prepare_cached("DELETE FROM attempts WHERE delivery = ? AND number <= ?")?
-                    .execute(params![row, earlier])?;
-            }
-            Ok(Ok(claimed))
+) -> Result<(Vec<ClaimedDelivery>, Vec<Lease>), StoreError> {
+    let mut update = connection.prepare_cached(
+        "UPDATE deliveries SET fence = fence + 1, leased = true, due_at = ?, attempts = attempts + 1 WHERE seq = ?",
+    )?;
+    let mut select = connection.prepare_cached(
+        "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
+         coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, \
+         CASE coalesce(webhooks.payload, deliveries.payload) WHEN 'thin' THEN coalesce(thin_body, body) ELSE body END AS body, \
+         version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
+         LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
+    )?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO attempts (delivery, number, started_at) VALUES (?, ?, ?)")?;
+    let (mut readable, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        update.execute(params![(now + lease).as_millis(), row])?;
+        let (lease, attempt, delivery) = select.query_row([row], |row| {
+            let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
+            Ok((lease, row.get::<_, i64>("attempts")?, claimed(&SqliteRow::new(row))))
+        })?;
+        insert.execute(params![row, attempt, now.as_millis()])?;
+        match delivery {
+            Ok(delivery) => readable.push(delivery),
+            Err(StoreError::Corrupt(_)) => unreadable.push(lease),
+            Err(error) => return Err(error),
         }
-        Err(StoreError::Corrupt(_)) => Ok(Err(delivery.0)),
-        Err(error) => Err(error),
+        let earlier = attempt - i64::from(MOST_ATTEMPTS);
+        if earlier > 0 {
+            connection
+                .prepare_cached("DELETE FROM attempts WHERE delivery = ? AND number <= ?")?
+                .execute(params![row, earlier])?;
+        }
     }
+    Ok((readable, unreadable))
 }
