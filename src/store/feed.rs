@@ -1,5 +1,6 @@
 //! The feed of a tenant's events.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -126,16 +127,13 @@ impl Rule for ReadEvents {
         let Self { tenant, after, limits } = self;
         let values = values![tenant, after.number(), limits.events, limits.bytes];
         let mut rows = FeedRows { events: Vec::new(), unreadable: Vec::new(), end: *after, too_large: None };
-        let (mut left, mut is_full) = (limits.bytes, false);
+        let mut left = limits.bytes;
         transaction
             .for_each(&EVENTS_AFTER, values, |row| {
                 let bytes: usize = row.get("bytes").unwrap_or_default();
-                is_full |= bytes > left;
-                if is_full {
-                    if rows.end == *after {
-                        rows.too_large.get_or_insert(bytes);
-                    }
-                    return Ok(());
+                if bytes > left {
+                    rows.too_large = (rows.end == *after).then_some(bytes);
+                    return Ok(ControlFlow::Break(()));
                 }
                 left -= bytes;
                 rows.end = position(row)?;
@@ -144,7 +142,7 @@ impl Rule for ReadEvents {
                     Some(event) => rows.events.push(event),
                     None => rows.unreadable.push(id),
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
         Ok(rows)

@@ -1,6 +1,7 @@
 //! Replays of past events to a webhook. [`replay_steps`](super::replay_steps) sends them batch by batch.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use async_trait::async_trait;
 
@@ -97,7 +98,7 @@ impl Rule for CountEvents {
                 if is_wanted(&row.get::<Cow<'_, str>>("kind")?, span) {
                     wanted += events;
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
         let most = u64::try_from(ReplayCount::MAX_COUNTED).unwrap_or(u64::MAX);

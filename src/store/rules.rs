@@ -39,6 +39,8 @@
 //!   PostgreSQL then pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
+use std::ops::ControlFlow;
+
 use super::claims::{Lease, Leased};
 use super::sql::Sql;
 use super::values::{Row, Value};
@@ -83,7 +85,7 @@ pub(super) trait Transaction: Send + Sync {
     /// Whether the rule ran before with an unknown outcome.
     fn is_repeated(&self) -> bool;
 
-    /// Calls `read` with every row of the result.
+    /// Calls `read` with each row of the result, until `read` breaks.
     fn for_each<F>(
         &self,
         sql: &'static Sql,
@@ -91,7 +93,7 @@ pub(super) trait Transaction: Send + Sync {
         read: F,
     ) -> impl Future<Output = Result<(), StoreError>> + Send
     where
-        F: FnMut(&dyn Row) -> Result<(), StoreError> + Send;
+        F: FnMut(&dyn Row) -> Result<ControlFlow<()>, StoreError> + Send;
 
     /// Runs a statement and returns the number of rows that it changed.
     fn execute(
@@ -161,7 +163,7 @@ pub(super) trait Transaction: Send + Sync {
             let mut rows = Vec::new();
             self.for_each(sql, values, |row| {
                 rows.push(read(row)?);
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
             Ok(rows)
@@ -183,7 +185,7 @@ pub(super) trait Transaction: Send + Sync {
             let mut found = None;
             self.for_each(sql, values, |row| {
                 found = Some(read(row)?);
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
             Ok(found)

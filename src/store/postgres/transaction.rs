@@ -1,6 +1,7 @@
 //! Runs rules on PostgreSQL: prepared statements on a pooled connection.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -136,14 +137,16 @@ impl Transaction for PostgresTransaction<'_> {
         mut read: F,
     ) -> Result<(), StoreError>
     where
-        F: FnMut(&dyn Row) -> Result<(), StoreError> + Send,
+        F: FnMut(&dyn Row) -> Result<ControlFlow<()>, StoreError> + Send,
     {
         if sql.postgres().is_empty() {
             return Ok(());
         }
         let mut rows = pin!(self.rows(&self.prepare(sql).await?, values).await?);
         while let Some(row) = rows.try_next().await.map_err(Fault::from)? {
-            read(&row)?;
+            if read(&row)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }

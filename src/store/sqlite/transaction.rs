@@ -1,6 +1,7 @@
 //! Runs rules on `SQLite`. A rule runs to its end on the thread that has the connection.
 
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -67,7 +68,7 @@ impl Transaction for SqliteTransaction<'_> {
         mut read: F,
     ) -> Result<(), StoreError>
     where
-        F: FnMut(&dyn Row) -> Result<(), StoreError> + Send,
+        F: FnMut(&dyn Row) -> Result<ControlFlow<()>, StoreError> + Send,
     {
         if sql.sqlite().is_empty() {
             return Ok(());
@@ -76,7 +77,9 @@ impl Transaction for SqliteTransaction<'_> {
         let mut statement = connection.prepare_cached(sql.sqlite())?;
         let mut rows = statement.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
-            read(&SqliteRow::new(row))?;
+            if read(&SqliteRow::new(row))?.is_break() {
+                break;
+            }
         }
         Ok(())
     }
