@@ -130,6 +130,10 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = %source, "store unavailable");
                 Self::new(UNAVAILABLE, "the store is unavailable").with_retry_after(Duration::from_secs(1))
             }
+            StoreError::Rejected(source) => {
+                tracing::error!(error = %source, "store rejected a statement");
+                Self::new(INTERNAL, "the store rejected the data")
+            }
             StoreError::FileLost(reason) => {
                 tracing::error!(error = reason, "request refused: the store file is lost");
                 let detail = "the database file of the store was removed or replaced: the operator must act";

@@ -116,6 +116,9 @@ pub enum StoreError {
     /// The store cannot be used now; a later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database refused a statement and will always refuse it, for example because a value is too large.
+    #[error("the store rejected a statement: {0}")]
+    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The read was refused or ended early, so that it does not slow down others.
     #[error(transparent)]
     Refused(#[from] ScanRefusal),
@@ -129,7 +132,7 @@ impl StoreError {
     pub const fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Refused(_) => true,
-            Self::LeaseLost | Self::FileLost(_) | Self::Corrupt(_) => false,
+            Self::LeaseLost | Self::FileLost(_) | Self::Rejected(_) | Self::Corrupt(_) => false,
         }
     }
 
@@ -139,6 +142,7 @@ impl StoreError {
             Self::LeaseLost => "lease_lost",
             Self::FileLost(_) => "file_lost",
             Self::Unavailable(_) => "unavailable",
+            Self::Rejected(_) => "rejected",
             Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
         }

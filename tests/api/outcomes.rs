@@ -11,19 +11,24 @@ use crate::patience::PATIENCE;
 use crate::rows::Rows;
 use crate::stage::{LATER, Stage, call};
 
-/// Rejects each transaction that ends a lease on this table.
+/// Rejects each transaction that ends a lease on this table, as if the disk were full.
 async fn reject_outcomes(stage: &Stage, table: &str) {
+    reject_outcomes_with(stage, table, "RAISE(ABORT, 'the disk is full')", "disk_full").await;
+}
+
+/// Rejects each transaction that ends a lease on this table, with an expression that fails on SQLite, or an SQLSTATE of PostgreSQL.
+async fn reject_outcomes_with(stage: &Stage, table: &str, expression: &str, state: &str) {
     let sql = if stage.is_on_file() {
         format!(
-            "CREATE TRIGGER disk_full BEFORE UPDATE ON {table} WHEN OLD.leased AND NOT NEW.leased \
-             BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+            "CREATE TRIGGER rejected BEFORE UPDATE ON {table} WHEN OLD.leased AND NOT NEW.leased \
+             BEGIN SELECT {expression}; END"
         )
     } else {
         format!(
-            "CREATE OR REPLACE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN RAISE EXCEPTION 'the disk is full' USING ERRCODE = 'disk_full'; END $$; \
-             CREATE TRIGGER disk_full BEFORE UPDATE ON {table} FOR EACH ROW WHEN (OLD.leased AND NOT NEW.leased) \
-             EXECUTE FUNCTION disk_full()"
+            "CREATE OR REPLACE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'rejected' USING ERRCODE = '{state}'; END $$; \
+             CREATE TRIGGER rejected BEFORE UPDATE ON {table} FOR EACH ROW WHEN (OLD.leased AND NOT NEW.leased) \
+             EXECUTE FUNCTION reject()"
         )
     };
     stage.rows().execute(&sql).await;
@@ -31,7 +36,7 @@ async fn reject_outcomes(stage: &Stage, table: &str) {
 
 async fn accept_outcomes(rows: &Rows, table: &str) {
     let of = if rows.is_file() { String::new() } else { format!(" ON {table}") };
-    rows.execute(&format!("DROP TRIGGER disk_full{of}")).await;
+    rows.execute(&format!("DROP TRIGGER rejected{of}")).await;
 }
 
 /// Number of repeated transactions of this name.
@@ -146,4 +151,18 @@ async fn the_grace_period_ends_the_writes_of_an_outcome() {
         }
     };
     tokio::time::timeout(PATIENCE, released).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outcome_that_the_store_can_never_take_is_not_repeated() {
+    let stage = Stage::with(&[("VENDOR__POLLING__FIRST_AFTER", LATER)]).await;
+    // A value that exceeds the limits of SQLite (`SQLITE_TOOBIG`), and a value that PostgreSQL cannot represent.
+    let (expression, state) = ("zeroblob(2000000000)", "numeric_value_out_of_range");
+    reject_outcomes_with(&stage, "analyses", expression, state).await;
+    stage.acme().submitted(json!({"call_id": "1"})).await;
+    while stage.vendor.submits(&call("1")) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // A repeated write would last until the end of the grace period.
+    assert!(stage.gateway.drain().await, "the drain finished all work in time");
 }

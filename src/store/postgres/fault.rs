@@ -45,6 +45,12 @@ impl Fault {
         }
     }
 
+    /// Whether each repetition must fail: the data is invalid for the server (class 22), or exceeds a limit of the program (class 54).
+    fn is_permanent(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        matches!(error.code().and_then(|code| code.code().get(..2)), Some("22" | "54"))
+    }
+
     /// Whether the server has become a standby.
     pub(super) fn is_read_only(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))
@@ -146,6 +152,7 @@ impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Store(error) => error,
+            fault if fault.is_permanent() => Self::Rejected(Box::new(fault)),
             fault => Self::Unavailable(Box::new(fault)),
         }
     }

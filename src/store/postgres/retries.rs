@@ -51,6 +51,7 @@ where
 {
     let StoreContext { env, operation_timeout, .. } = context;
     let end = Instant::now() + *operation_timeout * 4 / 5;
+    let mut is_logged = false;
     loop {
         let deadline = Instant::now() + timeout;
         let fault = match timeout_at(deadline, operation(deadline)).await {
@@ -62,7 +63,11 @@ where
         if !fault.is_transient() || Instant::now() + pause >= end {
             return Err(fault);
         }
-        tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
+        // During an outage many operations wait. One line of each is enough.
+        if !is_logged {
+            tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
+            is_logged = true;
+        }
         env.metrics.store_retries.with_label_values(&[name]).inc();
         sleep(pause).await;
     }

@@ -1,7 +1,7 @@
 //! Conversions between values of `rusqlite` and of the domain.
 
-use rusqlite::Row;
 use rusqlite::types::Value;
+use rusqlite::{ErrorCode, Row};
 
 use super::super::StoreError;
 use crate::domain::clock::Timestamp;
@@ -21,6 +21,7 @@ impl From<rusqlite::Error> for StoreError {
             rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..) => {
                 Self::Corrupt(error.to_string())
             }
+            other if other.sqlite_error_code() == Some(ErrorCode::TooBig) => Self::Rejected(Box::new(other)),
             other => Self::Unavailable(Box::new(other)),
         }
     }
