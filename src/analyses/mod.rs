@@ -120,7 +120,7 @@ impl Analyses {
         self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
     }
 
-    /// Reads the analysis of a call, once it meets a condition or the time is over.
+    /// Reads the analysis of a call. Waits until the analysis meets a condition, or until the time is over.
     async fn read_when(
         &self,
         tenant: &Tenant,

@@ -41,7 +41,8 @@ pub struct Gateway {
 pub(super) struct Tasks {
     /// Cancelled when the shutdown begins: workers claim no more work, waiting requests are answered, streams end.
     pub(super) draining: CancellationToken,
-    /// Cancelled when the grace period ends before all work has ended. Workers then give up the outcomes that the store did not take.
+    /// Cancelled when the grace period ends before all work has ended. Workers then discard the outcomes that are not
+    /// stored yet.
     pub(super) grace_over: CancellationToken,
     /// Cancelled when requests and work have ended: followers of the store's changes end.
     pub(super) stopping: CancellationToken,

@@ -113,7 +113,7 @@ impl RemoteKeys {
     /// Checks the token's signature and returns the keys that verified it.
     ///
     /// # Errors
-    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
+    /// The errors of [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
     pub(super) async fn verify(self: &Arc<Self>, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         let (keys, fetches) = {
             let state = self.read_state();

@@ -1,8 +1,9 @@
 //! The rule that decides whether the gateway accepts a jump of another clock.
 //!
-//! The gateway's clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock of the machine. The store keeps
-//! the latest time that it showed. Schedules, leases, deadlines, expiries and retention use only this clock. It follows a
-//! **reference**: the machine's clock, or with PostgreSQL the clock of the database server. The rule:
+//! The gateway's clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock of the machine.
+//! The store keeps the latest time of this clock. Schedules, leases, deadlines, expiries and retention use only this
+//! clock. The clock follows a **reference**: the machine's clock, or with PostgreSQL the clock of the database server.
+//! The rule:
 //!
 //! 1. While the reference differs by less than [`TOLERANCE`], the gateway's clock follows it gradually.
 //! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances

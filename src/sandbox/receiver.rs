@@ -112,7 +112,7 @@ impl Receiver {
         self.inbox.availability.set_held(held);
     }
 
-    /// Returns all requests so far, including those while down.
+    /// Returns all requests so far, including those that arrived while the receiver was down.
     pub fn received(&self) -> Vec<Received> {
         self.inbox.log.all()
     }

@@ -51,7 +51,8 @@ impl Fault {
     }
 }
 
-/// No server accepted a connection. Each server has its error; `None` stands for the time limit.
+/// No server accepted a connection. Lists the servers with their errors; `None` means that the server exceeded the time
+/// limit.
 pub(super) struct ConnectError(pub(super) Vec<(String, Option<tokio_postgres::Error>)>);
 
 impl ConnectError {
