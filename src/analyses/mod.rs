@@ -71,7 +71,7 @@ pub struct Analyses {
     vendor_permits: Arc<VendorPermits>,
     prober: Arc<Prober>,
     guard: Guard,
-    /// Cancelled when the gateway drains; waiting callers are answered then.
+    /// Token that is cancelled when the gateway drains. Waiting callers are answered then.
     draining: CancellationToken,
     cache: RepresentationCache,
     lookups: Lookups,

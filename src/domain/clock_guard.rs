@@ -201,7 +201,8 @@ impl ClockGuard {
         is_jump(difference) && is_jump(difference.saturating_sub(known))
     }
 
-    /// Compares the clocks. The caller carries out a step and calls [`reset`](Self::reset).
+    /// Compares the clocks. After a [`ClockVerdict::Step`], the caller must carry out the step and call
+    /// [`reset`](Self::reset).
     pub fn observe(&mut self, readings: &Readings) -> ClockVerdict {
         let Readings { own, reference, vendor, machine, confirmed } = *readings;
         let is_first = std::mem::take(&mut self.is_first);

@@ -27,7 +27,7 @@ const UNCOUNTED: usize = 8 << 10;
 const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
-/// The tenant whose share of the budget the answer uses. It is an extension of the request.
+/// The tenant whose share of the budget the answer uses. The request carries this value in its extensions.
 #[derive(Clone)]
 pub(super) struct AnswerTenant(pub(super) TenantId);
 

@@ -16,7 +16,7 @@ use crate::domain::events::EventKind;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
-/// Limit of characters of a description.
+/// Maximum number of characters of a description.
 const MAX_DESCRIPTION: usize = 256;
 
 /// A webhook to register.

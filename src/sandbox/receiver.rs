@@ -31,7 +31,7 @@ pub struct ReceiverOptions {
     pub address: SocketAddr,
     /// Clock for the times of requests.
     pub clock: Arc<dyn Clock>,
-    /// Called with each request before it is answered.
+    /// Function that is called with each request before the answer.
     pub on_received: Option<OnReceived>,
 }
 

@@ -177,7 +177,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Same text as [`fmt::Display`], for logs.
+/// Writes the same text as [`fmt::Display`], for logs.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -135,7 +135,7 @@ impl NoticeChannel {
 pub(super) struct Announcer {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
-    /// Set when an announcement failed. The next announcement then tells the other replicas that anything may have
+    /// Whether the last announcement failed. The next announcement then tells the other replicas that anything may have
     /// changed.
     missed: Arc<AtomicBool>,
 }
