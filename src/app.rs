@@ -66,7 +66,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Loads the tenants of the settings with their secrets.
 ///
 /// # Errors
-/// Every secret that cannot be read.
+/// [`SettingsProblems`] lists every secret that cannot be used.
 pub fn tenants(settings: &Settings, variables: Variables<'_>) -> Result<Tenants, SettingsProblems> {
     let defaults = DefaultLimits {
         max_concurrency: settings.vendor.max_concurrency,
@@ -280,7 +280,7 @@ fn log_network(settings: &Settings, network: &Network) {
         tracing::warn!(warning, "certificate authority skipped");
     }
     if settings.vendor.exposes_tokens() {
-        tracing::warn!("vendor.base_url is not https: the network sees the tenants' tokens");
+        tracing::warn!("vendor.base_url is not https: the tenants' tokens cross the network without TLS");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::http::document;
 use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// The error of a command, which decides the exit code.
+/// The error of a command. The variant decides the exit code.
 #[derive(Debug)]
 pub enum Failed {
     /// An error at run time: exit code 1.
@@ -56,7 +56,7 @@ impl Failed {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// [`Failed`]. Print its text on standard error.
+/// [`Failed`], whose text the caller prints on standard error.
 pub async fn run(cli: Cli) -> Result<(), Failed> {
     match cli.command {
         Command::Serve(arguments) => serve(&load(&arguments)?).await,

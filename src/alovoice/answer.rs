@@ -1,5 +1,5 @@
 //! Parses the answers of `callgetairesult`. The parser is lenient: it reads the fields that are valid and omits the
-//! others, and it tolerates unambiguous errors. It counts them as warnings of the result.
+//! others, and it tolerates unambiguous errors. It counts these deviations as warnings of the result.
 //!
 //! The memory it uses is bounded by the size of the answer: [`super::json`] builds no tree of values, and the numbers
 //! of turns and tags are limited.

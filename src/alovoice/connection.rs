@@ -10,7 +10,7 @@ use crate::http_client::Network;
 
 /// Deadline of the request.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// A path that the vendor does not have. The vendor's log shows it, so it names the sender.
+/// A path that the vendor does not have. The path names the sender, because the vendor's log shows the path.
 const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];
 
 /// Sends a request without a token to the vendor. Any answer is a success, even a 404.

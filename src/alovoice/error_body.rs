@@ -58,7 +58,7 @@ pub(super) fn content_type_of(headers: &HeaderMap) -> Option<String> {
     text_of(headers, CONTENT_TYPE)
 }
 
-/// Returns a header that is ASCII.
+/// Returns the value of a header; `None` unless the value is ASCII.
 pub(super) fn text_of(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
 }

@@ -58,10 +58,10 @@ pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
-/// The meaning of an answer to a submit without the documented id.
+/// Public text for an answer to a submit that lacks the documented id.
 pub(super) const UNCONFIRMED: &str = "the vendor's answer does not confirm the submit";
 
-/// The meaning of 404.
+/// Public text for an answer with status 404.
 pub(super) const UNKNOWN_CALL: &str = "the vendor does not know the call (404)";
 
 /// Returns the fault of a call that the vendor does not know.

@@ -11,8 +11,8 @@ use serde_json::{Deserializer as Reader, Value};
 use self::visitors::{Members, Numbered, Objects, Text};
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Maximum nesting of values. Deeper values are kept as text. Stored results nest these values a few levels deeper,
-/// and the limit of their parser is much higher.
+/// Maximum nesting of values. Deeper values are kept as text. Stored results nest these values a few levels deeper. The
+/// parser of stored results has a much higher limit.
 const MAX_LEVELS: usize = 64;
 
 /// A value as its JSON text.

@@ -23,10 +23,10 @@ use crate::env::Env;
 /// The permits of all tenants.
 pub struct VendorPermits {
     tenants: HashMap<TenantId, Arc<TenantPermits>>,
-    /// Locked between counting the permits and taking one, so that two tasks never take the same permit.
+    /// A task holds this lock while it counts the permits and takes one, so that two tasks never take the same permit.
     taking: tokio::sync::Mutex<()>,
     env: Env,
-    /// Notified when a permit of any tenant is released.
+    /// Signals that a permit of any tenant was released.
     released: Arc<Notify>,
 }
 
@@ -36,10 +36,10 @@ struct TenantPermits {
     state: Mutex<PermitState>,
     /// Limits lookups to a share of the tenant's permits, so that a flood of lookups cannot block submits and polls.
     lookups: Arc<Semaphore>,
-    /// Notified when a permit of this tenant is released.
+    /// Signals that a permit of this tenant was released.
     released: Notify,
     env: Env,
-    /// Notified when a permit of any tenant is released.
+    /// Signals that a permit of any tenant was released.
     any_released: Arc<Notify>,
 }
 

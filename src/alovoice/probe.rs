@@ -27,7 +27,7 @@ impl VendorClient {
         shape
     }
 
-    /// Returns the shape of the answer, and the fault if the answer is one.
+    /// Returns the shape of the answer. Also returns the fault if the answer shows one.
     async fn try_probe(
         &self,
         request: VendorCall<'_>,

@@ -273,7 +273,7 @@ fn classify(word: &str) -> Option<Word> {
 
 fn is_json_number(word: &str) -> bool {
     word.ends_with(|c: char| c.is_ascii_digit()) && serde_json::from_str::<serde_json::Number>(word).is_ok()
-        // A number outside the range is also JSON.
+        // A number outside the range of `f64` is also valid JSON.
         || word.contains(['e', 'E']) && serde_json::from_str::<&serde_json::value::RawValue>(word).is_ok()
 }
 

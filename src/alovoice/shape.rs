@@ -80,7 +80,7 @@ fn structure_of(value: &Value, call_id: &CallId, strings: &mut Vec<String>) -> S
                 format!("{}:{}", without_ids(name, call_id), structure_of(value, call_id, strings))
             };
             let mut members: Vec<_> = members.iter().map(member).collect();
-            // Ids determine the order of the names.
+            // The names are sorted, because ids determine their order.
             members.sort();
             format!("{{{}}}", members.join(","))
         }

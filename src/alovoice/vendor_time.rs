@@ -9,7 +9,7 @@ use crate::domain::clock::Timestamp;
 
 /// Maximum duration of a request whose answer is used. The header may be as old as the request.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// Average fraction of a second that the header omits, because it has whole seconds.
+/// Average fraction of a second that the header omits, because its times are whole seconds.
 const HALF_SECOND: Duration = Duration::from_millis(500);
 
 /// The latest reading of the vendor's clock.

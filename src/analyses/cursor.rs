@@ -61,7 +61,7 @@ impl CursorCodec {
     /// Returns the position of a cursor that [`CursorCodec::encode_number`] wrote.
     ///
     /// # Errors
-    /// As [`CursorCodec::decode`].
+    /// The errors of [`CursorCodec::decode`].
     pub(super) fn decode_number(&self, cursor: &str) -> Result<i64, InvalidCursor> {
         let position = self.decode(cursor)?.try_into().map_err(|_| InvalidCursor)?;
         Ok(i64::from_be_bytes(position))

@@ -26,7 +26,7 @@ const MAX_MISSES: u64 = 10_000;
 /// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// Outcome of a lookup that the negative cache must not keep.
+/// Outcome of a lookup other than a miss. The negative cache must not keep it.
 #[derive(Debug, Clone)]
 enum LookupOutcome {
     Adopted,

@@ -71,7 +71,7 @@ pub struct Analyses {
     vendor_permits: Arc<VendorPermits>,
     prober: Arc<Prober>,
     guard: Guard,
-    /// Cancelled when the gateway drains; waiting callers are answered then.
+    /// Token that is cancelled when the gateway drains. Waiting callers are answered then.
     draining: CancellationToken,
     cache: RepresentationCache,
     lookups: Lookups,
@@ -120,7 +120,7 @@ impl Analyses {
         self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
     }
 
-    /// Reads the analysis of a call, once it meets a condition or the time is over.
+    /// Reads the analysis of a call. Waits until the analysis meets a condition, or until the time is over.
     async fn read_when(
         &self,
         tenant: &Tenant,

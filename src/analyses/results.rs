@@ -119,7 +119,7 @@ impl Analyses {
     /// Returns the path of a call's recording on the vendor's host, without a request to the vendor.
     ///
     /// # Errors
-    /// As [`Analyses::recording`].
+    /// The errors of [`Analyses::recording`].
     pub async fn recording_path(
         &self,
         tenant: &Tenant,

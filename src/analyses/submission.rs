@@ -27,7 +27,7 @@ impl Analyses {
     /// Stores a submission on disk. With `wait`, returns when the outcome is known, or when the time is over.
     ///
     /// # Errors
-    /// As [`Analyses::admit`], and if the store fails.
+    /// The errors of [`Analyses::admit`], and [`AnalysesError::Store`] if the store fails.
     pub async fn submit(
         &self,
         tenant: &Tenant,

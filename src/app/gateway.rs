@@ -39,11 +39,13 @@ pub struct Gateway {
 /// The tasks of a gateway, grouped by the order in which they end.
 #[derive(Default)]
 pub(super) struct Tasks {
-    /// Cancelled when the shutdown begins: workers claim no more work, waiting requests are answered, streams end.
+    /// Token that is cancelled when the shutdown begins: workers claim no more work, waiting requests are answered,
+    /// streams end.
     pub(super) draining: CancellationToken,
-    /// Cancelled when the grace period ends before all work has ended. Workers then give up the outcomes that the store did not take.
+    /// Token that is cancelled when the grace period ends before all work has ended. Workers then discard the outcomes
+    /// that are not stored yet.
     pub(super) grace_over: CancellationToken,
-    /// Cancelled when requests and work have ended: followers of the store's changes end.
+    /// Token that is cancelled when requests and work have ended: followers of the store's changes end.
     pub(super) stopping: CancellationToken,
     /// The loops of the workers.
     pub(super) workers: TaskTracker,

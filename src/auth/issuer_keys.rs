@@ -69,7 +69,7 @@ impl IssuerKeys {
     /// Checks the token's signature and returns the keys that verified it.
     ///
     /// # Errors
-    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
+    /// The errors of [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
     pub(super) async fn verify(&self, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         match self {
             Self::File(keys) => {

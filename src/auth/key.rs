@@ -23,7 +23,7 @@ pub enum KeyFault {
     /// The PEM file holds something other than a public key.
     #[error("must be PEM with one PUBLIC KEY, not a private key or a certificate")]
     NotAPublicKey,
-    /// `use` or `key_ops` of the JWK exclude it (RFC 7517, 4.2 and 4.3).
+    /// `use` or `key_ops` of the JWK do not allow signatures (RFC 7517, 4.2 and 4.3).
     #[error("is not meant for verifying signatures")]
     NotForSignatures,
     /// The type, curve or algorithm is unknown, or they do not match.

@@ -43,7 +43,7 @@ pub enum RefreshOutcome {
     Failed(FetchError),
 }
 
-/// Called after each fetch of any issuer's keys.
+/// Function that is called after each fetch of any issuer's keys.
 pub(super) type RefreshObserver = Arc<dyn Fn(&Refresh) + Send + Sync>;
 
 /// The keys of one issuer that publishes them at a URL.
@@ -55,7 +55,7 @@ pub(super) struct RemoteKeys {
     clock: Arc<dyn Clock>,
     observer: RefreshObserver,
     state: RwLock<FetchState>,
-    /// Held during a fetch, so that there is one fetch at a time.
+    /// A fetch holds this lock, so that there is one fetch at a time.
     single_flight: Arc<Mutex<()>>,
 }
 
@@ -113,7 +113,7 @@ impl RemoteKeys {
     /// Checks the token's signature and returns the keys that verified it.
     ///
     /// # Errors
-    /// As [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
+    /// The errors of [`KeySet::verify`], and [`Rejection::KeysUnavailable`] if there are no current keys.
     pub(super) async fn verify(self: &Arc<Self>, jws: &Jws<'_>) -> Result<Arc<KeySet>, Rejection> {
         let (keys, fetches) = {
             let state = self.read_state();

@@ -1,8 +1,8 @@
 //! Resolves host names for the HTTP client.
 //!
-//! Every address of a name must be allowed. One forbidden address refuses the name, because the client may connect to any
-//! of them. The client connects to the addresses returned here and does not resolve the name again, so a name whose address
-//! changes between check and use (DNS rebinding) has no effect.
+//! A name with a forbidden address is refused, even if its other addresses are allowed, because the client may connect
+//! to any of them. The client connects to the addresses returned here and does not resolve the name again, so a name
+//! whose address changes between check and use (DNS rebinding) has no effect.
 
 use std::any::Any;
 use std::io;

@@ -39,9 +39,9 @@ pub struct Outgoing<'a> {
     pub url: &'a CallbackUrl,
     /// The `webhook-id`, the same in every attempt.
     pub id: &'a str,
-    /// The current time: the `webhook-timestamp`, and the base of a date in `Retry-After`.
+    /// The current time. It is the `webhook-timestamp`, and a date in `Retry-After` is compared with it.
     pub timestamp: Timestamp,
-    /// The secrets that sign it: the current one and, during a rotation, the previous one.
+    /// The secrets that sign the request: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
     /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,

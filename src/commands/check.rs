@@ -75,7 +75,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     report.finish()
 }
 
-/// Reports tokens that would cross the network without TLS. `serve` works with such a URL and logs a warning.
+/// Reports a `vendor.base_url` without TLS, because requests to the vendor contain tokens. `serve` works with such a
+/// URL and logs a warning.
 fn check_vendor(settings: &Settings, report: &mut Report) {
     if settings.vendor.exposes_tokens() {
         let detail = "must be an https URL: the URLs of requests contain the tenants' tokens, and everyone on the network path \

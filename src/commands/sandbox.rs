@@ -32,8 +32,8 @@ const AUDIENCE: &str = "alovoice-gateway";
 const TENANT: &str = "demo";
 const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
-/// Call in the printed commands. README and handbook use other calls, so that a reader who follows both gets 202 for
-/// each.
+/// Id of the call in the printed commands. README and handbook use other ids, so a reader who tries all commands gets
+/// 202 for each call.
 const CALL: &str = "1716207600.1";
 /// Names of the files that hold the sandbox's secrets.
 const HMAC_SECRET: &str = "hmac-secret";

@@ -23,7 +23,7 @@ const PROXY_VARIABLES: [(&str, &[&str]); 3] = [
     ("no_proxy", &["NO_PROXY", "no_proxy"]),
 ];
 
-/// The environment variable that set each path.
+/// Maps the path of a setting to the environment variable that set it.
 pub(super) type Origins = BTreeMap<String, String>;
 
 /// Returns the environment of this process, for [`load`](super::load).

@@ -14,11 +14,11 @@ pub enum InvalidLogFilter {
     Syntax(#[from] ParseError),
 }
 
-/// Libraries that log errors of remote peers, such as requests that are not HTTP or invalid certificates of
-/// receivers. A filter that names such a library overrides this.
+/// Directives for libraries that log errors of remote peers, such as requests that are not HTTP or invalid certificates
+/// of receivers. A filter that names such a library replaces its directive.
 const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
 
-/// The audit log does not depend on the level. A filter that names the target overrides this.
+/// Directive that keeps the audit log on at every level. A filter that names the target `audit` replaces it.
 const AUDIT: &str = "audit=info";
 
 /// Parses a filter such as `info` or `info,alovoice_gateway=debug`.

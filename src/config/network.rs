@@ -10,7 +10,7 @@ use super::keys::{Contents, list_of};
 use super::proxy_url::{InvalidProxyUrl, ProxyUrl};
 use super::rules::{InvalidValue, ValueRule, boolean, file, text};
 
-/// Direct connections, with the certificate authorities of the system.
+/// By default, connections are direct and use the certificate authorities of the system.
 impl Default for NetworkSettings {
     fn default() -> Self {
         Self {

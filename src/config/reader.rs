@@ -11,7 +11,7 @@ use super::environment::Origins;
 use super::problems::{SettingsProblem, element_path, key_path};
 use super::rules::{InvalidValue, RawValue};
 
-/// Collects the problems, and knows which environment variable set each path.
+/// Collects the problems, and knows which environment variable set the value at each path.
 pub(super) struct Reader {
     origins: Origins,
     problems: RefCell<Vec<SettingsProblem>>,
@@ -37,7 +37,7 @@ impl Reader {
         self.problems.into_inner()
     }
 
-    /// Returns the environment variable that set the path or a part of its value.
+    /// Returns the environment variable that set the value at this path or a part of the value.
     fn origin(&self, path: &str) -> Option<&String> {
         let is_inside =
             |inner: &str| inner.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));

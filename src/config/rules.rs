@@ -252,8 +252,8 @@ pub(super) fn base_url() -> ValueRule<Url> {
     })
 }
 
-/// Creates the rule for an origin. It must have the form that browsers send (RFC 6454, section 6.2), because the
-/// gateway compares origins as strings.
+/// Creates the rule for an origin. The origin must have the form that browsers send (RFC 6454, section 6.2), because
+/// the gateway compares origins as strings.
 pub(super) fn origin() -> ValueRule<String> {
     ValueRule::new(Accepts::Origin, |given| {
         let origin = parse_http_url(given)?.origin().ascii_serialization();

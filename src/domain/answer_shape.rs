@@ -57,7 +57,8 @@ impl AnswerShape {
         (self.status, self.structure) == (other.status, other.structure)
     }
 
-    /// Whether an answer of this shape has the meaning of an answer to a probe. Words of ids and times do not count.
+    /// Whether an answer of this shape has the same meaning as an answer to a probe. Ids and times in the words are
+    /// ignored.
     pub fn matches(self, probed: Self) -> bool {
         let has_words = |wanted: ShapeWords| {
             self.words.is_some_and(|words| [words.plain, words.without_id].contains(&wanted.without_id))
@@ -65,7 +66,7 @@ impl AnswerShape {
         self.is_alike(probed) && probed.words.is_none_or(has_words)
     }
 
-    /// Merges the shapes of two answers to probes that [are alike](Self::is_alike). Both answers match the merged shape.
+    /// Merges two [alike](Self::is_alike) shapes of answers to probes. Both answers match the merged shape.
     pub fn merged(self, other: Self) -> Self {
         Self { words: self.words.filter(|_| self.matches(other)), ..self }
     }

@@ -123,7 +123,8 @@ impl Clock for SystemClock {
 /// A jump of a [`SteadyClock`] to another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// Time on the clock before the step, since which the clock was wrong. `None` if it was always wrong.
+    /// Time since which the clock was wrong, as the clock showed it before the step. `None` if the clock was always
+    /// wrong.
     pub since: Option<Timestamp>,
     /// The time that the clock showed before the step.
     pub from: Timestamp,

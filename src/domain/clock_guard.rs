@@ -1,8 +1,9 @@
 //! The rule that decides whether the gateway accepts a jump of another clock.
 //!
-//! The gateway's clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock of the machine. The store keeps
-//! the latest time that it showed. Schedules, leases, deadlines, expiries and retention use only this clock. It follows a
-//! **reference**: the machine's clock, or with PostgreSQL the clock of the database server. The rule:
+//! The gateway's clock ([`SteadyClock`](super::clock::SteadyClock)) advances with the monotonic clock of the machine.
+//! The store keeps the latest time of this clock. Schedules, leases, deadlines, expiries and retention use only this
+//! clock. The clock follows a **reference**: the machine's clock, or with PostgreSQL the clock of the database server.
+//! The rule:
 //!
 //! 1. While the reference differs by less than [`TOLERANCE`], the gateway's clock follows it gradually.
 //! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances
@@ -200,7 +201,8 @@ impl ClockGuard {
         is_jump(difference) && is_jump(difference.saturating_sub(known))
     }
 
-    /// Compares the clocks. The caller carries out a step and calls [`reset`](Self::reset).
+    /// Compares the clocks. After a [`ClockVerdict::Step`], the caller must carry out the step and call
+    /// [`reset`](Self::reset).
     pub fn observe(&mut self, readings: &Readings) -> ClockVerdict {
         let Readings { own, reference, vendor, machine, confirmed } = *readings;
         let is_first = std::mem::take(&mut self.is_first);

@@ -61,10 +61,10 @@ pub enum Meaning {
     Ambiguous,
 }
 
-/// Meaning of an answer by the learned answers.
+/// Meaning of an answer according to the learned answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
-    /// The meaning by the latest probe.
+    /// The meaning according to the latest probe.
     pub meaning: Meaning,
     /// Earliest start of a probe that makes the meaning certain. `None` if the meaning is certain.
     pub needs_probe: Option<Timestamp>,

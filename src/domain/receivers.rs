@@ -1,7 +1,8 @@
 //! The health of receivers, from the attempts of this process.
 //!
-//! A receiver of the callbacks of submissions has the same circuit breaker as a webhook ([`Health`]). It is kept in memory: after a
-//! restart, a few attempts show again that a receiver is down. The breaker of a webhook is in the store.
+//! A receiver of the callbacks of submissions has the same circuit breaker as a webhook ([`Health`]). This circuit
+//! breaker is kept in memory: after a restart, a few attempts show again that a receiver is down. The breaker of a
+//! webhook is in the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

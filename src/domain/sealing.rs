@@ -38,7 +38,7 @@ impl Purpose {
     }
 }
 
-/// Outcome of sealing again with the first key.
+/// Outcome of [`SealingKeys::reseal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resealed {
     /// The first key had sealed the data already.

@@ -47,8 +47,8 @@ impl TraceContext {
         Self { trace_id, flags: SAMPLED, span_id }
     }
 
-    /// Parses a `traceparent` header. Returns `None` if the header is malformed, because the specification ignores
-    /// such a header.
+    /// Parses a `traceparent` header. Returns `None` if the header is malformed. The specification requires that such a
+    /// header is ignored.
     pub fn parse(header: &str) -> Option<Self> {
         let mut fields = header.split('-');
         let (version, trace_id) = (fields.next()?, fields.next()?);

@@ -42,7 +42,7 @@ pub enum TransportError {
     /// The certificate is unusable for another reason, such as its format, purpose or algorithm.
     #[error("the TLS certificate is not usable for a server")]
     InvalidCertificate,
-    /// The server answered with another protocol.
+    /// The server answered with a protocol other than TLS.
     #[error("the server does not speak TLS on this port")]
     NoTls,
     /// The server requires a certificate of its clients (mutual TLS).

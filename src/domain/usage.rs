@@ -122,7 +122,8 @@ impl Usage {
         Self { deliveries: DeliveryUsage { attempts, ..DeliveryUsage::default() }, ..Self::default() }
     }
 
-    /// Returns the counters of the end of an attempt. `outcome` says whether the delivery succeeded; `None` means that it continues.
+    /// Returns the counters of the end of an attempt. `outcome` says whether the delivery succeeded; it is `None` if
+    /// the delivery continues.
     pub fn delivery(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
         let deliveries = DeliveryUsage { attempts: 0, delivered: is(true), failed: is(false) };

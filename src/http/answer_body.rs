@@ -27,7 +27,7 @@ const UNCOUNTED: usize = 8 << 10;
 const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
-/// The tenant whose share of the budget the answer uses. It is an extension of the request.
+/// The tenant whose share of the budget the answer uses. The request carries this value in its extensions.
 #[derive(Clone)]
 pub(super) struct AnswerTenant(pub(super) TenantId);
 
@@ -40,13 +40,13 @@ enum OtherMemory {
     Streamed,
 }
 
-/// Marks the body of an answer as shared by all callers. It is always in memory.
+/// Marks the body of an answer as shared by all callers. A shared body is always in memory.
 pub(super) fn shared(mut response: HttpResponse) -> HttpResponse {
     response.extensions_mut().insert(OtherMemory::Shared);
     response
 }
 
-/// Marks the body of an answer as a stream that holds its own permit. It may have a length.
+/// Marks the body of an answer as a stream that holds its own permit. The length of the stream may be known.
 pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
     response.extensions_mut().insert(OtherMemory::Streamed);
     response

@@ -19,7 +19,7 @@ use crate::domain::summary::AnalysisSummary;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 
-/// Limit of submissions in a batch.
+/// Maximum number of submissions in a batch.
 const MAX_ITEMS: usize = 1000;
 
 /// Calls to analyze.

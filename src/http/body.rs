@@ -35,7 +35,7 @@ pub trait RequestBody: Sized {
     /// Whether the operation takes a body.
     const PRESENCE: BodyPresence;
 
-    /// Parses the bytes of the body; `None` if the request has no body.
+    /// Parses the bytes of the body. `bytes` is `None` if the request has no body.
     ///
     /// # Errors
     /// `malformed_body` or `invalid_request`.

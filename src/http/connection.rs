@@ -31,7 +31,7 @@ use super::open_connections::OpenConnections;
 use crate::analyses::{MemoryBudget, MemoryPermit};
 use crate::telemetry::metrics::Metrics;
 
-/// Maximum number of bytes that the framework gets at once. It must handle them before it gets more.
+/// Maximum number of bytes that the framework gets at once. The framework must handle these bytes before it gets more.
 const READ_AT_ONCE: usize = 16 << 10;
 /// Maximum size of a head, or of written bytes, that needs no permit, in bytes. Every connection has a buffer of this size.
 const SMALL: usize = 8 << 10;
@@ -67,7 +67,8 @@ pub struct Connection {
     state: Rc<ConnectionState>,
     /// Time-out of a write that makes no progress, and the permit for its bytes.
     stalled: Option<(Pin<Box<Sleep>>, Option<MemoryPermit>)>,
-    /// Number of bytes that the framework has received since it last had to handle its bytes.
+    /// Number of bytes passed to the framework since the connection last paused. At [`READ_AT_ONCE`] the connection
+    /// pauses, so that the framework handles these bytes.
     passed_at_once: usize,
     /// Bytes that the framework must not see yet.
     held: Bytes,

@@ -102,7 +102,8 @@ pub struct DeliveryResource {
     attempt_count: u32,
     /// Whether an attempt is in progress.
     under_way: bool,
-    /// Time of the next attempt, if there is one. While the webhook is disabled or the receiver paused, the attempt may come later.
+    /// Time of the next attempt, if there is one. While the webhook is disabled or the receiver is paused, the attempt
+    /// may come later.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
     /// Time when the delivery was created.

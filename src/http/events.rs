@@ -24,7 +24,7 @@ use crate::domain::resource::AnalysisResource;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
-/// Limit of the event bodies in one page, in bytes. A larger event is the only one of its page.
+/// Maximum total size of the event bodies on a page, in bytes. A larger event gets a page of its own.
 const PAGE_BYTES: usize = 4 << 20;
 /// The available media types. A caller that accepts both by name gets a stream. [`PAGE`] is the default.
 const OFFERED: [&str; 2] = ["text/event-stream", "application/json"];

@@ -47,7 +47,7 @@ fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice
             None => ApiError::invalid_field(shortened(pointer), &rule),
         }
     } else if is("lone leading surrogate in hex escape") || is("unexpected end of hex escape") {
-        // JSON can express half of a pair, but no text can hold it.
+        // JSON can express half of a surrogate pair, but a string cannot hold it.
         ApiError::invalid_field(shortened(pointer), LONE_SURROGATE)
     } else if is("number out of range") {
         ApiError::invalid_field(shortened(pointer), "has a number that is too large")
@@ -64,8 +64,8 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     ApiError::new(MALFORMED_BODY, format!("the body is not valid JSON: {error}"))
 }
 
-/// Returns the encoding of a text in UTF-16 or UTF-32; `None` for other texts. It recognizes the encoding by the byte
-/// order mark or by an ASCII character at the beginning.
+/// Returns the encoding of a text in UTF-16 or UTF-32; `None` for other texts. The byte order mark, or an ASCII
+/// character at the beginning, shows the encoding.
 fn wide_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),

@@ -19,11 +19,11 @@ use crate::domain::tags::TagKey;
 
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
-/// Limit up to which a page is usually a small answer. A larger page waits for memory before it is read.
+/// Maximum `limit` of a page that is usually a small answer. A larger page waits for memory before it is read.
 const SMALL_LIMIT: usize = 50;
 /// Memory that a page takes for each analysis until its size is known, in bytes.
 const TYPICAL_BYTES: usize = 2048;
-/// Limit of `tag` parameters in one request.
+/// Maximum number of `tag` parameters in a request.
 const MAX_TAGS: usize = 16;
 
 /// Filters and paging. They have no examples, because Swagger UI would fill them in and find nothing.

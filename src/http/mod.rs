@@ -100,7 +100,7 @@ fn resource(path: PathOperations) -> Resource {
     refusing_others(resource, &path.methods()).app_data(path)
 }
 
-/// Returns the resource of a path without authentication. It answers GET and HEAD.
+/// Returns the resource of a path without authentication. The resource answers GET and HEAD.
 fn page<H, Args>(path: &'static str, handler: H) -> Resource
 where
     H: actix_web::Handler<Args> + Clone,

@@ -37,7 +37,7 @@ const MAX_REQUEST_ID: usize = 128;
 /// Handles each request as described in the [module](self).
 ///
 /// # Errors
-/// Errors of the inner service. It adds none.
+/// The errors of the inner service; the middleware adds no errors.
 pub async fn observe(
     state: web::Data<ApiState>,
     mut request: ServiceRequest,
@@ -147,7 +147,7 @@ impl<'a> InFlight<'a> {
 }
 
 impl Drop for InFlight<'_> {
-    /// Also runs when the caller disconnects.
+    /// Decrements the gauge, even if the caller has disconnected.
     fn drop(&mut self) {
         self.0.env.metrics.http_in_flight.dec();
     }

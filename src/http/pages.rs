@@ -1,4 +1,4 @@
-//! Pages for people: Swagger UI and the explanations of problems.
+//! Pages for people: Swagger UI, and a page for each kind of problem.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) async fn redirect_to_swagger_ui(state: web::Data<ApiState>) -> HttpRe
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, page)).finish()
 }
 
-/// Returns the explanation of a kind of problem.
+/// Returns the page that explains a kind of problem.
 pub(super) async fn get_problem(code: web::Path<String>) -> Result<HttpResponse, ApiError> {
     let kind = problem::ALL
         .iter()

@@ -22,7 +22,7 @@ use crate::domain::ids::TenantId;
 
 /// The header with the limit of a tenant.
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// The header with the remaining requests.
+/// The header with the number of remaining requests.
 pub const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The rate limiters of all tenants.
@@ -34,7 +34,7 @@ struct TenantLimit {
     limiter: DefaultDirectRateLimiter<StateInformationMiddleware>,
 }
 
-/// The remaining requests after a request.
+/// The state of the rate limit of a tenant after a request.
 #[derive(Debug, Clone)]
 pub struct Remaining {
     policy: HeaderValue,
@@ -48,7 +48,7 @@ pub struct Remaining {
 pub struct Exceeded {
     /// Time until the next request is possible.
     pub wait: Duration,
-    /// The remaining requests, for the headers of the answer.
+    /// The state of the rate limit, for the headers of the answer.
     pub remaining: Remaining,
 }
 
@@ -58,7 +58,7 @@ impl RateLimits {
         Self(tenants.into_iter().map(|(tenant, settings)| (tenant, TenantLimit::new(settings))).collect())
     }
 
-    /// Counts a request and returns the remaining requests; `None` for a tenant without a limit.
+    /// Counts a request and returns the state of the rate limit; `None` for a tenant without a limit.
     ///
     /// # Errors
     /// [`Exceeded`], if the request exceeds the limit.

@@ -1,5 +1,5 @@
-//! The log of refused requests: a line for an answer 401 or 403, with the reason and the claim concerned and without
-//! the token.
+//! The log of refused requests: a line for an answer with status 401 or 403, with the reason and the claim concerned
+//! and without the token.
 //!
 //! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. A further line
 //! has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.

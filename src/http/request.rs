@@ -177,7 +177,7 @@ fn insufficient_scope(scope: &str) -> ApiError {
 }
 
 /// Counts a request against the rate limit of its tenant, and its connection against the limit of connections. The
-/// middleware `observe` writes the remaining requests to the answer, whether the request succeeds or not.
+/// middleware `observe` writes the number of remaining requests to the answer, whether the request succeeds or not.
 pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),

@@ -110,7 +110,7 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "WebhookConflict",
         WEBHOOK_DISABLED,
         None,
-        "The state of the webhook does not allow this; `code` says why (`webhook_disabled`, `webhook_limit`, \
+        "The state of the webhook does not allow the request; `code` says why (`webhook_disabled`, `webhook_limit`, \
          `webhook_sealed`, `replay_under_way`).",
     ),
     problem(
@@ -123,15 +123,16 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "NoResultOrKeyConflict",
         NO_RESULT,
         RETRY,
-        "The analysis has no result (`no_result`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`, \
-         `idempotent_answer_not_kept`).",
+        "The analysis has no result (`no_result`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`), or \
+         its answer is not available (`idempotent_answer_not_kept`).",
     ),
     problem(
         "WebhookOrKeyConflict",
         WEBHOOK_DISABLED,
         RETRY,
-        "The state of the webhook does not allow this (`webhook_disabled`, `webhook_limit`, `replay_under_way`), or the \
-         `Idempotency-Key` is in use (`idempotency_key_in_use`, `idempotent_answer_not_kept`).",
+        "The state of the webhook does not allow the request (`webhook_disabled`, `webhook_limit`, \
+         `replay_under_way`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`), or its answer is not \
+         available (`idempotent_answer_not_kept`).",
     ),
 ];
 

@@ -55,7 +55,7 @@ pub struct ApiState {
     pub recordings: MemoryBudget,
     /// Memory for written bytes that clients do not read.
     pub write_buffers: Arc<MemoryBudget>,
-    /// Limit of the body of a request, in bytes.
+    /// Maximum size of the body of a request, in bytes.
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,

@@ -16,7 +16,7 @@ use crate::domain::events::EventKind;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
-/// Limit of characters of a description.
+/// Maximum number of characters of a description.
 const MAX_DESCRIPTION: usize = 256;
 
 /// A webhook to register.
@@ -119,8 +119,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 256)]
     description: Option<Option<String>>,
-    /// `true` enables the webhook: pending deliveries continue at once and the count of failures is reset. `false` disables
-    /// it: nothing is sent, and new events create no deliveries for it; replay them later.
+    /// `true` enables the webhook: pending deliveries continue at once and the count of failures is reset. `false`
+    /// disables it: nothing is sent, and new events create no deliveries for it. You can replay these events later.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<bool>, nullable = false)]
     enabled: Option<bool>,

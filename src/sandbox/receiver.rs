@@ -31,7 +31,7 @@ pub struct ReceiverOptions {
     pub address: SocketAddr,
     /// Clock for the times of requests.
     pub clock: Arc<dyn Clock>,
-    /// Called with each request before it is answered.
+    /// Function that is called with each request before the answer.
     pub on_received: Option<OnReceived>,
 }
 
@@ -112,7 +112,7 @@ impl Receiver {
         self.inbox.availability.set_held(held);
     }
 
-    /// Returns all requests so far, including those while down.
+    /// Returns all requests so far, including those that arrived while the receiver was down.
     pub fn received(&self) -> Vec<Received> {
         self.inbox.log.all()
     }

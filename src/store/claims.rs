@@ -101,7 +101,7 @@ pub struct WorkSlots {
     pub tenant: TenantId,
     /// Maximum number of analyses in this claim.
     pub free: usize,
-    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it once.
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it briefly.
     pub most: usize,
     /// Order in which the analyses are claimed.
     pub order: ClaimOrder,

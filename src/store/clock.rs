@@ -39,8 +39,9 @@ pub trait ClockStore: Send + Sync {
     /// Records that an operator confirms this time. Returns `false` if no gateway has used the store yet.
     async fn confirm_clock(&self, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Makes work due if it lies further in the future than its schedule allows, and replaces impossible times by the current time.
-    /// `longest_retry` is the longest pause between two attempts of a delivery. Returns the number of corrected rows.
+    /// Corrects stored times after a wrong clock: work becomes due now if its due time is later than its schedule
+    /// allows, and impossible times become the current time. `longest_retry` is the longest pause between two attempts
+    /// of a delivery. Returns the number of corrected rows.
     async fn limit_times_across_tenants(&self, longest_retry: Duration) -> Result<usize, StoreError>;
 }
 

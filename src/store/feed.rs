@@ -17,7 +17,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
-/// Two events written within this time of each other may have either order in the feed. It is longer than any
+/// Two events written within this time of each other may have either order in the feed. This time is longer than any
 /// transaction.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
 
@@ -90,7 +90,7 @@ pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
 pub struct FeedRows {
     /// The events, oldest first.
     pub events: Vec<FeedEvent>,
-    /// The ids, as stored, of events among them that cannot be read.
+    /// The ids, as stored, of the events that cannot be read.
     pub unreadable: Vec<String>,
     /// The position after the last readable or unreadable event; the start if there is no event.
     pub end: FeedPosition,

@@ -36,8 +36,8 @@ pub trait LearnedAnswersStore: Send + Sync {
         account: TokenFingerprint,
     ) -> Result<LearnedAnswers, StoreError>;
 
-    /// Claims the next probe of a tenant. `None` if a probe with this token started at `since` or later, or if another one is in
-    /// progress or was tried a moment ago.
+    /// Claims the next probe of a tenant. Returns `None` if a probe with this token started at `since` or later, or if
+    /// another probe is in progress or was tried a moment ago.
     async fn claim_probe(
         &self,
         tenant: &TenantId,
@@ -118,8 +118,8 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns from a call that became ready, unless another transaction writes the same row: one call is not worth a
-    /// wait for its commit.
+    /// Learns from a call that became ready. Skips the write if another transaction is writing the same row, because
+    /// one call is not worth the wait.
     pub(super) async fn learn(
         &self,
         transaction: &impl Transaction,
@@ -138,7 +138,8 @@ impl FoundAnswers {
             transaction.execute(insert, values![tenant, learned]).await?;
             return Ok(());
         };
-        // Only if the row is still as it was read: a probe must not be undone.
+        // The row is written only if it has not changed since the read, because the result of a probe must not be
+        // overwritten.
         let update = sql!(
             "WITH free AS MATERIALIZED (SELECT tenant FROM learned_answers WHERE tenant = ?1 AND learned = ?3 \
              FOR UPDATE SKIP LOCKED) \

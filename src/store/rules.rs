@@ -51,12 +51,12 @@ use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::Usage;
 use crate::env::Env;
 
-/// Maximum number of futures that a rule joins at once. `try_join_all` polls up to 30 futures in order and in one
-/// poll. `SQLite` needs the single poll, and the order keeps the order of row locks.
+/// Maximum number of futures that a rule joins at once. `try_join_all` polls up to 30 futures in order and in one poll.
+/// `SQLite` needs the single poll, and the fixed order means that rows are always locked in the same order.
 pub(super) const PIPELINED: usize = 25;
 
-/// Another transaction changed or deleted the same rows between two statements. Where this can happen, the rule runs
-/// again.
+/// Another transaction changed or deleted the same rows between two statements. The rule then runs again. This can
+/// happen only on PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 #[error("another transaction changed the same rows")]
 pub(super) struct Raced;

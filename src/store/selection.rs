@@ -91,7 +91,7 @@ impl WebhookLimits {
     }
 }
 
-/// Returns the maximum number of deliveries in progress.
+/// Returns the maximum number of deliveries in progress that a limit allows.
 const fn most(limit: DeliveryLimit) -> usize {
     match limit {
         DeliveryLimit::Unlimited => usize::MAX,

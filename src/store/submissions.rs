@@ -196,7 +196,7 @@ impl Rule for Adopt {
         transaction.count_usage(&self.tenant, Usage::step(1, effect.event)).await?;
         transitions::notify(transaction, &analysis, false);
         transitions::follow(transaction, row, &analysis, effect, &context).await?;
-        // The poll for late tags.
+        // The adopted analysis still has a poll for late tags.
         transaction.notify(Change::Work(Queue::Polls));
         Ok(true)
     }

@@ -31,8 +31,8 @@ pub(super) async fn is_enabled(
     transaction.find(select, values![id, tenant], |row| row.get("enabled")).await
 }
 
-/// Blocks [`lock`] until this transaction ends. Every transaction that writes an event calls it before it reads the
-/// webhooks.
+/// Blocks [`lock`] until this transaction ends. Every transaction that writes an event calls this function before it
+/// reads the webhooks.
 pub(super) async fn share(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],

@@ -19,7 +19,7 @@ use crate::domain::pace::Pace;
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Finished analyses and events keep their times after a smaller step, because receivers have got these times already.
 const LARGE_STEP: Duration = Duration::from_hours(24);
-/// Maximum pause of a replay. It depends only on the webhook.
+/// Upper bound for the pause of a replay, with a reserve for later versions.
 const LONGEST_REPLAY_PAUSE: Duration = Duration::from_hours(1);
 /// Upper bound for the pause of a webhook after failures, with a reserve for later versions.
 const LONGEST_WEBHOOK_PAUSE: Duration = Duration::from_hours(1);
@@ -44,7 +44,7 @@ macro_rules! bounded {
     };
 }
 
-/// Times from which the ages of waiting work and of failing webhooks count. Each statement takes the shift.
+/// Move the times from which the ages of waiting work and of failing webhooks count. Parameter of each: the shift.
 static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
@@ -57,7 +57,8 @@ static AGES: [Sql; 2] = [
     ]),
 ];
 
-/// Ends of leases and expiries that have not passed. Each statement takes the time before the step and the shift.
+/// Move the ends of leases and the expiries that have not passed. Parameters of each: the time before the step and the
+/// shift.
 static ENDS: [Sql; 6] = [
     Sql::new(&["UPDATE analyses SET due_at = due_at + ?2 WHERE leased AND due_at > ?1"]),
     Sql::new(&[
@@ -90,8 +91,8 @@ macro_rules! waiting {
     };
 }
 
-/// Times at which waiting work continues, for a step back. Each statement takes the time after the step, the shift and the time
-/// before the step.
+/// Move the times at which waiting work continues, after a step back. Parameters of each: the time after the step, the
+/// shift and the time before the step.
 static WAITING: [Sql; 5] = [
     waiting!("analyses", "due_at", "stage IS NOT NULL AND NOT leased"),
     waiting!("analyses", "refreshed_at", "refreshed_at IS NOT NULL"),
@@ -100,14 +101,15 @@ static WAITING: [Sql; 5] = [
     waiting!("webhooks", "paused_until", "paused_until IS NOT NULL"),
 ];
 
-/// For a small step: times of submission of calls without a result. The statement takes the first time, the last time and the shift.
+/// Moves the times of submission of calls without a result, after a small step. Parameters: the first time, the last
+/// time and the shift.
 static SUBMISSIONS: Sql = Sql::new(&[
     "UPDATE analyses SET ",
     shifted!("submitted_at"),
     " WHERE stage IS NOT NULL AND finished_at IS NULL AND submitted_at > ?1 AND submitted_at <= ?2",
 ]);
 
-/// For a large step: times of past events. Each statement takes the first time, the last time and the shift.
+/// Move the times of past events, after a large step. Parameters of each: the first time, the last time and the shift.
 static HISTORY: [Sql; 7] = [
     Sql::new(&[
         "UPDATE analyses SET ",
@@ -138,8 +140,9 @@ static HISTORY: [Sql; 7] = [
     ]),
 ];
 
-/// Parameters: the current time, the earliest possible time, the latest time that is not in the future, the latest possible due
-/// time of the work, and the latest time that finished work keeps, because receivers have already got it.
+/// Replaces impossible times of work by the current time. Parameters: the current time; the earliest possible time; the
+/// latest time that is not in the future; the latest possible due time; and the latest time that finished work keeps.
+/// The last one is later than the current time, because receivers already have the times of finished work.
 static SUBMITS: Sql = Sql::new(&[BOUND_WORK, "stage = 'submit'", IMPOSSIBLE]);
 static POLLS: Sql = Sql::new(&[BOUND_WORK, "stage <> 'submit'", IMPOSSIBLE]);
 const BOUND_WORK: &str = concat!(

@@ -34,7 +34,7 @@ pub struct Applied {
     pub polls: u32,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
-    /// State of a submit of unknown outcome, when the step changed it.
+    /// New state of a submit of unknown outcome, if the step changed the state.
     pub confirmation: Option<Confirmation>,
     /// Content that a result lacked. The result therefore did not replace the stored one.
     pub discarded: Option<MissingContent>,
@@ -92,8 +92,8 @@ pub(super) struct FailOverdue {
     pub(super) limit: usize,
 }
 
-/// Parameters: the tenant, the start at or before which an analysis is overdue, the time, and the maximum number of
-/// rows. Leased work is due after this time, so it is not selected.
+/// Parameters: the tenant, the latest start of an overdue analysis, the time, and the maximum number of rows. Leased
+/// work is due after this time, so it is not selected.
 pub(super) static OVERDUE: Sql = Sql::new(&[
     "SELECT ",
     COLUMNS,
@@ -101,7 +101,7 @@ pub(super) static OVERDUE: Sql = Sql::new(&[
      ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
 ]);
 
-/// Parameters: the tenant and the start at or before which an analysis is overdue.
+/// Parameters: the tenant and the latest start of an overdue analysis.
 pub(super) static NEXT_START: Sql = Sql::new(&[
     "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
      ORDER BY started_at LIMIT 1",

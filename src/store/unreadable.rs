@@ -25,7 +25,7 @@ pub(super) fn report(metrics: &Metrics, table: &'static str, id: impl Display) {
     tracing::error!(table, %id, "row skipped: this version cannot read it");
 }
 
-/// Reports an unreadable row and returns `None` for it. Passes other errors.
+/// Reports an unreadable row and returns `None` for it. Passes on other errors.
 pub(super) fn skip<T>(
     transaction: &impl Transaction,
     table: &'static str,

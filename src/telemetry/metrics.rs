@@ -17,7 +17,7 @@ use prometheus::{
 /// Prefix of all names.
 const NAMESPACE: &str = "alovoice_gateway";
 
-/// Buckets in seconds for requests, from answers out of memory to long waits.
+/// Buckets in seconds for requests, from answers that are in memory to long waits.
 const REQUEST: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Buckets in seconds for requests over the internet, up to their deadlines.

@@ -85,7 +85,7 @@ pub struct Feed {
     store: Arc<dyn Store>,
     /// Memory budget of events.
     memory: Arc<MemoryBudget>,
-    /// Cancelled when the gateway drains; streams end then.
+    /// Token that is cancelled when the gateway drains. Streams end then.
     draining: CancellationToken,
     settings: EventSettings,
     /// A signal per tenant that has had a stream, with a receiver per open stream.

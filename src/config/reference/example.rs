@@ -50,8 +50,8 @@ fn note(key: &DeclaredKey) -> String {
     [bounds, presence].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the value of a key, and whether the example file sets the key. It sets keys with a default, required keys,
-/// and the first of several alternatives.
+/// Returns the value of a key, and whether the example file sets the key. The file sets keys with a default, required
+/// keys, and the first of several alternatives.
 fn example_of(key: &DeclaredKey) -> (bool, Value) {
     let example = || key.example.clone().unwrap_or_else(|| Value::String(String::new()));
     match &key.presence {

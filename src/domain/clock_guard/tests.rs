@@ -17,7 +17,7 @@ fn readings(own: Timestamp, reference: Timestamp) -> Readings {
     Readings { own, reference, vendor: None, machine: None, confirmed: None }
 }
 
-/// Compares the clocks after a jump, `after` later.
+/// Compares the clocks at `NOW + after`. The reference is ahead by `jump` milliseconds.
 fn later(guard: &mut ClockGuard, after: Duration, jump: i64) -> ClockVerdict {
     guard.observe(&readings(NOW + after, (NOW + after).plus_millis(jump)))
 }

@@ -88,7 +88,7 @@ impl Analysis {
     }
 }
 
-/// Returns the words that add the vendor's last answer to an error text.
+/// Returns the end of an error text: the vendor's last answer, if there is one.
 fn last_answer(detail: Option<&str>) -> String {
     detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }

@@ -85,7 +85,7 @@ impl Analysis {
         effect
     }
 
-    /// Ends a refresh. If the poll for late tags is not due yet, it follows.
+    /// Ends a refresh. The poll for late tags is planned again if it is not due yet.
     pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
         let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
         let settle_at = finished_at.map(|at| at + context.policy.settle_after);

@@ -129,7 +129,7 @@ pub struct Effect {
     pub pending: Vec<AnswerShape>,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
-    /// State of a submit of unknown outcome, when it changed.
+    /// New state of a submit of unknown outcome, if the state changed.
     pub confirmation: Option<Confirmation>,
     /// Content that the result lacked. The result therefore does not replace the stored one.
     pub discarded: Option<MissingContent>,

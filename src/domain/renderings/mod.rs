@@ -23,8 +23,8 @@ fn name(speaker: &Speaker) -> Option<String> {
     }
 }
 
-/// Puts the text on one line. Each run of white space and control characters becomes one space; at the ends it is
-/// removed.
+/// Puts the text on one line. Each run of white space and control characters becomes one space. A run at the start or
+/// at the end is removed.
 fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")

@@ -160,7 +160,8 @@ impl Builder {
         self.apostrophe = !self.word.is_empty();
     }
 
-    /// Ends the word. An apostrophe at the end belongs to `oʻ` or `gʻ`; otherwise it is a quotation mark.
+    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). After any other letter it
+    /// is a quotation mark.
     fn end(&mut self) {
         if std::mem::take(&mut self.apostrophe) && self.word.ends_with(['o', 'g']) {
             self.push(APOSTROPHE);

@@ -127,7 +127,8 @@ pub struct KeyedRequests {
     pub terms: KeyTerms,
     /// Requests in progress, including those whose caller has disconnected. Shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Runtime of these requests. The threads of the server can end earlier, with its last connection.
+    /// Runtime of these requests. The runtime of a server thread would be unsuitable: it can end earlier, when the last
+    /// connection closes.
     pub runtime: Handle,
 }
 

@@ -77,7 +77,8 @@ route_table! { "analyses":
         responses(
             (status = 200, description = "The current state of the analysis.", body = AnalysisResource,
                 headers(("ETag" = String, description = "Version of the analysis, for `If-None-Match`."),
-                        ("Retry-After" = u64, description = "Seconds until the next poll is useful, if unfinished."))),
+                        ("Retry-After" = u64,
+                            description = "Seconds until the next poll is useful, while the analysis is unfinished."))),
             (status = 304, description = "The version in `If-None-Match` is current."),
         )
     }

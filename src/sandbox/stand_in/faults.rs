@@ -1,4 +1,4 @@
-//! The faults that the stand-in injects, and the bodies that show them.
+//! The faults that the stand-in injects, and the bodies of faulty answers.
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -19,7 +19,7 @@ pub enum Operation {
     OtherHost,
 }
 
-/// A request to the stand-in, including those while it was down.
+/// A request to the stand-in. A request that arrives while the stand-in is down is also recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorRequest {
     /// The requested operation.

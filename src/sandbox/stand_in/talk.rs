@@ -133,7 +133,7 @@ impl FragmentIds {
     }
 }
 
-/// Applies the rules; the names are the vendor's, with its spelling.
+/// Applies the rules. Their names are those of the vendor, including the vendor's spelling errors.
 fn rule_results(dialogue: &Dialogue, turns: &[SpokenTurn]) -> Vec<RuleResult> {
     let mut tags = Vec::new();
     if !dialogue.company_is_named {

@@ -40,7 +40,7 @@ where
 
 struct CancelOnDrop {
     connection: ReturnedConnection,
-    /// Set while the scan is in progress.
+    /// `Some` while the scan is in progress.
     unfinished: Option<(CancelToken, MakeRustlsConnect, Arc<ScanPermit>)>,
 }
 

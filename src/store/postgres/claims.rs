@@ -61,7 +61,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     )
 }
 
-/// Parameters: the tenants and the time.
+/// Returns the statement that reads when the next work is due. Parameters: the tenants and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \

@@ -57,7 +57,8 @@ impl Fault {
     }
 }
 
-/// No server accepted a connection. Each server has its error; `None` stands for the time limit.
+/// No server accepted a connection. Lists the servers with their errors; `None` means that the server exceeded the time
+/// limit.
 pub(super) struct ConnectError(pub(super) Vec<(String, Option<tokio_postgres::Error>)>);
 
 impl ConnectError {
@@ -183,7 +184,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Same text as [`fmt::Display`], for logs.
+/// Writes the same text as [`fmt::Display`], for logs.
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -92,7 +92,7 @@ pub(super) struct Listener {
     pub(super) channel: NoticeChannel,
     pub(super) listeners: broadcast::Sender<Change>,
     pub(super) freshness: Arc<Freshness>,
-    /// Called with the server's time after each heartbeat.
+    /// Function that is called with the server's time after each heartbeat.
     pub(super) on_server_time: Box<dyn Fn(Timestamp) + Send + Sync>,
     pub(super) echoes: Echoes,
 }

@@ -46,9 +46,9 @@ pub(super) struct NoticeChannel {
 /// A notice of a replica to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotificationEcho {
-    /// Counts the echoes of the replica.
+    /// Number of the echo. Each further echo of a replica has a higher number.
     pub(super) number: u64,
-    /// Time when it was sent, on the clock of [`Freshness`](super::listener::Freshness).
+    /// Time when the echo was sent, on the clock of [`Freshness`](super::listener::Freshness).
     pub(super) sent_at: u64,
 }
 
@@ -135,7 +135,7 @@ impl NoticeChannel {
 pub(super) struct Announcer {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
-    /// Set when an announcement failed. The next announcement then tells the other replicas that anything may have
+    /// Whether the last announcement failed. The next announcement then tells the other replicas that anything may have
     /// changed.
     missed: Arc<AtomicBool>,
 }

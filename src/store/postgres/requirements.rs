@@ -82,8 +82,8 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     }
 }
 
-/// Returns the answer. Returns `None` if a pooler changed the session: the session does not know the prepared
-/// statement, or knows one of another client.
+/// Returns the answer to a prepared statement. Returns `None` if a pooler changed the session: the new session does not
+/// know the statement, or already has a statement of the same name.
 fn kept<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, Fault> {
     let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
     match answer {

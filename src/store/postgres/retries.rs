@@ -38,8 +38,8 @@ where
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures for longer than a restart of the database takes. `timeout` limits each
-/// attempt, which gets its deadline.
+/// Runs an operation, and repeats it after transient failures for longer than a restart of the database takes.
+/// `timeout` limits each attempt. `operation` gets the deadline of the attempt.
 pub(super) async fn retry<T, F>(
     context: &StoreContext,
     timeout: Duration,

@@ -34,7 +34,8 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
 
-/// Parameter: the tenants. Returns the due time of the oldest row of each tenant that fulfils the condition.
+/// Returns the statement that reads the due time of each tenant's oldest row that fulfils the condition. Parameter: the
+/// tenants.
 fn oldest_sql(table: &str, condition: &str) -> String {
     format!(
         "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \

@@ -24,7 +24,7 @@ static NEWEST_VERSION: &[&SupportedProtocolVersion] = &[&TLS13];
 /// Verification of the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// No verification. It protects against eavesdropping, but not against an active attacker.
+    /// No verification. TLS then protects against eavesdropping, but not against an active attacker.
     Nothing,
     /// A trusted authority must have issued the certificate.
     Authority,

@@ -39,7 +39,7 @@ fn due_sql(columns: &str, queue: Queue) -> String {
     format!("SELECT {columns} FROM analyses WHERE {condition} AND tenant = ?1 AND due_at <= ?2")
 }
 
-/// Parameters: the tenant and the time.
+/// Returns the statement that reads when the next work is due. Parameters: the tenant and the time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = queue.condition();
     format!(

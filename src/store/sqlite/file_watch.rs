@@ -88,8 +88,8 @@ pub(super) struct FileWatch {
     name: (PathBuf, FileId),
     database: PathBuf,
     log: (PathBuf, File, FileId),
-    /// `SQLite` locks the index. Closing it would release the locks of this process, so the store also holds it until all
-    /// connections are closed.
+    /// The index file, which `SQLite` locks. Closing the file would release the locks of this process, so the store
+    /// keeps it open until all connections are closed.
     index: (PathBuf, Arc<File>, FileId),
     /// The index when the watch began.
     at_start: LogIndex,
@@ -178,7 +178,8 @@ impl FileWatch {
         let _ = self.loss.set(fault.clone());
     }
 
-    /// Compares the files with the last check. An error contains the index that it was compared with.
+    /// Compares the files with their state at the last check. An error also contains the index that was read, if there
+    /// is one.
     fn compare(&self) -> Result<(DatabaseState, LogIndex), (FileFault, Option<LogIndex>)> {
         // The index is read before the state of the database. So a checkpoint that ends in between is noticed by the next check.
         let index = LogIndex::read(&self.index.1);

@@ -186,8 +186,8 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds the analyses with all words or with one of the tags, and returns whether they have the words. Returns `None` if there
-    /// are too many, or if the search takes too long.
+    /// Finds the analyses with one of the tags, or else the analyses with all words. The `bool` is true if they were
+    /// found by their words. Returns `None` if there are too many, or if the search takes too long.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {
@@ -215,8 +215,8 @@ impl SqliteListReader<'_> {
     }
 }
 
-/// Returns the statement for the next analyses in the order of the list, and its parameters. It checks the parts of the
-/// filter that are bounds of an index.
+/// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks the
+/// parts of the filter that are bounds of an index.
 pub(super) fn order_sql(
     tenant: &TenantId,
     query: &AnalysisQuery,

@@ -53,8 +53,9 @@ impl LogIndex {
         (self.salts, self.copied) != (before.salts, before.copied)
     }
 
-    /// Whether a checkpoint may be in progress. It records the number of frames that it copies before it writes to the database, and may
-    /// then write for a long time. `SQLite` also records a number when it recovers the log, so the state at the start says nothing.
+    /// Whether a checkpoint may be in progress. A checkpoint records the number of frames to copy, and then writes to
+    /// the database, possibly for a long time. `SQLite` also records this number when it recovers the log, so a number
+    /// that was recorded before the start proves nothing.
     pub(super) fn has_begun_checkpoint(&self, at_start: &Self) -> bool {
         let [copied, begun] = self.copied;
         copied != begun && self.has_checkpoint_since(at_start)

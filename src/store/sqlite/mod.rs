@@ -66,9 +66,10 @@ pub(super) use self::source::Source;
 pub struct SqliteStore {
     path: PathBuf,
     readers: Readers,
-    /// Closed after the readers, because the last connection copies the log to the database, and readers may not write.
+    /// The writer. It is closed after the readers, because the last connection copies the write-ahead log to the
+    /// database, and readers may not write.
     writer: Writer,
-    /// Closed after the connections, see [`FileWatch`](file_watch::FileWatch).
+    /// The index file. It is closed after all connections, see [`FileWatch`](file_watch::FileWatch).
     _index: Arc<File>,
     changes: broadcast::Sender<Change>,
     scans: ScanLimits,

@@ -198,7 +198,7 @@ mod tests {
         assert!(second.await);
     }
 
-    /// A statement that never ends by itself.
+    /// Runs a statement that never ends by itself.
     fn endless(connection: &Mutex<Connection>) -> Result<i64, StoreError> {
         const SQL: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT count(*) FROM numbers";
         Ok(lock(connection).query_row(SQL, [], |row| row.get(0))?)

@@ -38,7 +38,7 @@ impl StatsStore for SqliteStore {
     }
 }
 
-/// Parameter: the tenant.
+/// Returns the statement that reads the due time of the oldest work. Parameter: the tenant.
 pub(super) fn oldest_work_sql(queue: Queue) -> String {
     format!("SELECT due_at FROM analyses WHERE {} AND tenant = ? ORDER BY due_at LIMIT 1", queue.condition())
 }

@@ -224,7 +224,7 @@ impl Groups {
     fn checkpoint(&mut self) {
         let copied = lock(&self.connection).query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = copied {
-            tracing::error!(%error, "failed to copy the log to the database");
+            tracing::error!(%error, "failed to copy the write-ahead log to the database");
         }
         // A failure is logged, and the next group refuses to run.
         let _ = self.watch.check();

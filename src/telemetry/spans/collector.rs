@@ -18,7 +18,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of an answer in bytes. The answers of collectors have a few lines.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Sends requests on the runtime that built the client, because the thread of the SDK that calls it has no runtime.
+/// Sends requests on the runtime that built the client, because the SDK calls the client on a thread without a runtime.
 #[derive(Debug)]
 pub(super) struct CollectorClient {
     http: Client,

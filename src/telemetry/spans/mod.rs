@@ -236,7 +236,7 @@ pub fn export(field: &'static str, value: impl Display) {
 /// Runs `work` inside `span`. If `work` fails, the span gets the label of the error.
 ///
 /// # Errors
-/// Those of `work`.
+/// The errors of `work`.
 pub async fn run<T, E>(
     span: Span,
     label: impl FnOnce(&E) -> &'static str,

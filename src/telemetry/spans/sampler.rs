@@ -1,7 +1,7 @@
 //! The sampler: it decides which traces are exported.
 //!
 //! The decision of the parent applies, with one exception. A caller can set the sampled flag in `traceparent`, and
-//! callers must not make the gateway export everything if the operator asked for little. So a caller's sampled trace
+//! callers must not make the gateway export all traces if the operator has set a low ratio. So a caller's sampled trace
 //! is sampled with the ratio for new traces, and additionally within `traces.caller_samples_per_second`. The sampler
 //! does not derive its random decision from the trace id, because the caller chooses the id.
 

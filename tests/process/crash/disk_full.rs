@@ -68,7 +68,7 @@ async fn a_checkpoint_that_fails_again_and_again_is_not_a_lost_file() {
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", crate::stage::BINARY, "serve"]);
     let gateway = Serving::start(shell, &stage.client).await;
     gateway.process.limit_files("4500000");
-    let failed = |line: &&String| line.contains("failed to copy the log to the database");
+    let failed = |line: &&String| line.contains("failed to copy the write-ahead log to the database");
     let filling = async {
         let mut calls = 0..;
         while gateway.process.stderr.so_far().iter().filter(failed).count() < 3 {

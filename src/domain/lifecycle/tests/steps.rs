@@ -52,7 +52,7 @@ fn a_refusal_after_a_submit_of_unknown_outcome_is_confirmed_once() {
     assert_eq!(line, "failed, VendorRejected, last error timeout → analysis.failed");
 }
 
-/// Tags of a silent call that arrive late.
+/// The tags of a silent call may arrive after its completion.
 #[test]
 fn a_silent_call_gets_its_late_tags() {
     let tagged = || {

@@ -242,7 +242,7 @@ fn a_vendor_that_changes_its_answer_for_unknown_calls_is_probed_again() {
     }
 }
 
-/// The vendor's program fails for a moment, with an explanation in an answer 200.
+/// The vendor's program fails for a moment, with an explanation in an answer with status 200.
 #[test]
 fn an_unexpected_explanation_does_not_confirm_a_lost_submit() {
     let mut scenario = History::Learned.of(UnknownForm::Null);
