@@ -273,8 +273,8 @@ fn log_network(settings: &Settings, network: &Network) {
     let NetworkSettings { https_proxy, http_proxy, .. } = &settings.network;
     if https_proxy.is_some() || http_proxy.is_some() {
         let (https_proxy, http_proxy) = (https_proxy.as_ref().map(display), http_proxy.as_ref().map(display));
-        let callbacks = settings.network.proxy_callbacks;
-        tracing::info!(https_proxy, http_proxy, callbacks, "forward proxy in use");
+        let proxy_callbacks = settings.network.proxy_callbacks;
+        tracing::info!(https_proxy, http_proxy, proxy_callbacks, "forward proxy in use");
     }
     for warning in network.warnings() {
         tracing::warn!(warning, "certificate authority skipped");

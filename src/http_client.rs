@@ -97,7 +97,7 @@ impl Network {
     }
 }
 
-/// Returns the reason of a failed request that no proxy forwards.
+/// Returns the reason why a request failed that was sent without a proxy.
 pub fn explain(error: &reqwest::Error) -> TransportError {
     failure::explain(error, |_| false)
 }

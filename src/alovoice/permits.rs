@@ -1,7 +1,7 @@
 //! Limits the requests to the vendor in flight, per tenant.
 //!
-//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it, and limits requests about
-//! calls that have failed separately.
+//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it. The circuit breaker also has
+//! a separate limit for requests about calls whose earlier requests failed.
 
 mod state;
 #[cfg(test)]
@@ -252,7 +252,7 @@ impl VendorPermit {
             (true, false) => {
                 is_open.set(1);
                 let pause = until.map_or(0, |until| until.since(now).as_secs());
-                tracing::warn!(%tenant, pause_seconds = pause, "circuit open: requests to the vendor fail");
+                tracing::warn!(%tenant, pause_seconds = pause, "circuit open: requests to the vendor failed");
             }
             (false, true) => {
                 is_open.set(0);

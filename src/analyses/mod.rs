@@ -103,7 +103,7 @@ impl Analyses {
         }
     }
 
-    /// Returns the analysis of a call. With `wait`, returns when the analysis is finished and no new analysis of the
+    /// Returns the analysis of a call. With `wait`, returns when the analysis is finished and no reanalysis of the
     /// call is in progress, or when the time is over.
     ///
     /// # Errors

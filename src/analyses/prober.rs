@@ -62,7 +62,7 @@ impl Prober {
         let label = outcome.map_or("failed", |outcome| outcome.as_str());
         self.env.metrics.vendor_probes.with_label_values(&[tenant.id().as_str(), label]).inc();
         let (tenant, status) = (tenant.id(), shape.map(AnswerShape::status));
-        tracing::info!(%tenant, status, outcome = label, "vendor probed for its answer to an unknown call");
+        tracing::info!(%tenant, status, outcome = label, "vendor probed with an unknown call");
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub struct Representation {
     pub etag: String,
     /// Status of the analysis.
     pub status: Status,
-    /// Whether the analysis, or a new analysis of the call, is in progress.
+    /// Whether the analysis, or a reanalysis of the call, is in progress.
     pub under_way: bool,
     /// Whether a refresh is in progress.
     pub refreshing: bool,

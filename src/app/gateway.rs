@@ -126,7 +126,7 @@ impl Gateway {
             let has_ended = tokio::time::timeout(STEP_PATIENCE, workers.wait()).await.is_ok();
             release(&*store).await;
             if !has_ended {
-                tracing::warn!("steps of workers are unfinished: their leases are released when they end");
+                tracing::warn!("worker steps still running: each lease is released when its step ends");
                 workers.wait().await;
                 release(&*store).await;
             }

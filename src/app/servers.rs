@@ -108,7 +108,7 @@ pub(super) fn serve_api(
     });
     let server = builder.map_err(listen)?.run();
     let handle = server.handle();
-    loops.spawn(log_end(server));
+    loops.spawn(log_end("api", server));
     Ok((handle, url_of(&[local])))
 }
 
@@ -142,7 +142,7 @@ pub(super) fn serve_admin(
     let url = url_of(&server.addrs());
     let server = server.run();
     let handle = server.handle();
-    loops.spawn(log_end(server));
+    loops.spawn(log_end("admin", server));
     Ok((handle, url))
 }
 
@@ -162,9 +162,9 @@ fn last_if<B>(is_draining: bool, mut response: ServiceResponse<B>) -> ServiceRes
     response
 }
 
-async fn log_end(server: Server) {
+async fn log_end(name: &'static str, server: Server) {
     if let Err(error) = server.await {
-        tracing::error!(%error, "server failed");
+        tracing::error!(server = name, %error, "server failed");
     }
 }
 

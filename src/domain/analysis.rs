@@ -212,7 +212,7 @@ pub struct Analysis {
     pub failure: Option<Failure>,
     /// The error of the last request to the vendor, if it failed or gave no result.
     pub last_error: Option<LastError>,
-    /// The latest new analysis that has ended.
+    /// The latest reanalysis that has ended.
     pub last_reanalysis: Option<LastReanalysis>,
     /// Due time of the latest refresh.
     pub refreshed_at: Option<Timestamp>,

@@ -11,7 +11,7 @@ use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
-/// `analysis.updated` (the result changed later, or a new analysis of a completed call ended; `last_reanalysis` has the
+/// `analysis.updated` (the result changed later, or a reanalysis of a completed call ended; `last_reanalysis` has the
 /// outcome).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub enum EventKind {
@@ -21,7 +21,7 @@ pub enum EventKind {
     /// There is no result.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// The result changed later, or a new analysis of a completed call ended.
+    /// The result changed later, or a reanalysis of a completed call ended.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
 }

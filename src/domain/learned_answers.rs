@@ -73,7 +73,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Creates a meaning that needs no probe.
+    /// Creates a judgement whose meaning is certain, so that it needs no probe.
     pub const fn certain(meaning: Meaning) -> Self {
         Self { meaning, needs_probe: None, is_unexpected: false }
     }

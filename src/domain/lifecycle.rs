@@ -7,7 +7,7 @@
 //!    └─────────────────────────────────────────────────┘         └──► failed
 //! ```
 //!
-//! A caller may ask for a new analysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
+//! A caller may ask for a reanalysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
 //! therefore polls for the result first. The gateway submits the call again only if the vendor answers that it does not know the
@@ -57,7 +57,7 @@ impl Analysis {
         effect
     }
 
-    /// Records the end of a new analysis, if the step ended one.
+    /// Records the end of a reanalysis, if the step ended one.
     fn end_reanalysis(&mut self, before: Option<Reanalysis>, effect: &Effect, context: &Context<'_>) {
         let Some(before) = before.filter(|_| !self.is_under_way()) else { return };
         let outcome = match &effect.obtained {
@@ -246,7 +246,7 @@ impl Analysis {
                 }
             };
             self.last_error = Some(LastError { code, detail, at: now });
-            // The caller who requested the new analysis waits for an event.
+            // The caller who requested the reanalysis waits for an event.
             return Effect { event: Some(EventKind::AnalysisUpdated), ..Effect::none() };
         }
         self.status = Status::Failed;

@@ -43,14 +43,14 @@ pub struct AnalysisResource {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a new analysis has failed, this is
+    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis has failed, this is
     /// the reason for the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
     #[schema(required = true)]
     pub reanalysis: Option<Reanalysis>,
-    /// The latest new analysis that has ended, or `null`.
+    /// The latest reanalysis that has ended, or `null`.
     #[schema(required = true)]
     pub last_reanalysis: Option<LastReanalysis>,
     /// Errors in the answer of AloVoice that the gateway tolerated. Usually empty.

@@ -93,14 +93,14 @@ pub struct AnalysisSummary {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a new analysis has failed, this is
+    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis has failed, this is
     /// the reason for the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The new analysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
     #[schema(required = true)]
     pub reanalysis: Option<Reanalysis>,
-    /// The latest new analysis that has ended, or `null`.
+    /// The latest reanalysis that has ended, or `null`.
     #[schema(required = true)]
     pub last_reanalysis: Option<LastReanalysis>,
     /// The distinct names of the matched quality rules, at most the first 100. Names of more than 256 characters are omitted.

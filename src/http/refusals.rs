@@ -103,7 +103,7 @@ impl RefusalLog {
                 tokio::spawn(async move {
                     tokio::time::sleep(WINDOW).await;
                     let suppressed = log.take_suppressed(&kind);
-                    tracing::info!(reason = kind.0, issuer = kind.1, suppressed, "further requests refused");
+                    tracing::info!(reason = kind.0, issuer = kind.1, suppressed, "more requests refused");
                 });
             }
             Admission::Suppressed => {}

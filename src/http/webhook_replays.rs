@@ -66,10 +66,10 @@ pub struct ReplayResource {
     /// The types of events.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
-    /// Number of replayed events so far: each has a delivery, new or restarted.
+    /// Number of events replayed so far. For each event, a delivery was created, or an earlier delivery was restarted.
     sent: u64,
-    /// Number of deliveries of the replay that have succeeded. The others, up to `sent`, are pending, have failed or
-    /// were deleted.
+    /// Number of deliveries of the replay that have succeeded. The remaining `sent` - `delivered` deliveries are pending,
+    /// have failed or were deleted.
     delivered: u64,
     /// Number of deliveries of the replay that have failed and are not retried. A later redelivery does not change it.
     failed: u64,

@@ -54,7 +54,8 @@ pub struct WebhookResource {
     updated_at: Timestamp,
     /// The health of the webhook.
     health: WebhookHealth,
-    /// The secret that signs deliveries. It is only in the answer that creates it, so store it.
+    /// The secret that signs deliveries. The API returns it only when the webhook is created or the secret is rotated, so
+    /// store it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
     secret: Option<String>,

@@ -30,7 +30,7 @@ pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitt
      failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, \
      accepted_at, polls, errors, etag, empty_since, missing_since, denied_since, shapes, fence, leased";
 
-/// Returns the values of the columns for status, revision, end, metadata, failure, last error, last new analysis, last refresh and
+/// Returns the values of the columns for status, revision, end, metadata, failure, last error, last reanalysis, last refresh and
 /// trace.
 pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     Ok([

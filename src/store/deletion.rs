@@ -117,8 +117,8 @@ const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
 
-/// Parameters: the time and the maximum number of rows. The lock prevents a concurrent submission from restarting one
-/// of the analyses.
+/// Parameters: the time before which the analyses ended, and the maximum number of rows. The lock prevents a concurrent
+/// submission from restarting one of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
     // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
@@ -134,7 +134,7 @@ const ANALYSES: &str = "SELECT id FROM analyses WHERE stage IS NULL AND finished
      (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id AND ";
 const ANALYSES_END: &str = ") ORDER BY finished_at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time and the maximum number of rows.
+/// Parameters: the time before which the events were written, and the maximum number of rows.
 pub(super) static DELETE_EVENTS: Sql = Sql::per_engine(
     &["DELETE FROM events WHERE seq IN (", EVENTS, PENDING, EVENTS_END, ")"],
     &["DELETE FROM events WHERE seq = ANY (ARRAY(", EVENTS, PENDING, EVENTS_END, "))"],

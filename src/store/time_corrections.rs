@@ -19,9 +19,9 @@ use crate::domain::pace::Pace;
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Finished analyses and events keep their times after a smaller step, because receivers have got these times already.
 const LARGE_STEP: Duration = Duration::from_hours(24);
-/// Upper bound for the pause of a replay, with a reserve for later versions.
+/// Upper bound for the pause of a replay. Replays of this version pause for a shorter time; later versions may pause longer.
 const LONGEST_REPLAY_PAUSE: Duration = Duration::from_hours(1);
-/// Upper bound for the pause of a webhook after failures, with a reserve for later versions.
+/// Upper bound for the pause of a webhook after failures. Later versions may pause a webhook for longer than this version.
 const LONGEST_WEBHOOK_PAUSE: Duration = Duration::from_hours(1);
 
 /// Adds `?3` to the columns whose times are after `?1` and not after `?2`.

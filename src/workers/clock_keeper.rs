@@ -75,7 +75,8 @@ struct State {
     guard: ClockGuard,
     /// The number of steps that this process knows.
     steps: i64,
-    /// Moment of the latest jump of the reference. Earlier readings of the vendor's clock are outdated.
+    /// Moment of the latest jump of the reference clock or step of the gateway's clock. Earlier readings of the vendor's clock are
+    /// outdated.
     jumped_at: Instant,
     /// Moment at which this worker started.
     started_at: Instant,
@@ -166,7 +167,7 @@ impl ClockKeeper {
         state.guard.reset(stored.at, stored.is_anchored);
         state.steps = stored.steps;
         state.jumped_at = Instant::now();
-        tracing::warn!(to = %stored.at, "clock corrected: another replica has corrected it");
+        tracing::warn!(to = %stored.at, "clock corrected: it follows the correction of another replica");
     }
 
     fn read(&self, state: &mut State, confirmed: Option<Timestamp>) -> Readings {
@@ -197,7 +198,7 @@ impl ClockKeeper {
                 let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());
                 let ClockStep { from, to, .. } = step;
                 if confirmation == JumpConfirmation::ShortOutage {
-                    tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines moved");
+                    tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines extended by that time");
                 } else {
                     self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
                     tracing::warn!(%from, %to, seconds, confirmed_by, rows, "clock corrected");
@@ -228,7 +229,7 @@ impl ClockKeeper {
                     %own,
                     other = %own.plus_millis(millis),
                     seconds,
-                    "clock in doubt: another clock jumped; the gateway keeps its own time and deletes nothing"
+                    "clock in doubt: the reference clock jumped; the gateway keeps its own time and pauses retention"
                 );
             }
         }
@@ -270,7 +271,7 @@ impl Worker for ClockKeeper {
             let rows = self.store.limit_times_across_tenants(self.longest_retry).await?;
             state.limit_at = None;
             if rows > 0 {
-                tracing::warn!(rows, "stored times corrected after a wrong clock");
+                tracing::warn!(rows, "stored times corrected: a wrong clock had set them too far in the future");
             }
         }
         Ok(Report { started: 0, next_due: Some(self.clocks.own.now() + INTERVAL) })

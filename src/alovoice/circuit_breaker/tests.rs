@@ -66,7 +66,7 @@ impl Fixture {
         self.breaker.open_until(self.now).map(|until| until.since(self.now).as_secs())
     }
 
-    /// Returns the lengths of the pauses, in seconds, after several probes that fail at once.
+    /// Runs probes that fail immediately. Returns the pause after each probe, in seconds.
     fn pauses(&mut self, health: VendorHealth, probes: usize) -> Vec<u64> {
         let probe = |_| {
             self.advance(self.pause().unwrap());

@@ -37,7 +37,7 @@ impl AnalysisResult {
             .then_some(MissingContent { now, before })
     }
 
-    /// Returns what is missing if this result has less than half of the turns or of the text of the earlier one. A new analysis may
+    /// Returns what is missing if this result has less than half of the turns or of the text of the earlier one. A reanalysis may
     /// well find other tags.
     pub fn lacks_most_talk_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());

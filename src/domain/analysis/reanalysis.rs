@@ -6,17 +6,17 @@ use utoipa::ToSchema;
 use super::{Analysis, Stage, Status};
 use crate::domain::clock::Timestamp;
 
-/// A new analysis in progress, for a call that already had an outcome.
+/// A reanalysis in progress, for a call that already had an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reanalysis {
-    /// The status of the new analysis.
+    /// The status of the reanalysis.
     pub status: ReanalysisStatus,
     /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
 
-/// The status of a new analysis: `queued` (not yet accepted by AloVoice) or `processing` (AloVoice analyzes the call).
+/// The status of a reanalysis: `queued` (not yet accepted by AloVoice) or `processing` (AloVoice analyzes the call).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReanalysisStatus {
@@ -26,26 +26,26 @@ pub enum ReanalysisStatus {
     Processing,
 }
 
-/// The latest new analysis that has ended.
+/// The latest reanalysis that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastReanalysis {
-    /// The outcome of the new analysis.
+    /// The outcome of the reanalysis.
     pub outcome: ReanalysisOutcome,
     /// Time of the submission that requested it.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Time when the new analysis ended. It equals the `timestamp` of the event.
+    /// Time when the reanalysis ended. It equals the `timestamp` of the event.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
 }
 
-/// The outcome of a new analysis: `new_result` (there is another result), `same_result` (AloVoice returned the
+/// The outcome of a reanalysis: `new_result` (the result differs from the previous one), `same_result` (AloVoice returned the
 /// previous result) or `failed` (there is no new result). After `failed`, a call with a previous result keeps it and
 /// has the reason in `last_error`; a call without a result has the reason in `error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReanalysisOutcome {
-    /// There is another result.
+    /// The result differs from the previous one.
     NewResult,
     /// The vendor returned the previous result.
     SameResult,
@@ -54,7 +54,7 @@ pub enum ReanalysisOutcome {
 }
 
 impl Analysis {
-    /// Returns the new analysis in progress; `None` if no round is in progress, or if it is the first one.
+    /// Returns the reanalysis in progress; `None` if no round is in progress, or if it is the first one.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
         // A failed call starts again as queued. Only the start of a round shows which round it is.

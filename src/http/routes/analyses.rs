@@ -14,8 +14,8 @@ use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
 route_table! { "analyses":
     /// Submit a call
     ///
-    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. A `callback`, a webhook, the
-    /// events and `Location` show the outcome.
+    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome
+    /// from a `callback`, a webhook or the events, or get the URL in `Location`.
     ///
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
     /// progress adds the `callback` and replaces `metadata` if you send it. With `reanalyze`, AloVoice analyzes a finished
@@ -51,8 +51,8 @@ route_table! { "analyses":
     /// Returns summaries, newest first. An analysis must match all filters. Get a single analysis for its transcript and
     /// for the places where tags matched.
     ///
-    /// Pages are stable: concurrent writes cause no duplicates or gaps. New analyses come before the first page. Use a
-    /// cursor with the filters it was created with; `limit` may change.
+    /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis submitted later is newer than the
+    /// first page, so it is not on the other pages. Use a cursor with the filters it was created with; `limit` may change.
     ///
     /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
     /// still have a `next_cursor`; then `searched_back_to` says how far it has searched. The list ends when `next_cursor` is
@@ -91,10 +91,10 @@ route_table! { "analyses":
     /// and there is no event. If AloVoice cannot be reached, the gateway tries three times and `last_error` has the reason.
     ///
     /// While an analysis or a refresh is in progress, the gateway polls AloVoice already, and the request changes nothing.
-    /// Refreshes of one call are at least `vendor.polling.min_interval` apart. A tenant has at most 100 refreshes in
-    /// progress; the answer to further requests is 429.
+    /// A refresh within `vendor.polling.min_interval` of the previous poll of the call is delayed. A tenant has at most 100
+    /// refreshes in progress; the answer to further requests is 429.
     ///
-    /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end before it answers with 200.
+    /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end of the refresh before it answers with 200.
     post "/v1/analyses/{call_id}/refresh" => analyses::refresh_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
@@ -147,8 +147,8 @@ route_table! { "analyses":
     /// Get the original answer of AloVoice
     ///
     /// Returns the JSON that AloVoice sent for this call, byte for byte, including fields that this API does not know.
-    /// AloVoice may change this format without notice. An answer that is not valid JSON, which the `warnings` of the analysis
-    /// explain, has the type `application/octet-stream`.
+    /// AloVoice may change this format without notice. If the answer is not valid JSON, the type is
+    /// `application/octet-stream`, and the `warnings` of the analysis name the errors.
     get "/v1/analyses/{call_id}/vendor-answer" => vendor_answers::get_vendor_answer, Token(AnalysesRead);
     {
         params(IfNoneMatch),

@@ -224,7 +224,7 @@ async fn take(
     }
     // A failure here does not affect the claim. The next claim of the same delivery tries again.
     if let Err(fault) = drop_earlier_attempts(client, &claimed).await {
-        tracing::warn!(?fault, "failed to delete old attempts");
+        tracing::warn!(?fault, "failed to delete old delivery attempts");
     }
     Ok((claimed, unreadable))
 }

@@ -21,7 +21,7 @@ use super::requirements::examine;
 use super::{PostgresOpenError, listings};
 use crate::config::PostgresUrl;
 
-/// The connection of a copy. A copy has only one.
+/// Connection to the database into which `store copy` writes.
 pub(in crate::store) struct Target {
     client: Object,
 }

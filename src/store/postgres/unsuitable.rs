@@ -44,7 +44,7 @@ pub enum UnsuitableDatabase {
         /// The privilege that is missing.
         privilege: String,
     },
-    /// An answered submission could be lost.
+    /// A crash of the database server could lose a submission that the gateway has acknowledged.
     #[error(
         "synchronous_commit is off, and a pooler prevents the gateway from changing it: ALTER ROLE {0} SET synchronous_commit = on"
     )]

@@ -144,9 +144,9 @@ fn check_step(
     }
     let ended = before.reanalysis().filter(|_| !analysis.is_under_way());
     let expected = ended.map_or(before.last_reanalysis, |_| analysis.last_reanalysis);
-    prop_assert_eq!(analysis.last_reanalysis, expected, "only the end of a new analysis is recorded");
+    prop_assert_eq!(analysis.last_reanalysis, expected, "only the end of a reanalysis is recorded");
     if let Some(ended) = ended {
-        prop_assert!(effect.event.is_some(), "a new analysis ends without an event");
+        prop_assert!(effect.event.is_some(), "a reanalysis ends without an event");
         let last = analysis.last_reanalysis.unwrap();
         prop_assert_eq!((last.since, last.ended_at), (ended.since, now));
         prop_assert_eq!(last.outcome == ReanalysisOutcome::Failed, effect.obtained.is_none());

@@ -158,7 +158,7 @@ fn a_new_round_clears_the_last_error() {
     assert_eq!(scenario.analysis.last_error, None);
 }
 
-/// Returns the status and the start of the new analysis in progress.
+/// Returns the status and the start of the reanalysis in progress.
 fn reanalysis_of(scenario: &LifecycleScenario) -> Option<(ReanalysisStatus, Timestamp)> {
     scenario.analysis.reanalysis().map(|reanalysis| (reanalysis.status, reanalysis.since))
 }
