@@ -18,6 +18,7 @@ use super::transaction::SqliteRow;
 use super::usage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::domain::usage::Day;
 
 /// Parameters: the tenant and the time. Counts the deliveries in progress by receiver. The unary plus prevents the
 /// planner from using the indexes on `due_at`.
@@ -87,7 +88,7 @@ pub(super) fn claim(
     }
     let (claimed, unreadable) = take(connection, &selection.into_rows(), now, lease)?;
     for (tenant, usage) in attempts_by_tenant(&claimed) {
-        usage::count(connection, tenant, now, usage)?;
+        usage::count(connection, tenant, Day::of(now), usage)?;
     }
     Ok(ClaimBatch { claimed, unreadable, next_due })
 }

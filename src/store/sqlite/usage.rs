@@ -2,18 +2,16 @@
 
 use rusqlite::{Connection, params};
 
-use super::super::StoreError;
-use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
-/// Adds to the usage of a tenant on the day of `now`.
+/// Adds to the usage of a tenant on a day.
 pub(super) fn count(
     connection: &Connection,
     tenant: &TenantId,
-    now: Timestamp,
+    day: Day,
     usage: Usage,
-) -> Result<(), StoreError> {
+) -> Result<(), rusqlite::Error> {
     if usage == Usage::default() {
         return Ok(());
     }
@@ -29,7 +27,7 @@ pub(super) fn count(
         )?
         .execute(params![
             tenant.as_str(),
-            Day::of(now).number(),
+            day.number(),
             submissions,
             polls,
             completions,
