@@ -77,7 +77,8 @@ pub(super) struct OpenConnection {
 impl OpenConnection {
     /// Lists the connection as idle. Evicts it if all places are taken. `closer` wakes it when it is evicted.
     pub(super) fn begin_idle(self: &Rc<Self>, closer: &Waker) {
-        self.closer.set(Some(closer.clone()));
+        let known = self.closer.take().filter(|known| known.will_wake(closer));
+        self.closer.set(Some(known.unwrap_or_else(|| closer.clone())));
         if self.key.get().is_some() || self.is_evicted.get() {
             return;
         }
