@@ -30,8 +30,8 @@ pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitt
      failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, \
      accepted_at, polls, errors, etag, empty_since, missing_since, denied_since, shapes, fence, leased";
 
-/// Returns the values of the columns for status, revision, end, metadata, failure, last error, last reanalysis, last refresh and
-/// trace.
+/// Returns the values of the columns `status`, `revision`, `finished_at`, `metadata`, `failure`, `last_error`,
+/// `last_reanalysis`, `refreshed_at` and `trace`.
 pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     Ok([
         analysis.status.as_str().into(),
@@ -46,9 +46,8 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
     ])
 }
 
-/// Returns the values of the columns for the work, in this order: stage; due, start and submit times; number of
-/// submits; time of acceptance; numbers of polls and errors; `ETag`; times since which the result is empty, the result
-/// is missing, and the call is denied; shapes of the answers.
+/// Returns the values of the columns `stage`, `due_at`, `started_at`, `sent_at`, `submits`, `accepted_at`, `polls`,
+/// `errors`, `etag`, `empty_since`, `missing_since`, `denied_since` and `shapes`.
 pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 13] {
     let work = analysis.work.as_ref();
     [

@@ -36,9 +36,9 @@ impl Queue {
         }
     }
 
-    /// Returns the assignments of a claim besides its lease; `now` is the parameter with the time. The claim of a submit marks it
-    /// as unconfirmed, because its outcome is unknown after a crash. The claim of a poll must not touch other indexes than those
-    /// of its lease.
+    /// Returns the assignments of a claim besides those of its lease. `now` is the placeholder of the parameter with
+    /// the present time. The claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash.
+    /// The claim of a poll must not change columns of other indexes than those of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(

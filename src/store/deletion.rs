@@ -111,14 +111,15 @@ pub(super) struct DeleteExpired {
     pub(super) limit: usize,
 }
 
-/// A pending delivery keeps its event and its analysis. The exception is a delivery that may wait forever: its webhook
-/// is disabled, or has been unable to sign for longer than the retention period.
+/// The condition of a delivery that prevents the deletion of its event and its analysis. A pending delivery prevents
+/// the deletion, unless it may wait forever: its webhook is disabled, or has been unable to sign for longer than the
+/// retention period.
 const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
 
-/// Parameters: the time before which the analyses ended, and the maximum number of rows. The lock prevents a concurrent
-/// submission from restarting one of the analyses.
+/// Parameters: the time before which the analyses finished, and the maximum number of rows. The lock prevents a
+/// concurrent submission from restarting one of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
     // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
@@ -143,7 +144,7 @@ const EVENTS: &str = "SELECT seq FROM events WHERE at < ?1 AND NOT EXISTS \
      (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND ";
 const EVENTS_END: &str = ") ORDER BY at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time and the maximum number of rows.
+/// Parameters: the time before which the replays finished, and the maximum number of rows.
 pub(super) static DELETE_REPLAYS: Sql =
     Sql::new(&["DELETE FROM replays WHERE id IN (SELECT id FROM replays \
      WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);

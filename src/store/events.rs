@@ -51,7 +51,7 @@ pub(super) async fn announce(
     Ok(())
 }
 
-/// Writes an event. Returns its number.
+/// Writes an event. Returns the number of the event.
 async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, StoreError> {
     let tenant = values![&event.tenant];
     let position: Option<i64> = transaction.find(&NEXT_POSITION, tenant, |row| row.get("last")).await?;
@@ -106,7 +106,7 @@ pub(super) async fn write_test(
     Ok(id)
 }
 
-/// Parameter: the tenant.
+/// Reads the enabled webhooks of a tenant. Parameter: the tenant.
 pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
     "SELECT id, events FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
 ]);
@@ -176,7 +176,7 @@ async fn insert_deliveries(
     transaction.execute_each(insert, &rows).await
 }
 
-/// Parameters: the row of the analysis, the URL and the payload.
+/// Adds a callback to an analysis. Parameters: the row of the analysis, and the URL and the payload of the callback.
 pub(super) static ADD_CALLBACK: Sql =
     Sql::new(&["INSERT INTO callbacks (analysis, url, payload) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"]);
 

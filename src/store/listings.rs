@@ -84,7 +84,7 @@ pub(super) async fn read_page(
     }
 }
 
-/// The work of a page so far.
+/// The progress of the walk of one page.
 #[derive(Default)]
 struct Walk {
     examined: usize,
@@ -97,8 +97,8 @@ impl Walk {
         self.took += took;
     }
 
-    /// Returns the size of the next window: as many analyses as the remaining time allows at the present pace. Returns
-    /// `None` if the page has used its time or its number of analyses.
+    /// Returns the size of the next window: as many analyses as the walk can examine in the remaining time at its speed
+    /// so far. Returns `None` if the page has used its time or its number of analyses.
     fn next_rows(&self) -> Option<usize> {
         let time_left = MAX_WALK_TIME.checked_sub(self.took).filter(|left| !left.is_zero())?;
         let rows_left = MAX_EXAMINED.checked_sub(self.examined).filter(|left| *left > 0)?;

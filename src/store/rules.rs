@@ -124,7 +124,7 @@ pub(super) trait Transaction: Send + Sync {
     fn invalidate(&self, change: Change);
 
     /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata and trace.
-    /// Returns their rows; `None` for a call that the tenant has already.
+    /// Returns the number of each new row; `None` for a call that the tenant has already.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],

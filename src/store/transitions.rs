@@ -30,7 +30,7 @@ pub struct Applied {
     pub analysis: Analysis,
     /// The event that the step wrote.
     pub event: Option<EventKind>,
-    /// Number of polls in the round of this step.
+    /// Number of polls in the analysis round of this step.
     pub polls: u32,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
@@ -92,8 +92,8 @@ pub(super) struct FailOverdue {
     pub(super) limit: usize,
 }
 
-/// Parameters: the tenant, the latest start of an overdue analysis, the time, and the maximum number of rows. Leased
-/// work is due after this time, so it is not selected.
+/// Selects overdue analyses. Parameters: the tenant, the latest start of an overdue analysis, the present time, and the
+/// maximum number of rows. Leased work is due after the present time, so it is not selected.
 pub(super) static OVERDUE: Sql = Sql::new(&[
     "SELECT ",
     COLUMNS,
@@ -101,7 +101,8 @@ pub(super) static OVERDUE: Sql = Sql::new(&[
      ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
 ]);
 
-/// Parameters: the tenant and the latest start of an overdue analysis.
+/// Reads the earliest start of an analysis that is not overdue yet. Parameters: the tenant and the latest start of an
+/// overdue analysis.
 pub(super) static NEXT_START: Sql = Sql::new(&[
     "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
      ORDER BY started_at LIMIT 1",

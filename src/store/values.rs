@@ -116,7 +116,7 @@ macro_rules! integers {
         }
 
         impl From<$integer> for Value<'_> {
-            /// Saturates at `i64::MAX`.
+            /// Converts a number. The result saturates at `i64::MAX`.
             fn from(number: $integer) -> Self {
                 Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
             }

@@ -78,7 +78,7 @@ impl Connector {
         Self { session: "".into(), ..self }
     }
 
-    /// The TLS settings of connections.
+    /// Returns the TLS settings of connections.
     pub(super) fn tls(&self) -> MakeRustlsConnect {
         self.tls.clone()
     }

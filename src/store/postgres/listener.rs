@@ -60,7 +60,7 @@ impl Freshness {
         self.now() < self.until.load(Ordering::Relaxed)
     }
 
-    /// Returns the current time in milliseconds since the creation.
+    /// Returns the current time in milliseconds since `base`.
     fn now(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }

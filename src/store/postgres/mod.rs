@@ -95,13 +95,14 @@ pub struct PostgresStore {
     _stop: DropGuard,
 }
 
-/// Limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have the others.
+/// Returns the limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have
+/// the others.
 const fn scan_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 3 { 1 } else { max_connections / 3 };
     ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
 }
 
-/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
+/// Returns the limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
 const fn feed_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 4 { 1 } else { max_connections / 4 };
     ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }

@@ -13,7 +13,7 @@ use crate::config::PostgresUrl;
 
 /// The time limit of a TCP connection to one address. A host name may have several addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection is lost when the network does not acknowledge its data for this time.
+/// Time after which a connection counts as lost if the network does not acknowledge its data.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which an idle connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -91,7 +91,8 @@ impl Parameters {
     }
 }
 
-/// Applies a parameter that does not concern the servers or TLS, or refuses it.
+/// Applies a parameter that concerns neither the servers nor TLS. Refuses an unknown parameter and an unsupported
+/// value.
 fn apply(base: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "user" => drop(base.user(value)),
@@ -146,7 +147,7 @@ fn choose<T: Copy>(key: &str, value: &str, known: &[(&str, T)]) -> Result<T, Str
     found.map(|(_, found)| *found).ok_or_else(|| refused(key, value, known.iter().map(|(name, _)| *name)))
 }
 
-/// Refuses all values but these.
+/// Refuses a value that is not one of `known`.
 fn only(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
     let found = known.contains(&value).then_some(());
     found.ok_or_else(|| refused(key, value, known.iter().copied()))

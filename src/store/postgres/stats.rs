@@ -15,8 +15,8 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Parameters: the tenants and the name of an unfinished status. Here and below, each tenant has its own subquery, so
-/// that the planner uses the partial index.
+/// Counts the analyses of each tenant with an unfinished status. Parameters: the tenants and the name of the status.
+/// Here and below, each tenant has its own subquery, so that the planner uses the partial index.
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 

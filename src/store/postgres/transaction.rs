@@ -185,7 +185,8 @@ impl Transaction for PostgresTransaction<'_> {
         })
     }
 
-    /// Counts in memory after the commit. A row per tenant and day would make the commits wait for each other.
+    /// Counts the usage in memory after the commit. If each commit updated a row per tenant and day, the commits would
+    /// wait for each other.
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), usage));
         Ok(())

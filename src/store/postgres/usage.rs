@@ -67,7 +67,8 @@ impl UsageBuffer {
     }
 }
 
-/// Parameters: arrays with the columns. The rows are sorted by tenant and day, so two replicas cannot deadlock.
+/// Adds usage to the database. Parameters: one array for each column. The rows are sorted by tenant and day, so two
+/// replicas cannot deadlock.
 const ADD: &str = "INSERT INTO usage (tenant, day, submissions, polls, completions, failures, attempts, delivered, \
      undelivered) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
      $7::bigint[], $8::bigint[], $9::bigint[]) ON CONFLICT (tenant, day) DO UPDATE SET \

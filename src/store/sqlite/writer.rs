@@ -191,7 +191,8 @@ impl Groups {
         }
     }
 
-    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives.
+    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives, and `None` if no sender
+    /// of jobs is left.
     fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
         runtime
             .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
