@@ -62,7 +62,7 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Whether the analysis has its outcome. Only a revision can follow.
+    /// Whether the analysis has an outcome: a result or a failure.
     pub const fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
@@ -242,7 +242,8 @@ impl Analysis {
         }
     }
 
-    /// Returns the time at which a caller should poll again; `None` if no round and no refresh is in progress.
+    /// Returns the time at which a caller should poll again; `None` if neither an analysis nor a refresh is in
+    /// progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.

@@ -14,7 +14,7 @@ pub struct PollingPolicy {
     pub max_interval: Duration,
     /// Next interval as a share of the time since the acceptance.
     pub growth: f64,
-    /// Time from the submission to the failure.
+    /// Time from the submission after which an unfinished analysis fails.
     pub deadline: Duration,
     /// Time for which "not found" means "not ready yet".
     pub not_found_grace: Duration,

@@ -23,7 +23,7 @@ const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-
 /// Simulated call of the tenant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedCall {
-    /// Time of the submission since the start.
+    /// Time from the start of the simulation to the submission.
     pub(crate) at: Duration,
     /// Processing time of the vendor.
     pub(crate) takes: Duration,
@@ -93,7 +93,8 @@ impl Simulation {
         Self { policy, latency, learns, pace: None }
     }
 
-    /// Runs all calls to their end. Each work happens when it is due. Returns the outcomes in the order of `calls`.
+    /// Runs all calls to their end. Each submit and each poll happens when it is due. Returns the outcomes in the order
+    /// of `calls`.
     pub(crate) fn run(&mut self, calls: &[SimulatedCall]) -> Vec<SimulatedOutcome> {
         let mut underway: Vec<CallInFlight> = calls.iter().map(begin).collect();
         let mut outcomes = vec![SimulatedOutcome { polls: 0, delay: 0.0 }; calls.len()];
