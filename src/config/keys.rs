@@ -237,7 +237,7 @@ pub(super) fn table<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: false, table: PhantomData }
 }
 
-/// Keys of the same table that together become one field.
+/// Declares keys of the same table that together become one field.
 pub(super) fn inline<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: true, table: PhantomData }
 }

@@ -8,7 +8,7 @@
 //! - It passes a body once the request has memory for it (`ConnectionState::resume`).
 //! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
 //!   budget.
-//! - It closes if it is idle and another connection needs its place ([`super::open_connections`]).
+//! - It closes if it is idle and the server needs room for another connection ([`super::open_connections`]).
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -21,7 +21,7 @@ const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
 /// Maximum `limit` of a page that is usually a small answer. A larger page waits for memory before it is read.
 const SMALL_LIMIT: usize = 50;
-/// Memory that a page takes for each analysis until its size is known, in bytes.
+/// Memory in bytes that is reserved for each analysis on a page until the size of the page is known.
 const TYPICAL_BYTES: usize = 2048;
 /// Maximum number of `tag` parameters in a request.
 const MAX_TAGS: usize = 16;
@@ -69,7 +69,7 @@ pub struct ListAnalyses {
 pub struct TagName(String);
 
 impl ListAnalyses {
-    /// Checks the rules that the types do not express.
+    /// Checks the rules that the types do not express. Returns the filter, the cursor and the size of a page.
     fn into_filter(self) -> Result<(AnalysisFilter, Option<String>, usize), ApiError> {
         let mut errors = FieldErrors::default();
         let limit = errors.page_size(self.limit, DEFAULT_LIMIT, MAX_LIMIT);

@@ -78,7 +78,8 @@ struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
-    /// The line is the first one suppressed since the last written count. Another count must follow.
+    /// The line is not written, and is the first one since the number of suppressed lines was last written. The number
+    /// must be written later.
     SuppressedFirst,
     Suppressed,
 }

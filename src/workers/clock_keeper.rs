@@ -89,7 +89,7 @@ struct State {
 }
 
 impl ClockKeeper {
-    /// Sets the gateway's clock to its first time in this process, and makes the first comparison. Call this function before any
+    /// Sets the gateway's clock to its initial time, and makes the first comparison. Call this function before any
     /// worker starts.
     ///
     /// # Errors

@@ -35,8 +35,9 @@ impl OutcomeWriter {
         Self { env, grace_over }
     }
 
-    /// Writes an outcome with `write`, a transaction of this name on this table. Repeats it after temporary failures until
-    /// `lease_end`. Returns `None` if the outcome is discarded, or if no write was confirmed. The reason is in the log.
+    /// Writes an outcome with `write`. `transaction` and `table` name the transaction and its table in logs and spans.
+    /// Repeats the write after temporary failures until `lease_end`. Returns `None` if the outcome is discarded, or if
+    /// no write was confirmed. The reason is in the log.
     pub(super) async fn write<T, F>(
         &self,
         (transaction, table): (&'static str, &'static str),
@@ -107,7 +108,7 @@ impl OutcomeWriter {
         }
     }
 
-    /// Returns whether the pause elapsed before the end of the grace period.
+    /// Waits for the pause. Returns `false` if the grace period ended during the pause.
     async fn pause(&self, pause: Duration) -> bool {
         tokio::time::timeout(pause, self.grace_over.cancelled()).await.is_err()
     }

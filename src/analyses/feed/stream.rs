@@ -134,8 +134,8 @@ impl EventStream {
         (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
-    /// Waits for a signal. Returns whether a heartbeat is due instead. While the store is unavailable, signals are
-    /// ignored.
+    /// Waits for a signal of new events, for the end of the stream or for the next heartbeat. Returns whether the
+    /// heartbeat is due. While the store is unavailable, signals are ignored.
     async fn pause(&mut self, is_away: bool) -> bool {
         let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {

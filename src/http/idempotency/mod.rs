@@ -89,7 +89,7 @@ pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>,
 pub(super) struct IdempotentRequest {
     request: KeyedRequest,
     subject: Subject,
-    /// Maximum time for which the handler waits for an outcome. The claim lasts longer by this time.
+    /// Maximum time for which the handler waits for an outcome. It is added to the lease of the claim.
     wait: Duration,
 }
 
