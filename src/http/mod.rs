@@ -112,7 +112,7 @@ where
         .app_data(PathOperations { path, operations: Vec::new() })
 }
 
-/// Answers all other methods with 405 and `Allow`.
+/// Answers all methods that are not in `methods` with 405 and `Allow`.
 fn refusing_others(resource: Resource, methods: &[Method]) -> Resource {
     let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
     let allow = HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static(""));

@@ -92,7 +92,7 @@ impl TenantLimit {
 }
 
 impl Remaining {
-    /// Writes both headers.
+    /// Writes the headers `RateLimit-Policy` and `RateLimit`.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
         // The text is written on the stack, because every answer has this header.

@@ -154,7 +154,8 @@ pub struct DeliverySlots {
     pub tenants: Vec<TenantId>,
     /// Maximum number of deliveries in this claim, except for those in reserved slots.
     pub total: usize,
-    /// Maximum number of body bytes of these deliveries. The delivery that exceeds it is the last one claimed.
+    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds it is the last one
+    /// claimed.
     pub bytes: usize,
     /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,

@@ -118,8 +118,8 @@ const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
 
-/// Parameters: the time before which the analyses finished, and the maximum number of rows. The lock prevents a
-/// concurrent submission from restarting one of the analyses.
+/// Deletes expired analyses. Parameters: the time before which they finished, and the maximum number of rows. The lock
+/// prevents a concurrent submission from restarting one of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
     // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
@@ -135,7 +135,7 @@ const ANALYSES: &str = "SELECT id FROM analyses WHERE stage IS NULL AND finished
      (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id AND ";
 const ANALYSES_END: &str = ") ORDER BY finished_at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time before which the events were written, and the maximum number of rows.
+/// Deletes expired events. Parameters: the time before which they were written, and the maximum number of rows.
 pub(super) static DELETE_EVENTS: Sql = Sql::per_engine(
     &["DELETE FROM events WHERE seq IN (", EVENTS, PENDING, EVENTS_END, ")"],
     &["DELETE FROM events WHERE seq = ANY (ARRAY(", EVENTS, PENDING, EVENTS_END, "))"],
@@ -144,7 +144,7 @@ const EVENTS: &str = "SELECT seq FROM events WHERE at < ?1 AND NOT EXISTS \
      (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND ";
 const EVENTS_END: &str = ") ORDER BY at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time before which the replays finished, and the maximum number of rows.
+/// Deletes expired replays. Parameters: the time before which they finished, and the maximum number of rows.
 pub(super) static DELETE_REPLAYS: Sql =
     Sql::new(&["DELETE FROM replays WHERE id IN (SELECT id FROM replays \
      WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);

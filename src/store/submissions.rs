@@ -202,7 +202,7 @@ impl Rule for Adopt {
     }
 }
 
-/// Inserts an analysis and returns its row; `None` if the tenant has the call already.
+/// Inserts an analysis and returns the number of its row; `None` if the tenant has the call already.
 pub(super) async fn insert(
     transaction: &impl Transaction,
     analysis: &Analysis,

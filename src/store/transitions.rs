@@ -23,7 +23,7 @@ use crate::domain::pace::Pace;
 use crate::domain::usage::Usage;
 use crate::domain::vendor_token::TokenFingerprint;
 
-/// The outcome of a step.
+/// The outcome of a transition of an analysis.
 #[derive(Debug, Clone)]
 pub struct Applied {
     /// The analysis after the step.
@@ -45,7 +45,7 @@ pub struct Applied {
 pub struct OverdueFailures {
     /// The failed analyses.
     pub applied: Vec<Applied>,
-    /// Time when the next deadline of these tenants passes.
+    /// Time when the next deadline of an analysis of the given tenants passes.
     pub next_due: Option<Timestamp>,
 }
 

@@ -161,7 +161,7 @@ impl ClockKeeper {
         Ok(())
     }
 
-    /// Takes the time of a step that another replica made.
+    /// Sets the gateway's clock to the time of a step that another replica made.
     fn adopt(&self, state: &mut State, stored: StoredClock) {
         self.clocks.own.set(stored.at);
         state.guard.reset(stored.at, stored.is_anchored);

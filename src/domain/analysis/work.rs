@@ -54,7 +54,7 @@ impl Stage {
 pub struct Work {
     /// Kind of the work.
     pub stage: Stage,
-    /// Earliest time of the work. While the work is leased, the end of the lease.
+    /// Earliest time of the work. While the work is leased, it is the end of the lease.
     pub due_at: Timestamp,
     /// Whether a worker holds a lease.
     pub leased: bool,

@@ -26,7 +26,7 @@ impl Analysis {
         true
     }
 
-    /// Whether a refresh is in progress, or a poll for late tags that takes its place.
+    /// Whether a refresh is in progress, or a poll for late tags that serves as the refresh.
     pub fn is_refreshing(&self) -> bool {
         let is_polled =
             |work: &Work| work.stage == Stage::Refresh || work.stage == Stage::Settle && work.leased;
@@ -85,7 +85,7 @@ impl Analysis {
         effect
     }
 
-    /// Ends a refresh. The poll for late tags is planned again if it is not due yet.
+    /// Ends a refresh. If a poll for late tags is still to come, it is planned again.
     pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
         let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
         let settle_at = finished_at.map(|at| at + context.policy.settle_after);

@@ -156,7 +156,7 @@ impl LifecycleScenario {
         effect
     }
 
-    /// Adopts a result with these words at the start.
+    /// Adopts a result with these words at [`START`].
     fn adopt(&mut self, words: &str) -> Effect {
         let (policy, learned) = (PollingPolicy::default(), LearnedAnswers::nothing());
         let context = Context {

@@ -23,7 +23,7 @@ pub(super) mod tests {
     use crate::domain::ids::CallId;
     use crate::domain::transcript::{Speaker, Turn};
 
-    /// Returns a call with these turns: speaker, begin, end, text.
+    /// Returns a transcript with these turns. Each turn has a speaker, a begin, an end and a text.
     pub(in super::super) fn transcript(turns: &[(&str, i64, i64, &str)]) -> Transcript {
         let turn = |(speaker, begin_ms, end_ms, text): &(&str, i64, i64, &str)| Turn {
             fragment_id: None,

@@ -13,7 +13,7 @@ use crate::domain::secrets::CallbackSecret;
 pub struct SealedSecrets {
     /// Current signing secret.
     pub secret: Vec<u8>,
-    /// Previous signing secret, which also signs until this time.
+    /// Previous signing secret, and the time until which it also signs.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
     /// Custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
@@ -59,8 +59,8 @@ impl<'a> WebhookSealer<'a> {
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// Opens the secrets that sign at this time, newest first. Returns `None` if the current secret cannot be opened.
-    /// Omits a previous secret that cannot be opened.
+    /// Opens the secrets that sign at `now`, newest first. Returns `None` if the current secret cannot be opened. Omits
+    /// a previous secret that cannot be opened.
     pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
         let current = self.open_secret(&sealed.secret)?;

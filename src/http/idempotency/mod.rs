@@ -127,8 +127,8 @@ pub struct KeyedRequests {
     pub terms: KeyTerms,
     /// Requests in progress, including those whose caller has disconnected. Shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Runtime of these requests. The runtime of a server thread would be unsuitable: it can end earlier, when the last
-    /// connection closes.
+    /// Runtime that executes the requests with a key. The runtime of a server thread would be unsuitable: it can end
+    /// earlier, when the last connection closes.
     pub runtime: Handle,
 }
 

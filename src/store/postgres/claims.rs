@@ -61,8 +61,8 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     )
 }
 
-/// Returns the statement that reads when the next work is due. Parameters: the tenants, and the present time, after
-/// which the work is due.
+/// Returns the statement that reads the earliest due time of work after the present time. Parameters: the tenants and
+/// the present time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \

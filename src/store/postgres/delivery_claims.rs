@@ -18,8 +18,8 @@ use super::rows::{number, time_if_any};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Counts the deliveries in progress on all replicas, by receiver. Parameters: the tenants, and the present time, after
-/// which their leases end. The sum prevents the planner from using the indexes on `due_at`.
+/// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time.
+/// Parameters: the tenants and the present time. The sum prevents the planner from using the indexes on `due_at`.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
@@ -35,7 +35,7 @@ pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
-/// Reads when the next delivery is due. Parameters: the tenants, and the present time, after which the delivery is due.
+/// Reads the earliest due time of a delivery after the present time. Parameters: the tenants and the present time.
 pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";

@@ -40,8 +40,8 @@ fn due_sql(columns: &str, queue: Queue) -> String {
     format!("SELECT {columns} FROM analyses WHERE {condition} AND tenant = ?1 AND due_at <= ?2")
 }
 
-/// Returns the statement that reads when the next work is due. Parameters: the tenant, and the present time, after
-/// which the work is due.
+/// Returns the statement that reads the earliest due time of work after the present time. Parameters: the tenant and
+/// the present time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = queue.condition();
     format!(
@@ -49,8 +49,8 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
-/// Counts the work in progress of both queues. Parameters: the tenant, and the present time, after which the leases
-/// end. The unary plus prevents the planner from using the indexes on `due_at`.
+/// Counts the work in progress of both queues: the leases that end after the present time. Parameters: the tenant and
+/// the present time. The unary plus prevents the planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str =
     "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 

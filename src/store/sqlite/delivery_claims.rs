@@ -20,8 +20,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::Day;
 
-/// Counts the deliveries in progress by receiver. Parameters: the tenant, and the present time, after which the leases
-/// end. The unary plus prevents the planner from using the indexes on `due_at`.
+/// Counts the deliveries in progress by receiver: the leases that end after the present time. Parameters: the tenant
+/// and the present time. The unary plus prevents the planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
      WHERE leased AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
 
@@ -29,7 +29,7 @@ pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
 pub(super) const OLDEST: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries JOIN events ON events.seq = event \
      WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
 
-/// Reads when the next delivery is due. Parameters: the tenant, and the present time, after which the delivery is due.
+/// Reads the earliest due time of a delivery after the present time. Parameters: the tenant and the present time.
 pub(super) const NEXT: &str = "SELECT due_at FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1";
 
