@@ -37,7 +37,7 @@ pub struct LearnedAnswers {
     pending: Vec<PendingAnswer>,
 }
 
-/// Answer for a call in progress.
+/// An answer of the vendor about a call in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PendingAnswer {
     shape: AnswerShape,

@@ -85,7 +85,7 @@ enum Admission {
 }
 
 impl RefusalLog {
-    /// Creates a log without lines.
+    /// Creates a log that has written no lines yet.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, windows: Mutex::default() })
     }

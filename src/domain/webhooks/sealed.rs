@@ -53,7 +53,7 @@ impl<'a> WebhookSealer<'a> {
         self.keys.seal(Purpose::WebhookSecret, &self.context("secret"), entropy, secret.expose())
     }
 
-    /// Seals headers. `None` if there are none.
+    /// Seals the custom headers. Returns `None` if there are none.
     pub fn seal_headers(&self, headers: &CustomHeaders, entropy: &dyn Entropy) -> Option<Vec<u8>> {
         let plain = headers.to_plain()?;
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))

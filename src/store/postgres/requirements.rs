@@ -93,7 +93,7 @@ fn kept<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, Fault>
     }
 }
 
-/// Opens a transaction on another connection.
+/// Opens a transaction on another connection, and keeps the transaction open.
 async fn hold(
     connector: &Connector,
     setting: &'static str,
