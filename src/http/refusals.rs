@@ -70,7 +70,7 @@ type Kind = (&'static str, Option<String>);
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Number of lines suppressed since the last written count.
+    /// Number of lines suppressed since this number was last written to the log.
     suppressed: u64,
 }
 

@@ -80,7 +80,8 @@ impl<'a> WebhookSealer<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Seals parts of other keys with the first key. Parts that no key opens stay unchanged.
+    /// Opens the parts that another key had sealed, and seals them with the first key. Parts that no key opens stay
+    /// unchanged.
     pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
         let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self

@@ -52,7 +52,7 @@ struct SqliteListReader<'a> {
     search: Option<WordSearch<'a>>,
 }
 
-/// An analysis that may match.
+/// An analysis that may match the query.
 struct ListCandidate {
     id: i64,
     position: ListPosition,
