@@ -57,7 +57,7 @@ pub(super) enum VendorHealth {
     },
 }
 
-/// A request that has ended.
+/// A request to the vendor that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EndedRequest {
     pub(super) health: VendorHealth,

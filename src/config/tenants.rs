@@ -71,12 +71,12 @@ pub(crate) struct SecretKeys {
 }
 
 impl SecretKeys {
-    /// Returns the key of the file.
+    /// Returns the settings key for the path of the file.
     pub(crate) fn file_key(&self) -> &'static str {
         self.names[0]
     }
 
-    /// Returns the key of the environment variable.
+    /// Returns the settings key for the name of the environment variable.
     pub(crate) fn env_key(&self) -> &'static str {
         self.names[1]
     }

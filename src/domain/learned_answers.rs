@@ -37,7 +37,7 @@ pub struct LearnedAnswers {
     pending: Vec<PendingAnswer>,
 }
 
-/// Answer for a call in progress.
+/// An answer of the vendor about a call in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PendingAnswer {
     shape: AnswerShape,
@@ -113,7 +113,7 @@ impl LearnedAnswers {
     /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
     /// changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
-    /// Minimum time between two writes of a known answer of calls in progress.
+    /// Minimum time after which a known answer of calls in progress is written to the store again.
     const REFRESH: Duration = Duration::from_hours(1);
     /// Maximum number of different answers of calls in progress.
     const MAX_PENDING: usize = 16;

@@ -161,7 +161,7 @@ impl<'a> InFlight<'a> {
 }
 
 impl Drop for InFlight<'_> {
-    /// Decrements the gauge, even if the caller has disconnected.
+    /// Decrements the number of requests in progress, even if the caller has disconnected.
     fn drop(&mut self) {
         self.0.env.metrics.http_in_flight.dec();
     }

@@ -70,7 +70,7 @@ type Kind = (&'static str, Option<String>);
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Number of lines suppressed since the last written count.
+    /// Number of lines suppressed since this number was last written to the log.
     suppressed: u64,
 }
 
@@ -85,7 +85,7 @@ enum Admission {
 }
 
 impl RefusalLog {
-    /// Creates a log without lines.
+    /// Creates a log that has written no lines yet.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, windows: Mutex::default() })
     }

@@ -57,7 +57,7 @@ pub struct Lease {
     pub(crate) fence: i64,
 }
 
-/// The tables whose rows are leased.
+/// A table whose rows are leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leased {
     Analysis,

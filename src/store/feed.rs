@@ -85,7 +85,7 @@ pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
     &[],
 );
 
-/// Events of a feed.
+/// The events that one read of a feed returns.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FeedRows {
     /// The events, oldest first.

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 
-/// The parameters of a statement, each converted by [`Value::from`].
+/// Creates the list of parameters of a statement, each converted by [`Value::from`].
 macro_rules! values {
     ($($value:expr),* $(,)?) => {
         &[$($crate::store::values::Value::from($value)),*]
@@ -283,7 +283,7 @@ impl From<Timestamp> for Value<'_> {
 }
 
 impl From<Duration> for Value<'_> {
-    /// Stores the duration in milliseconds.
+    /// Converts a duration to milliseconds.
     fn from(duration: Duration) -> Self {
         Self::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
     }

@@ -82,7 +82,7 @@ pub(super) static PENDING: Sql =
     Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
 
-/// Counts the pending deliveries of a webhook, up to 1,000.
+/// Counts the pending deliveries of a webhook, up to `most`.
 pub(super) async fn pending(
     transaction: &impl Transaction,
     tenant: &TenantId,

@@ -30,7 +30,7 @@ const MOST_UNREADABLE: usize = 500;
 /// events and the answer with them.
 const READ_BYTES: usize = 8 << 20;
 
-/// The start of a read.
+/// The position at which a read of the feed starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// The oldest stored event.

@@ -38,7 +38,7 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
-    /// The position after the page.
+    /// The position after the current page.
     page_end: FeedPosition,
     /// Maximum size of the next page in bytes. The read takes a permit for this size.
     page_bytes: usize,

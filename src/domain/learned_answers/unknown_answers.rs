@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 #[serde(transparent)]
 pub(super) struct UnknownAnswers(Vec<UnknownAnswer>);
 
-/// Answer for a call that the vendor does not know.
+/// An answer of the vendor about a call that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct UnknownAnswer {
     shape: AnswerShape,
@@ -71,7 +71,7 @@ impl UnknownAnswers {
         !shape.is_server_error() || self.0.iter().all(|unknown| unknown.shape.is_server_error())
     }
 
-    /// Whether a valid answer has this shape.
+    /// Whether one of the answers has this shape and is still valid at `now`.
     pub(super) fn has(&self, shape: AnswerShape, now: Timestamp) -> bool {
         self.valid(now).any(|unknown| shape.matches(unknown.shape))
     }
@@ -131,7 +131,7 @@ impl UnknownAnswers {
         ProbeOutcome::Changed
     }
 
-    /// Learns that a call became ready. Returns whether the answers changed.
+    /// Learns that a call became ready. Returns whether this changed what is known about the answers.
     pub(super) fn learn_ready_call(&mut self) -> bool {
         let suspect = self.0.first_mut().filter(|latest| latest.trust == Trust::Suspect);
         suspect.map(|latest| latest.trust = Trust::Contrasted).is_some()

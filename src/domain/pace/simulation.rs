@@ -32,7 +32,7 @@ pub(crate) struct SimulatedCall {
 /// Result of one simulated call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedOutcome {
-    /// Polls until the result was found, without the settle poll.
+    /// Polls until the result was found, without the poll for late tags.
     pub(crate) polls: u32,
     /// Delay until the result is found, as a share of the processing time.
     pub(crate) delay: f64,

@@ -53,7 +53,7 @@ impl<'a> WebhookSealer<'a> {
         self.keys.seal(Purpose::WebhookSecret, &self.context("secret"), entropy, secret.expose())
     }
 
-    /// Seals headers. `None` if there are none.
+    /// Seals the custom headers. Returns `None` if there are none.
     pub fn seal_headers(&self, headers: &CustomHeaders, entropy: &dyn Entropy) -> Option<Vec<u8>> {
         let plain = headers.to_plain()?;
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
@@ -80,7 +80,8 @@ impl<'a> WebhookSealer<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Seals parts of other keys with the first key. Parts that no key opens stay unchanged.
+    /// Opens the parts that another key had sealed, and seals them with the first key. Parts that no key opens stay
+    /// unchanged.
     pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
         let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self

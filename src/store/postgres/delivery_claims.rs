@@ -23,7 +23,7 @@ use crate::domain::ids::TenantId;
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
-/// Parameter: the tenants. Returns their webhooks that are disabled or paused.
+/// Reads the webhooks that are disabled or paused. Parameter: the tenants.
 const LIMITED_WEBHOOKS: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
      WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 

@@ -23,7 +23,7 @@ const MAX_WINDOW: usize = 8192;
 /// is not used.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
-/// Reads one page.
+/// Reads one page of a tenant's analyses.
 pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
@@ -177,7 +177,7 @@ impl PostgresListReader<'_> {
     }
 }
 
-/// The parameters of a statement.
+/// The parameters of a statement that is being built.
 #[derive(Default)]
 struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
 

@@ -146,7 +146,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Waits for the first echo, so that the cache can be used from the start.
+    /// Waits for the first echo, which proves that notices arrive, so that the cache can be used from the start.
     pub(super) async fn prove(&self, subscription: &mut Subscription) {
         let prove = async {
             self.send_echo().await?;

@@ -15,7 +15,7 @@ use crate::config::PostgresUrl;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time after which a connection counts as lost if the network does not acknowledge its data.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time after which an idle connection is probed.
+/// Time without traffic after which the network connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PORT: u16 = 5432;
 
@@ -59,7 +59,7 @@ impl fmt::Display for DatabaseServer {
     }
 }
 
-/// The parsed parameters.
+/// The parsed parameters of a connection URL.
 pub(super) struct Parameters {
     /// The configuration without a server.
     pub(super) base: Config,
@@ -141,7 +141,7 @@ fn unknown(key: &str) -> String {
     format!("the parameter {key} is unknown or not supported{hint}")
 }
 
-/// Returns the value that the text of a parameter stands for.
+/// Returns the value in `known` that the text of a parameter stands for.
 fn choose<T: Copy>(key: &str, value: &str, known: &[(&str, T)]) -> Result<T, String> {
     let found = known.iter().find(|(name, _)| *name == value);
     found.map(|(_, found)| *found).ok_or_else(|| refused(key, value, known.iter().map(|(name, _)| *name)))

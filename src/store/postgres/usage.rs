@@ -37,7 +37,7 @@ impl UsageBuffer {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Flushes at intervals until `stop` is cancelled.
+    /// Writes the counted usage to the database at intervals, until `stop` is cancelled.
     pub(super) fn start(self: &Arc<Self>, pool: Pool, timeout: Duration, stop: CancellationToken) {
         let buffer = Arc::clone(self);
         let flushing = async move {

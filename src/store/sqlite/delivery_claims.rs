@@ -43,7 +43,7 @@ pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, le
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
-/// Parameter: the tenant. Returns its webhooks that are disabled or paused.
+/// Reads the webhooks that are disabled or paused. Parameter: the tenant.
 pub(super) const LIMITED_WEBHOOKS: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
      WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 

@@ -25,7 +25,7 @@ const MIN_TRANSCRIPTS: usize = 200;
 /// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
-/// Reads one page on a connection that is not used elsewhere.
+/// Reads one page of a tenant's analyses on a connection that is not used elsewhere.
 pub(super) fn list(
     connection: &Mutex<Connection>,
     interruption: &Interruption,
@@ -52,13 +52,13 @@ struct SqliteListReader<'a> {
     search: Option<WordSearch<'a>>,
 }
 
-/// An analysis that may match.
+/// An analysis that may match the query.
 struct ListCandidate {
     id: i64,
     position: ListPosition,
 }
 
-/// The matches among candidates.
+/// The candidates that match, with the number of candidates that were examined.
 struct ListSelection {
     matches: Vec<ListedRow>,
     /// Number of candidates that were examined.

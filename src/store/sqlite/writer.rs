@@ -34,7 +34,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// page once, however often the log has it, so rarer checkpoints write less. One block of the log's index describes this many frames.
 const CHECKPOINT_FRAMES: u32 = 4000;
 
-/// Reason why a group is not durable.
+/// Reason why the changes of a group are not on disk.
 #[derive(Debug, Clone)]
 enum CommitError {
     Sqlite(Arc<rusqlite::Error>),
