@@ -5,8 +5,7 @@ use std::time::Duration;
 /// Schedule of the polls, from `[vendor.polling]`. The settings reference describes each field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// Time from the vendor's acceptance to the first poll, until enough samples for a [`Pace`](super::pace::Pace)
-    /// exist.
+    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a [`Pace`](super::pace::Pace).
     pub first_after: Duration,
     /// Minimum interval between two polls.
     pub min_interval: Duration,

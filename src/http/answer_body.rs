@@ -31,7 +31,7 @@ pub const SMALL_ANSWERS: usize = 4 << 20;
 /// Marks a body whose memory is not used for this answer alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OtherMemory {
-    /// All callers share the body. Only its buffer counts.
+    /// All callers share the body in memory. Only the connection's buffer (at most two chunks) counts against the budget.
     Shared,
     /// The body is streamed, and counts its memory against another budget.
     Streamed,

@@ -1,9 +1,9 @@
 //! Rate limits of tenants, and the headers `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! There is one policy, `default`. A tenant may send up to `q` requests at once. After the last of them, all `q` requests
-//! are possible again `w` seconds later. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded up, until
-//! one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
+//! There is one policy, `default`. A tenant may send a burst of up to `q` requests. After a full burst, the whole quota is
+//! available again after `w` seconds. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded
+//! up, until one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
 //! refused request, where `t` equals `Retry-After`.
 
 use std::collections::HashMap;

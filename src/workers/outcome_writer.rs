@@ -71,7 +71,7 @@ impl OutcomeWriter {
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,
-                    "outcome probably stored: an unconfirmed write has ended the lease"
+                    "outcome probably stored: the lease has ended, so an earlier write was probably committed"
                 );
             }
             Err(error) => {

@@ -98,8 +98,8 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds the analyses with all words or with one of the tags. Returns `None` if there are too many, or if the search takes too
-    /// long.
+    /// Finds candidates, a superset of the matches: the analyses with one of the tags, or those with all words. The first search that
+    /// is selective enough finds them. Returns `None` if each search finds too many analyses or takes too long.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();

@@ -122,7 +122,7 @@ impl Listener {
             loop {
                 // The freshness ends without an echo. The next echo may succeed.
                 if let Err(fault) = self.send_echo().await {
-                    tracing::warn!(?fault, "failed to check that notifications arrive");
+                    tracing::warn!(?fault, "failed to send a test notification");
                 }
                 let _ = timeout(HEARTBEAT, self.echoes.wanted.notified()).await;
             }
@@ -159,7 +159,10 @@ impl Listener {
         if let Err(fault) =
             timeout(self.heartbeat_timeout() * 2, prove).await.unwrap_or(Err(Fault::Undelivered))
         {
-            tracing::warn!(?fault, "failed to check that notifications arrive");
+            tracing::warn!(
+                ?fault,
+                "test notification did not arrive: changes of other replicas may be seen late"
+            );
         }
     }
 
