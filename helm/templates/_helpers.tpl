@@ -138,28 +138,27 @@ contains a dot or a colon, or is localhost.
 {{- .path | default (get (urlParse $public) "path" | trimSuffix "/") | default "/" -}}
 {{- end -}}
 
-{{/* Public URL of the API: config.server.public_url, or else the first host of the HTTPRoute or Ingress, or else empty. */}}
+{{/* Public URL of the API: config.server.public_url, or else that of the HTTPRoute or Ingress, or else empty. */}}
 {{- define "alovoice-gateway.publicUrl" -}}
-{{- $scheme := "https" -}}
-{{- $hosts := list -}}
-{{- $path := "" -}}
-{{- if .Values.httpRoute.enabled -}}
-{{- $hosts = .Values.httpRoute.hostnames -}}
-{{- $path = .Values.httpRoute.path -}}
+{{- $url := .Values.config.server.public_url | default "" | trimSuffix "/" -}}
+{{- if and (not $url) .Values.httpRoute.enabled -}}
+{{- $url = include "alovoice-gateway.routeUrl" (dict "scheme" "https" "hosts" .Values.httpRoute.hostnames "path" .Values.httpRoute.path) -}}
 {{- end -}}
-{{- $named := list -}}
-{{- range $hosts -}}{{- if not (hasPrefix "*" .) -}}{{- $named = append $named . -}}{{- end -}}{{- end -}}
-{{- if and (not $named) .Values.ingress.enabled -}}
-{{- $scheme = ternary "https" "http" (not (empty .Values.ingress.tls)) -}}
-{{- $path = .Values.ingress.path -}}
-{{- range .Values.ingress.hosts -}}{{- if not (hasPrefix "*" .) -}}{{- $named = append $named . -}}{{- end -}}{{- end -}}
+{{- if and (not $url) .Values.ingress.enabled -}}
+{{- $scheme := ternary "https" "http" (not (empty .Values.ingress.tls)) -}}
+{{- $url = include "alovoice-gateway.routeUrl" (dict "scheme" $scheme "hosts" .Values.ingress.hosts "path" .Values.ingress.path) -}}
 {{- end -}}
-{{- if .Values.config.server.public_url -}}
-{{- .Values.config.server.public_url | trimSuffix "/" -}}
-{{- else if $named -}}
-{{- /* The part of the path before a regular expression such as "(/|$)(.*)". */ -}}
-{{- printf "%s://%s%s" $scheme (first $named) (regexFind "^/[A-Za-z0-9/._~-]*" ($path | default "/") | trimSuffix "/") -}}
+{{- $url -}}
 {{- end -}}
+
+{{/* URL of a route, of {scheme, hosts, path}: the first host without a wildcard, and the path before a regular expression such as "(/|$)(.*)". */}}
+{{- define "alovoice-gateway.routeUrl" -}}
+{{- $path := regexFind "^/[A-Za-z0-9/._~-]*" (.path | default "/") | trimSuffix "/" -}}
+{{- $urls := list -}}
+{{- range .hosts -}}
+{{- if not (hasPrefix "*" .) -}}{{- $urls = append $urls (printf "%s://%s%s" $.scheme . $path) -}}{{- end -}}
+{{- end -}}
+{{- if $urls -}}{{- first $urls -}}{{- end -}}
 {{- end -}}
 
 {{/* A duration of the settings ("25s") in whole seconds, rounded up. */}}

@@ -41,7 +41,7 @@ class Cluster:
     """A namespace `alovoice` with the release `gw`."""
 
     def __enter__(self):
-        self.objects, self.managers, self.version = {}, {}, 0
+        self.objects, self.managers, self.version, self.lock = {}, {}, 0, threading.Lock()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"cluster": self}))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.folder = tempfile.TemporaryDirectory()
@@ -222,7 +222,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         text = self.rfile.read(length) if length else b""
         try:
-            code, body = 200, self.answer(url.path.strip("/").split("/"), query, {} if self.command == "DELETE" else decode(text))
+            given = {} if self.command == "DELETE" else decode(text)
+            with self.cluster.lock:
+                code, body = 200, self.answer(url.path.strip("/").split("/"), query, given)
         except Problem as problem:
             code, body = problem.body["code"], problem.body
         sent = json.dumps(body).encode()
