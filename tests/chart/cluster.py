@@ -1,7 +1,7 @@
 """A stand-in for an API server, so that Helm can install, upgrade, roll back and uninstall the chart without a cluster.
 
 It stores objects and follows the rules that matter to the chart: strategic merge patches (Helm 3), server-side apply with field managers and conflicts
-(Helm 4), the default of a Deployment's `replicas`, immutable selectors, and claims that do not shrink. It runs no controllers: nothing creates pods.
+(Helm 4), the default of a Deployment's `replicas`, immutable selectors and claims, and strategies. It runs no controllers: nothing creates pods.
 """
 
 import base64
@@ -122,6 +122,8 @@ class Cluster:
 def check(kind, before, after):
     if kind == "Deployment" and before and before["spec"]["selector"] != after["spec"]["selector"]:
         raise Problem(422, "Invalid", "spec.selector: field is immutable")
+    if kind == "Deployment" and after["spec"]["strategy"]["type"] == "Recreate" and "rollingUpdate" in after["spec"]["strategy"]:
+        raise Problem(422, "Invalid", "spec.strategy.rollingUpdate: may not be specified when strategy `type` is `Recreate`")
     if kind == "PersistentVolumeClaim" and before and before["spec"] != after["spec"]:
         raise Problem(422, "Invalid", "spec is immutable after creation")
 
@@ -135,9 +137,11 @@ def leaves(value, path=()):
 
 
 def remove(value, path):
-    for key in path[:-1]:
-        value = value.get(key, {})
-    value.pop(path[-1], None)
+    """Removes a field, and the maps that are empty without it."""
+    if len(path) > 1 and path[0] in value:
+        remove(value[path[0]], path[1:])
+    if len(path) == 1 or value.get(path[0]) == {}:
+        value.pop(path[0], None)
 
 
 def merge(live, given, is_patch=True):
