@@ -108,7 +108,8 @@ async fn a_new_process_waits_for_the_sqlite_store_of_a_process_that_drains() {
         assert_eq!(first.process.exit_code().await, Some(0));
         Serving::of(second, &stage.client).await
     };
-    let second = within("the second process", second).await.unwrap_or_else(|log| panic!("{}", log.join("\n")));
+    let second =
+        within("the second process", second).await.unwrap_or_else(|log| panic!("{}", log.join("\n")));
     stage.completed(&second, "from-the-first").await;
     second.stop().await;
 }
