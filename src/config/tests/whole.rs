@@ -105,6 +105,7 @@ fn documented() -> Settings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
             listen_url: None,
             password_file: None,
+            lock_timeout: None,
             max_connections: 16,
             retention: seconds(90 * 24 * HOUR),
         },

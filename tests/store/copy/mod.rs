@@ -106,6 +106,7 @@ impl CopyFixture {
             url: StoreUrl::Postgres(self.url()),
             listen_url: None,
             password_file: None,
+            lock_timeout: None,
             max_connections: 4,
             retention: Duration::from_secs(1),
         }
