@@ -107,7 +107,6 @@ fn bearer() -> openapi::security::Http {
         .bearer_format("JWT")
         // The OWASP rule of Spectral expects the spelling without a space.
         .description(Some(
-            // The OWASP rules of Spectral require this spelling of RFC 8725.
             "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
              recommends: the key determines the algorithm.",
         ))
