@@ -107,7 +107,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission: replaces the metadata, and starts a new round if the submission requests one and
+    /// Applies another submission: replaces the metadata and the call facts that it has, and starts a new round if the submission requests one and
     /// no round is in progress.
     ///
     /// A completed analysis stays completed during the new round. A failed analysis becomes queued.
@@ -115,6 +115,7 @@ impl Analysis {
         if let Some(metadata) = &submission.metadata {
             self.metadata = metadata.clone();
         }
+        self.call.replace_by(&submission.call);
         if submission.reanalyze && !self.is_under_way() {
             self.work = Some(Work::begin(now));
             self.last_error = None;

@@ -271,7 +271,10 @@ impl Worker for ClockKeeper {
             let rows = self.store.limit_times_across_tenants(self.longest_retry).await?;
             state.limit_at = None;
             if rows > 0 {
-                tracing::warn!(rows, "stored times corrected: a wrong clock had set them too far in the future");
+                tracing::warn!(
+                    rows,
+                    "stored times corrected: a wrong clock had set them too far in the future"
+                );
             }
         }
         Ok(Report { started: 0, next_due: Some(self.clocks.own.now() + INTERVAL) })

@@ -68,7 +68,10 @@ impl OutcomeWriter {
             // An earlier write was committed, or the lease expired and another replica claimed the work. After the grace period, the
             // shutdown has released the lease.
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
-                tracing::info!(transaction, "outcome probably stored: an unconfirmed write has ended the lease");
+                tracing::info!(
+                    transaction,
+                    "outcome probably stored: an unconfirmed write has ended the lease"
+                );
             }
             Err(error) => {
                 tracing::error!(transaction, %error, "outcome lost: the work is repeated when the lease ends");

@@ -18,7 +18,7 @@ use super::writer::{Done, lock};
 use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Usage, UsageFact};
 
 /// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
 /// other thread waits for the lock.
@@ -120,6 +120,15 @@ impl Transaction for SqliteTransaction<'_> {
 
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         usage::count(&lock(self.connection), tenant, self.context.env.clock.now(), usage)
+    }
+
+    async fn count_fact_usage(
+        &self,
+        tenant: &TenantId,
+        fact: (UsageFact, &str),
+        usage: Usage,
+    ) -> Result<(), StoreError> {
+        usage::count_fact(&lock(self.connection), tenant, fact, self.context.env.clock.now(), usage)
     }
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
