@@ -108,6 +108,7 @@ const PURE: &[&str] = &[
     "ipnet",
     "jiff",
     "percent_encoding",
+    "phonenumber",
     "rand",
     "secrecy",
     "serde",

@@ -34,6 +34,7 @@ impl Analyses {
             call_id: analysis.call_id,
             revision: analysis.revision,
             begin_time: result.begin_time,
+            call: analysis.call,
             turns: result.transcript,
         };
         Ok((transcript, permit))

@@ -108,14 +108,15 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission: replaces the metadata, and starts a reanalysis if the submission requests one and no
-    /// analysis is in progress.
+    /// Applies another submission: replaces the metadata and the call facts that it has, and starts a reanalysis if the submission
+    /// requests one and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
         if let Some(metadata) = &submission.metadata {
             self.metadata = metadata.clone();
         }
+        self.call.replace_by(&submission.call);
         if submission.reanalyze && !self.is_under_way() {
             self.work = Some(Work::begin(now));
             self.last_error = None;

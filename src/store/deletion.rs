@@ -99,9 +99,14 @@ impl Rule for DeleteRecords {
             "DELETE FROM usage WHERE (tenant, day) IN (SELECT tenant, day FROM usage WHERE day < ?1 LIMIT ?2 \
              FOR UPDATE SKIP LOCKED)"
         );
+        let days_by_fact = sql!(
+            "DELETE FROM usage_by_fact WHERE (tenant, fact, day, value) IN (SELECT tenant, fact, day, value \
+             FROM usage_by_fact WHERE day < ?1 ORDER BY day LIMIT ?2 FOR UPDATE SKIP LOCKED)"
+        );
         let records = transaction.execute(records, values![self.before, self.limit]).await?;
         let day = Day::of(self.before).number();
-        Ok(records + transaction.execute(days, values![day, self.limit]).await?)
+        let days = transaction.execute(days, values![day, self.limit]).await?;
+        Ok(records + days + transaction.execute(days_by_fact, values![day, self.limit]).await?)
     }
 }
 

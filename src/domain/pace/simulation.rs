@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
+use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
@@ -161,6 +162,7 @@ fn begin(call: &SimulatedCall) -> CallInFlight {
         call_id: CallId::parse("1716207617.42").unwrap(),
         callback: None,
         metadata: None,
+        call: CallFacts::default(),
         reanalyze: false,
         trace: TraceContext::parse(TRACEPARENT).unwrap(),
     };

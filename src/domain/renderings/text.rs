@@ -19,6 +19,7 @@ pub fn render(transcript: &Transcript) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::domain::call_facts::CallFacts;
     use crate::domain::clock::Timestamp;
     use crate::domain::ids::CallId;
     use crate::domain::transcript::{Speaker, Turn};
@@ -36,6 +37,7 @@ pub(super) mod tests {
             call_id: CallId::parse("1716207617.42").unwrap(),
             revision: 1,
             begin_time: Some(Timestamp::from_millis(1_716_207_617_000)),
+            call: CallFacts::default(),
             turns: turns.iter().map(turn).collect(),
         }
     }

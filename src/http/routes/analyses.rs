@@ -6,7 +6,8 @@ use crate::domain::resource::AnalysisResource;
 use crate::http::analyses::{Prefer, SubmitAnalysis};
 use crate::http::batch::{BatchResults, SubmitAnalyses};
 use crate::http::conditional::IfNoneMatch;
-use crate::http::listing::{AnalysisList, ListAnalyses};
+use crate::http::list_query::ListQuery;
+use crate::http::listing::AnalysisList;
 use crate::http::operations::Access::Token;
 use crate::http::shared_problems::{NoResult, NotAcceptable};
 use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
@@ -59,7 +60,7 @@ route_table! { "analyses":
     /// `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
-        params(ListAnalyses),
+        params(ListQuery),
         responses((status = 200, description = "One page of analyses.", body = AnalysisList))
     }
 

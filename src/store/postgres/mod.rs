@@ -21,6 +21,7 @@ mod fault;
 mod feed;
 mod leases;
 mod list_reader;
+mod list_statement;
 mod listener;
 mod listings;
 mod migrations;
@@ -130,6 +131,9 @@ impl Engine for PostgresStore {
         };
         for (tenant, usage) in effects.usage {
             self.usage.count(&tenant, self.now(), usage);
+        }
+        for (tenant, fact, usage) in effects.fact_usage {
+            self.usage.count_fact(tenant, fact, self.now(), usage);
         }
         for (leased, lease) in effects.ended {
             match leased {

@@ -14,11 +14,11 @@ use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
 use super::super::{Change, Lease, StoreContext, StoreError, submissions};
-use super::listings;
 use super::writer::{Done, lock};
+use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::usage::{Day, Usage};
+use crate::domain::usage::{Day, Usage, UsageFact};
 
 /// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
 /// other thread waits for the lock.
@@ -128,6 +128,16 @@ impl Transaction for SqliteTransaction<'_> {
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), Day::of(self.context.env.clock.now()), usage));
         Ok(())
+    }
+
+    async fn count_fact_usage(
+        &self,
+        tenant: &TenantId,
+        fact: (UsageFact, &str),
+        usage: Usage,
+    ) -> Result<(), StoreError> {
+        let day = Day::of(self.context.env.clock.now());
+        Ok(usage::count_fact(&lock(self.connection), tenant, day, fact, usage)?)
     }
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {

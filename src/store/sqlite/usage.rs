@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::domain::ids::TenantId;
-use crate::domain::usage::{Day, Usage};
+use crate::domain::usage::{Day, Usage, UsageFact};
 
 /// Adds to the usage of a tenant on a day.
 pub(super) fn count(
@@ -35,6 +35,34 @@ pub(super) fn count(
             attempts,
             delivered,
             undelivered,
+        ])?;
+    Ok(())
+}
+
+/// Adds to the usage of a tenant's calls with one value of a fact on a day.
+pub(super) fn count_fact(
+    connection: &Connection,
+    tenant: &TenantId,
+    day: Day,
+    (fact, value): (UsageFact, &str),
+    usage: Usage,
+) -> Result<(), rusqlite::Error> {
+    let Usage { submissions, completions, failures, .. } = usage;
+    connection
+        .prepare_cached(
+            "INSERT INTO usage_by_fact (tenant, day, fact, value, submissions, completions, failures) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, fact, day, value) DO UPDATE SET \
+             submissions = submissions + excluded.submissions, completions = completions + excluded.completions, \
+             failures = failures + excluded.failures",
+        )?
+        .execute(params![
+            tenant.as_str(),
+            day.number(),
+            fact.as_str(),
+            value,
+            submissions,
+            completions,
+            failures,
         ])?;
     Ok(())
 }
