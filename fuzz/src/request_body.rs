@@ -37,13 +37,13 @@ pub fn check(input: &[u8]) {
     assert_eq!(metadata, body["metadata"], "the metadata is unchanged");
     let call = serde_json::to_value(&submission.call).unwrap();
     assert_eq!((&call["direction"], &call["queue"]), (&body["call"]["direction"], &body["call"]["queue"]));
-    assert_eq!(serde_json::from_value::<CallFacts>(call).unwrap(), stored(submission.call));
+    assert_eq!(serde_json::from_value::<CallFacts>(call).unwrap(), stored(&submission.call));
 }
 
 /// Returns call facts as a store reads them back. No ids are the same as an empty object.
-fn stored(given: CallFacts) -> CallFacts {
+fn stored(given: &CallFacts) -> CallFacts {
     let mut facts = CallFacts::default();
-    facts.replace_by(&given);
+    facts.replace_by(given);
     facts
 }
 

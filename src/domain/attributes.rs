@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    fn attributes(call: Value, metadata: Value) -> Vec<(String, String)> {
+    fn attributes(call: Value, metadata: &Value) -> Vec<(String, String)> {
         let call = serde_json::from_value(call).unwrap();
         let metadata = Metadata::parse(metadata.as_object().unwrap().clone()).unwrap();
         Attribute::all_of(&call, &metadata).into_iter().map(|found| (found.name, found.value)).collect()
@@ -172,9 +172,9 @@ mod tests {
             ("phone", "+998901234567"),
             ("queue", "support"),
         ];
-        assert_eq!(attributes(call, json!({})), pairs(&expected));
+        assert_eq!(attributes(call, &json!({})), pairs(&expected));
         assert_eq!(
-            attributes(json!({"agent": {"id": "Ali", "name": "Ali"}}), json!({})),
+            attributes(json!({"agent": {"id": "Ali", "name": "Ali"}}), &json!({})),
             pairs(&[("agent", "Ali")])
         );
     }
@@ -194,17 +194,17 @@ mod tests {
             ("metadata.vip", "true"),
             ("metadata.x", "1.5"),
         ];
-        assert_eq!(attributes(json!({}), metadata), pairs(&expected));
+        assert_eq!(attributes(json!({}), &metadata), pairs(&expected));
     }
 
     #[test]
     fn the_number_and_the_size_of_attributes_are_bounded() {
         let many: serde_json::Map<_, _> = (0..200).map(|n| (format!("n{n}"), json!(n))).collect();
-        assert_eq!(attributes(json!({}), many.into()).len(), Attribute::MAX_OF_METADATA);
+        assert_eq!(attributes(json!({}), &many.into()).len(), Attribute::MAX_OF_METADATA);
         let many = json!({"list": (0..200).collect::<Vec<_>>()});
-        assert_eq!(attributes(json!({}), many).len(), Attribute::MAX_OF_METADATA);
+        assert_eq!(attributes(json!({}), &many).len(), Attribute::MAX_OF_METADATA);
         let unfit = json!({"a": "x".repeat(257), "y".repeat(129): "1", "b": "\0", "c\0": "1", "": "1"});
-        assert_eq!(attributes(json!({}), unfit), []);
+        assert_eq!(attributes(json!({}), &unfit), []);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use alovoice_gateway::domain::call_facts::CallFacts;
 use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery, ListedAnalysis};
 use alovoice_gateway::domain::search::SearchQuery;
 use alovoice_gateway::domain::tags::TagKey;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::listings::{MANY, calls, fill, names, page, whole_page};
 use crate::harness::{Harness, START, acme, call_id, globex, ready, submission, with_metadata};
@@ -17,7 +17,8 @@ use crate::rows::readable;
 /// A submission with call facts and metadata.
 fn with_facts(call: &str, facts: Value, metadata: Value) -> Submission {
     let facts: CallFacts = serde_json::from_value(facts).unwrap();
-    let metadata = metadata.as_object().map(|object| Metadata::parse(object.clone()).unwrap());
+    let metadata: Option<Map<String, Value>> = serde_json::from_value(metadata).unwrap();
+    let metadata = metadata.map(|object| Metadata::parse(object).unwrap());
     Submission { call: facts, metadata, ..submission(call) }
 }
 
