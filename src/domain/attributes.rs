@@ -34,11 +34,11 @@ pub enum AttributeSource<'a> {
 /// Reason why a list cannot filter by an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAttribute {
-    /// The name is empty or too long, or has a NUL.
-    #[error("must have a name of 1 to {max} characters without NUL", max = Attribute::MAX_NAME_CHARS)]
+    /// The name is blank or too long, or has a NUL.
+    #[error("must have a name of 1 to {max} characters without NUL that is not blank", max = Attribute::MAX_NAME_CHARS)]
     Name,
-    /// The value is empty or too long, or has a NUL.
-    #[error("must have 1 to {max} characters without NUL", max = Attribute::MAX_VALUE_CHARS)]
+    /// The value is blank or too long, or has a NUL.
+    #[error("must have 1 to {max} characters without NUL and must not be blank", max = Attribute::MAX_VALUE_CHARS)]
     Value,
 }
 
@@ -117,10 +117,10 @@ impl Attribute {
     }
 }
 
-/// Returns the text in Normalization Form C; `None` if it is empty, is too long or has a NUL, which PostgreSQL cannot store.
+/// Returns the text in Normalization Form C; `None` if it is blank, is too long or has a NUL, which PostgreSQL cannot store.
 fn bounded(text: &str, max_chars: usize) -> Option<String> {
     let text: String = text.nfc().collect();
-    let fits = !text.is_empty() && text.chars().nth(max_chars).is_none() && !text.contains('\0');
+    let fits = !text.trim().is_empty() && text.chars().nth(max_chars).is_none() && !text.contains('\0');
     fits.then_some(text)
 }
 

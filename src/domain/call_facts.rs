@@ -162,7 +162,7 @@ pub struct CallFacts {
     pub started_at: Option<Timestamp>,
     /// Ids of the call in your CRM.
     #[serde(serialize_with = "or_empty", deserialize_with = "unless_empty")]
-    #[schema(required = true, value_type = HashMap<String, String>, example = json!({"bitrix24_call_id": "externalCall.a1b2"}))]
+    #[schema(required = true, value_type = HashMap<String, String>, default = json!({}), example = json!({"bitrix24_call_id": "externalCall.a1b2"}))]
     pub crm: Option<CrmIds>,
 }
 

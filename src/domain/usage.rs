@@ -76,9 +76,9 @@ impl<'de> Deserialize<'de> for Day {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageFact {
-    /// The agent.
+    /// The id of the agent, or the name if there is no id.
     Agent,
-    /// The queue.
+    /// The queue of the call.
     Queue,
 }
 
