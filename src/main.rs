@@ -6,13 +6,7 @@ use std::time::Duration;
 
 use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
-use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
-
-/// The memory allocator. The gateway answers more requests per second with it than with the allocators of glibc and
-/// musl (`benches/peers`).
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Time for which the process waits for its threads before it ends. All work has ended by then. A name lookup cannot be cancelled, and takes minutes if the name
 /// servers do not answer.
