@@ -59,7 +59,8 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "InternalError",
         INTERNAL,
         None,
-        "The service has a fault, or cannot read the stored record: see `code`. Report the `request_id` to its operator.",
+        "The service has a fault (`internal`), or the stored record cannot be read (`unreadable_record`). Report the \
+         `request_id` to its operator.",
     ),
     problem(
         "Unavailable",
@@ -116,7 +117,8 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "KeyConflict",
         IDEMPOTENCY_KEY_IN_USE,
         RETRY,
-        "The request with this key is in progress, or its answer was not kept: see `code`.",
+        "The request with this key is in progress (`idempotency_key_in_use`), or its answer was not kept \
+         (`idempotent_answer_not_kept`).",
     ),
     problem(
         "NoResultOrKeyConflict",

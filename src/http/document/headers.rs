@@ -22,19 +22,19 @@ const HEADERS: [SharedHeader; 6] = [
     SharedHeader {
         name: "X-Request-Id",
         schema_type: Type::String,
-        description: "The id of the request, as in the logs: yours if you sent a valid one.",
+        description: "The id of the request, as in the logs. It is your own `X-Request-Id` if you sent a valid one.",
         example: || json!("req_01a2103696e475a29b2ae58b7ecf9f68"),
     },
     SharedHeader {
         name: "RateLimit-Policy",
         schema_type: Type::String,
-        description: "Rate limit of the tenant: `q` requests at once, all available again after `w` seconds.",
+        description: "Rate limit of the tenant: a burst of up to `q` requests, which is fully available again after `w` seconds.",
         example: || json!("\"default\";q=200;w=2"),
     },
     SharedHeader {
         name: "RateLimit",
         schema_type: Type::String,
-        description: "Remaining requests: `r` now, and one more within `t` seconds.",
+        description: "The remaining requests: `r` are possible now, and one more is possible within `t` seconds.",
         example: || json!("\"default\";r=199;t=1"),
     },
     SharedHeader {

@@ -66,7 +66,7 @@ pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Parameter>)> {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A unique key, for example a UUID. A request repeated with its key within 24 hours \
+            "A unique key of 1 to 255 visible ASCII characters, for example a UUID. A request repeated with its key within 24 hours \
              gets the first answer, with `Idempotency-Replayed: true`; another request with the key is refused (422).",
         ))
         .schema(Some(

@@ -19,7 +19,8 @@ route_table! { "analyses":
     /// from a `callback`, a webhook or the events, or get the URL in `Location`.
     ///
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
-    /// progress adds the `callback` and replaces `metadata` and `call`. `reanalyze` analyzes a finished call again.
+    /// progress adds the `callback` and replaces `metadata` and the facts in `call` that you send. With `reanalyze`, AloVoice
+    /// analyzes a finished call again: see `reanalysis` and `last_reanalysis`.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
