@@ -114,11 +114,16 @@ impl MemoryBudget {
     /// # Errors
     /// [`MemoryUsedUp`] if there is no permit in time.
     pub async fn take_in_time(&self, tenant: &TenantId, bytes: usize) -> Result<MemoryPermit, MemoryUsedUp> {
+        // The semaphores give free permits to waiting requests first, so this request overtakes none of them.
+        if let Ok(permit) = self.try_take(Some(tenant), bytes) {
+            return Ok(permit);
+        }
         let share = self.share_of(Some(tenant));
         if share.is_stuck.load(Ordering::Relaxed) {
-            return self.try_take(Some(tenant), bytes).map_err(|_| self.refuse(Some(tenant)));
+            return Err(self.refuse(Some(tenant)));
         }
-        timeout(PATIENCE, self.take(tenant, bytes)).await.unwrap_or_else(|_| {
+        // The box keeps the future of a request small.
+        Box::pin(timeout(PATIENCE, self.take(tenant, bytes))).await.unwrap_or_else(|_| {
             share.is_stuck.store(true, Ordering::Relaxed);
             Err(self.refuse(Some(tenant)))
         })

@@ -117,7 +117,7 @@ impl Analyses {
     ) -> Result<Arc<Representation>, AnalysesError> {
         let key = (tenant.id().clone(), call_id.clone());
         let Some(wait) = wait else { return self.read(tenant, &key, trace).await };
-        self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
+        Box::pin(self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way)).await
     }
 
     /// Reads the analysis of a call. Waits until the analysis meets the condition `is_met`, or until `wait` has
@@ -190,7 +190,8 @@ impl Analyses {
         }
         self.env.metrics.cache_misses.inc();
         let epoch = self.cache.epoch(key);
-        let find = self.find(tenant, key, trace);
+        // The box keeps the future of a cached read small.
+        let find = Box::pin(self.find(tenant, key, trace));
         let (found, _memory) = match cached {
             None => find.await?,
             Some(representation) => match tokio::time::timeout(CUT_OFF_PATIENCE, find).await {

@@ -43,7 +43,7 @@ impl Analyses {
         self.cache.invalidate(&key);
         let submitted = Arc::new(Representation::new(found, &self.env.public_url)?);
         let Some(wait) = wait.filter(|_| submitted.under_way) else { return Ok(submitted) };
-        let outcome = self.read_when(tenant, &key, wait, trace, |found| !found.under_way).await;
+        let outcome = Box::pin(self.read_when(tenant, &key, wait, trace, |found| !found.under_way)).await;
         // The submission is stored, so a failure of the wait is not an error.
         Ok(outcome.unwrap_or(submitted))
     }

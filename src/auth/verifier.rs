@@ -136,7 +136,8 @@ impl Verifier {
             // The full verification below determines the reason.
             self.verified.invalidate(&fingerprint);
         }
-        let verified = self.verify_uncached(token).await?;
+        // The box keeps the future of a request small, because most tokens are known.
+        let verified = Box::pin(self.verify_uncached(token)).await?;
         self.verified.insert(fingerprint, verified.clone());
         Ok(verified.caller)
     }

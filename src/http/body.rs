@@ -243,7 +243,7 @@ async fn collect(
         if bytes > room {
             pause(connection);
             // The body keeps its permit for a small body while it waits. This cannot deadlock, because the budgets are separate.
-            let large = self::memory(limit, state, tenant).await?;
+            let large = Box::pin(self::memory(limit, state, tenant)).await?;
             (room, memory, deadline) = (limit, large, Instant::now() + state.body_timeout);
             resume(connection);
         }

@@ -24,7 +24,8 @@ where
         async move {
             let Some(idempotent) = request.idempotent.take() else { return handler(request).await };
             let (keyed, tenant) = (Arc::clone(&request.state.keyed), request.tenant.id().clone());
-            keyed.spawn(tenant, idempotent, handler(request)).await
+            // The box keeps the future of a request without a key small.
+            Box::pin(keyed.spawn(tenant, idempotent, handler(request))).await
         }
     })
 }
