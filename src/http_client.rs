@@ -6,6 +6,7 @@
 
 mod authorities;
 mod failure;
+mod lookup;
 mod proxies;
 
 use std::fmt;
@@ -19,10 +20,14 @@ use url::Url;
 
 use self::authorities::Authorities;
 pub use self::failure::causes;
+pub use self::lookup::{Lookup, SystemLookup, hold_during_lookups, socket_addresses};
 use self::proxies::Proxies;
 use crate::config::{NetworkSettings, SettingsProblem, SettingsProblems};
 use crate::domain::transport_error::TransportError;
 use crate::secrets::ReloadableSecrets;
+
+/// Maximum number of lookups of host names in progress, except for callbacks, which have their own limit.
+const MAX_LOOKUPS: usize = 128;
 
 /// Connections to other servers, as `[network]` describes them. Clones share the certificate authorities.
 #[derive(Clone)]
@@ -31,6 +36,7 @@ pub struct Network {
     authorities: Arc<Authorities>,
     proxies: Arc<Proxies>,
     proxies_of_callbacks: Arc<Proxies>,
+    lookup: SystemLookup,
 }
 
 impl fmt::Debug for Network {
@@ -57,7 +63,8 @@ impl Network {
         let proxies = Arc::new(Proxies::new(settings));
         let proxies_of_callbacks =
             if settings.proxy_callbacks { Arc::clone(&proxies) } else { Arc::default() };
-        Ok(Self { tls, authorities, proxies, proxies_of_callbacks })
+        let lookup = SystemLookup::new(MAX_LOOKUPS);
+        Ok(Self { tls, authorities, proxies, proxies_of_callbacks, lookup })
     }
 
     /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set. A proxy
@@ -73,7 +80,7 @@ impl Network {
 
     /// Starts a client that connects to every server directly.
     pub fn direct_builder(&self) -> ClientBuilder {
-        builder().tls_backend_preconfigured(self.tls.clone())
+        builder().tls_backend_preconfigured(self.tls.clone()).dns_resolver(self.lookup.clone())
     }
 
     /// Returns whether a proxy forwards requests to this URL.

@@ -2,7 +2,7 @@
 //!
 //! - [`mod@sign`] computes the `webhook-signature` (Standard Webhooks).
 //! - [`guard`] protects internal addresses (SSRF): it checks the URL at submission, and each resolved address at delivery.
-//! - [`resolve`] resolves host names for the HTTP client and returns only addresses that the guard allows.
+//! - [`resolve`] makes the HTTP client use only addresses that the guard allows.
 //! - [`send`] makes one attempt and returns its outcome.
 //!
 //! [`crate::domain::retries`] decides when to make an attempt and what follows from its outcome.
@@ -12,7 +12,7 @@ pub mod resolve;
 pub mod send;
 pub mod sign;
 
+pub use crate::http_client::{Lookup, hold_during_lookups};
 pub use guard::{Forbidden, Guard};
-pub use resolve::{Lookup, SystemLookup, hold_during_lookups};
 pub use send::{Outgoing, Sender, Sent};
 pub use sign::{SignatureError, SignedHeaders, sign, verify};

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use url::Host;
 
 use super::guard::{Forbidden, Guard};
-use super::resolve::{GuardedResolver, Lookup, SystemLookup};
+use super::resolve::GuardedResolver;
 use super::sign::sign;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
@@ -20,7 +20,7 @@ use crate::domain::retries::{AttemptOutcome, parse_retry_after};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::transport_error::TransportError;
 use crate::domain::webhooks::CustomHeaders;
-use crate::http_client::{Network, causes};
+use crate::http_client::{Lookup, Network, SystemLookup, causes};
 
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
@@ -31,6 +31,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
 /// rarely uses a connection that its receiver is closing.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// Maximum number of lookups of host names in progress.
+const MAX_LOOKUPS: usize = 256;
 
 /// One callback request.
 #[derive(Debug)]
@@ -88,7 +91,7 @@ impl Sender {
     /// # Errors
     /// If the HTTP client cannot be built.
     pub fn new(settings: &CallbackSettings, network: &Network) -> Result<Self, BuildError> {
-        Self::with_lookup(settings, network, Arc::new(SystemLookup::default()))
+        Self::with_lookup(settings, network, Arc::new(SystemLookup::new(MAX_LOOKUPS)))
     }
 
     /// Creates a sender with another source of addresses.
