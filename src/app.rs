@@ -194,6 +194,12 @@ pub async fn start(
     tracing::info!(%admin, "admin server listening");
 
     let outcomes = OutcomeWriter::new(env.clone(), tasks.grace_over.clone());
+    let token_watcher = Arc::new(TokenWatcher::new(
+        tenants.clone(),
+        store.clone(),
+        vendor_permits.clone(),
+        wakes.token_watcher.clone(),
+    ));
     let submitter = VendorWorker {
         queue: Queue::Submits,
         store: store.clone(),
@@ -203,6 +209,7 @@ pub async fn start(
         tenants: tenants.clone(),
         polling: settings.vendor.polling.clone(),
         request_timeout: settings.vendor.request_timeout,
+        token_watcher: token_watcher.clone(),
         outcomes: outcomes.clone(),
         env: env.clone(),
     };
@@ -230,7 +237,6 @@ pub async fn start(
         token_watcher: wakes.token_watcher.clone(),
         env: env.clone(),
     };
-    let token_watcher = TokenWatcher::new(tenants.clone(), store.clone(), vendor_permits.clone());
     let retention = Retention {
         store: store.clone(),
         period: settings.store.retention,
@@ -247,7 +253,7 @@ pub async fn start(
     run(Arc::new(Replayer { store: store.clone() }), wakes.replayer);
     run(Arc::new(AttributeIndexer { store: store.clone() }), Wake::default());
     run(Arc::new(secrets), Wake::default());
-    run(Arc::new(token_watcher), wakes.token_watcher);
+    run(token_watcher, wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());
     run(Arc::new(retention), Wake::default());
     run(Arc::new(clock_keeper), wakes.clock_keeper);

@@ -1,12 +1,12 @@
 //! Resumes the work of a tenant whose vendor token changed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
-use super::{Report, Worker};
+use super::{Report, Wake, Worker};
 use crate::alovoice::VendorPermits;
 use crate::domain::ids::TenantId;
 use crate::domain::vendor_token::VendorToken;
@@ -23,13 +23,31 @@ pub struct TokenWatcher {
     tenants: Arc<Tenants>,
     store: Arc<dyn Store>,
     permits: Arc<VendorPermits>,
+    wake: Wake,
+    /// The tokens whose work was resumed.
     known: Mutex<BTreeMap<TenantId, Arc<VendorToken>>>,
 }
 
 impl TokenWatcher {
-    /// Creates a worker that knows no token yet.
-    pub fn new(tenants: Arc<Tenants>, store: Arc<dyn Store>, permits: Arc<VendorPermits>) -> Self {
-        Self { tenants, store, permits, known: Mutex::default() }
+    /// Creates a worker that knows no token yet. `wake` is the signal that wakes the worker.
+    pub fn new(
+        tenants: Arc<Tenants>,
+        store: Arc<dyn Store>,
+        permits: Arc<VendorPermits>,
+        wake: Wake,
+    ) -> Self {
+        Self { tenants, store, permits, wake, known: Mutex::default() }
+    }
+
+    /// Resumes the work of a tenant once more at the next step. A request that began with the previous token was refused after the
+    /// work had been resumed.
+    pub(super) fn repeat(&self, tenant: &TenantId) {
+        self.known().remove(tenant);
+        self.wake.wake();
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<TenantId, Arc<VendorToken>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,13 +60,12 @@ impl Worker for TokenWatcher {
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         for tenant in self.tenants.all() {
             let (id, token) = (tenant.id(), tenant.vendor_token());
-            let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known().get(id).is_some_and(|known| Arc::ptr_eq(known, &token)) {
+            if self.known().get(id).is_some_and(|known| Arc::ptr_eq(known, &token)) {
                 continue;
             }
             self.permits.token_changed(id);
-            self.store.resume_refused(id).await?;
-            known().insert(id.clone(), token);
+            self.known().insert(id.clone(), token);
+            self.store.resume_refused(id).await.inspect_err(|_| drop(self.known().remove(id)))?;
         }
         Ok(Report::default())
     }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, error_span};
 
-use super::{OutcomeWriter, Report, Worker, lease_for};
+use super::{OutcomeWriter, Report, TokenWatcher, Worker, lease_for};
 use crate::alovoice::{
     BodyPermit, FreePermits, VendorAnswer, VendorCall, VendorClient, VendorPermit, VendorPermits,
 };
@@ -46,6 +46,8 @@ pub struct VendorWorker {
     pub polling: PollingPolicy,
     /// Deadline of one request, which decides the length of leases.
     pub request_timeout: Duration,
+    /// Resumes work that waits for another token.
+    pub token_watcher: Arc<TokenWatcher>,
     /// Writes the outcomes of the requests.
     pub outcomes: OutcomeWriter,
     /// Environment, for the clock of leases and the metrics.
@@ -161,13 +163,9 @@ impl VendorWorker {
                 tracing::error!(%error, "failed to store the outcome of a probe");
             }
         }
-        // The token changed during the request. The token watcher resumed the waiting work earlier, so this work must be
-        // resumed here.
-        if is_refused
-            && !Arc::ptr_eq(&token, &tenant.vendor_token())
-            && let Err(error) = self.store.resume_refused(&analysis.tenant).await
-        {
-            tracing::error!(%error, "failed to resume work after a change of the vendor token");
+        // The token watcher resumed the waiting work before this work began to wait.
+        if is_refused && !Arc::ptr_eq(&token, &tenant.vendor_token()) {
+            self.token_watcher.repeat(&analysis.tenant);
         }
     }
 
@@ -182,7 +180,9 @@ impl VendorWorker {
                 self.env.metrics.submissions_unconfirmed.with_label_values(&[tenant]).inc();
             }
             Some(Confirmation::Resubmitted) => {
-                tracing::info!("call submitted again after a submit of unknown outcome");
+                tracing::info!(
+                    "another submit planned: the vendor's answers do not show that it accepted the call"
+                );
                 self.env.metrics.submissions_repeated.with_label_values(&[tenant]).inc();
             }
             None => {}
