@@ -7,7 +7,8 @@
 //! A server thread has a fixed number of places for connections, and keeps the last place free for a new one. A
 //! connection that takes the last place evicts the connection that has been idle longest. If none is idle, the
 //! connection whose answer ends next is closed after that answer. A connection with a request in progress is never
-//! evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived.
+//! evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived. It then evicts another
+//! idle connection, but not the one that took the last place: the head of a new connection is still on its way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ pub struct OpenConnections {
     open: Cell<usize>,
     /// Key of the next connection that becomes idle.
     next: Cell<u64>,
+    /// Key of the newest connection, until its first head arrives.
+    newest: Cell<Option<u64>>,
     /// The idle connections, in the order in which they became idle.
     idle: RefCell<BTreeMap<u64, Rc<OpenConnection>>>,
 }
@@ -29,25 +32,32 @@ pub struct OpenConnections {
 impl OpenConnections {
     /// Creates a list for a server thread that accepts up to `max` connections, at least two.
     pub fn new(max: usize) -> Rc<Self> {
-        let (open, next, idle) = (Cell::default(), Cell::default(), RefCell::default());
-        Rc::new(Self { places: max.saturating_sub(1).max(1), open, next, idle })
+        let (open, next, newest, idle) =
+            (Cell::default(), Cell::default(), Cell::default(), RefCell::default());
+        Rc::new(Self { places: max.saturating_sub(1).max(1), open, next, newest, idle })
     }
 
     /// Adds a connection, which is idle. Evicts another idle connection if only the last place was free.
     pub(super) fn add(self: &Rc<Self>) -> Rc<OpenConnection> {
+        self.newest.set(None);
         self.count_one_more();
         let (key, is_evicted, closer) = (Cell::default(), Cell::default(), Cell::default());
         let connection = Rc::new(OpenConnection { connections: Rc::clone(self), key, is_evicted, closer });
         self.insert(&connection);
+        self.newest.set(connection.key.get());
         connection
     }
 
-    /// Counts a new connection. Evicts the connection that has been idle longest if the new one takes the last place.
+    /// Counts one more connection. Evicts the connection that has been idle longest if the last place is taken.
     fn count_one_more(&self) {
         self.open.set(self.open.get() + 1);
         if self.is_full() {
-            let longest_idle = self.idle.borrow_mut().pop_first();
-            if let Some((_, longest_idle)) = longest_idle {
+            let newest = self.newest.get();
+            let mut idle = self.idle.borrow_mut();
+            let longest_idle = idle.keys().copied().find(|key| Some(*key) != newest);
+            let longest_idle = longest_idle.and_then(|key| idle.remove(&key));
+            drop(idle);
+            if let Some(longest_idle) = longest_idle {
                 longest_idle.evict();
             }
         }
@@ -130,5 +140,47 @@ impl OpenConnection {
         if let Some(closer) = self.closer.take() {
             closer.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two connections with requests in progress, and an idle connection that a newer one, which took the last place, has evicted.
+    fn full() -> (Rc<OpenConnections>, [Rc<OpenConnection>; 4]) {
+        let connections = OpenConnections::new(4);
+        let all = [(); 4].map(|()| {
+            let connection = connections.add();
+            if connections.open.get() < 3 {
+                connection.end_idle();
+            }
+            connection
+        });
+        assert_eq!(all.each_ref().map(|connection| connection.is_evicted()), [false, false, true, false]);
+        (connections, all)
+    }
+
+    #[test]
+    fn a_connection_that_stays_open_does_not_evict_a_new_one() {
+        let (connections, [_, _, evicted, new]) = full();
+        evicted.end_idle();
+        assert!(!evicted.is_evicted() && !new.is_evicted());
+        assert_eq!(connections.open.get(), 4);
+    }
+
+    #[test]
+    fn a_connection_that_stays_open_evicts_the_longest_idle_of_the_others() {
+        let (connections, [first, second, evicted, new]) = full();
+        second.begin_idle(Waker::noop());
+        evicted.end_idle();
+        assert!(second.is_evicted() && !first.is_evicted() && !new.is_evicted());
+        assert_eq!(connections.open.get(), 3);
+
+        // The head of the new connection arrives, and its answer ends: it counts like any other.
+        new.end_idle();
+        new.begin_idle(Waker::noop());
+        second.end_idle();
+        assert!(new.is_evicted());
     }
 }
