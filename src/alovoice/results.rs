@@ -21,7 +21,7 @@ const MAX_ETAG_BYTES: usize = 256;
 /// The vendor's answer to a request for a result.
 #[derive(Debug)]
 pub struct VendorAnswer {
-    /// What the answer says about the call, if the vendor knows the call.
+    /// The meaning of the answer for the call.
     pub outcome: PollOutcome,
     /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, or if it repeats
     /// an earlier answer (304).

@@ -141,7 +141,7 @@ impl FaultCode {
     }
 }
 
-/// The error of the last request to AloVoice. The gateway retries until the deadline.
+/// The error of the last request to AloVoice. The gateway retries until the deadline; for a refresh, it tries three times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
     /// The kind of error, for programs.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::clock::Timestamp;
 use super::phone::PhoneNumber;
 
-/// Who called whom: `inbound` (the client called) or `outbound` (the agent called).
+/// The direction of the call: `inbound` (the client called) or `outbound` (the agent called).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -145,7 +145,7 @@ pub type CrmIds = BTreeMap<CrmName, FactText>;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CallFacts {
-    /// Who called whom.
+    /// The direction of the call.
     #[schema(required = true)]
     pub direction: Option<Direction>,
     /// The agent of the call.
@@ -157,7 +157,7 @@ pub struct CallFacts {
     /// The queue or line that took the call.
     #[schema(required = true, value_type = Option<String>, max_length = 256, example = "support")]
     pub queue: Option<FactText>,
-    /// Start of the call by your telephony.
+    /// Start of the call according to your telephony system.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// Ids of the call in your CRM.

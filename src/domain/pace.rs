@@ -65,8 +65,8 @@ impl Pace {
 
     /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
     const MOST_GAIN: f64 = 0.2;
-    /// The gain of a sample is this number divided by the number of samples so far. With this number, the estimate
-    /// reaches the quantile of a log-normal distribution with a spread of about 0.35 soonest.
+    /// The gain of a sample is this number divided by the number of samples so far. This number makes the
+    /// estimate converge fastest, for a log-normal distribution with a spread of about 0.35.
     const GAIN: f64 = 1.6;
     /// Minimum gain. With it, the estimate follows a vendor that becomes twice as fast within about fifty results,
     /// and a slower vendor within a few hundred results.
@@ -75,7 +75,8 @@ impl Pace {
     /// finish in the order of their processing times, so counting each of them would move the estimate to the
     /// slowest.
     const SPACING: u32 = 16;
-    /// A result that the first poll finds was ready earlier, on average by this share of its age.
+    /// If the first poll finds the result, the result was ready before this poll. This is the average time between the two, as a
+    /// share of the time from the vendor's acceptance to the poll.
     const READY_BEFORE: f64 = 0.13;
     /// A first poll that is later than planned by more than this share gives no sample: it was delayed, or an old
     /// estimate planned it.

@@ -46,8 +46,8 @@ pub struct AnalysisResource {
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis has failed, this is
-    /// the reason for the failure.
+    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,
+    /// this is the reason for the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.

@@ -61,7 +61,7 @@ pub struct Turn {
     /// The id of the fragment at AloVoice. Tags refer to it.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
-    /// The speaker: `operator`, `client`, or another value of AloVoice.
+    /// The speaker: `operator`, `client`, or another value that AloVoice sends.
     #[schema(value_type = String, example = "operator")]
     pub speaker: Speaker,
     /// Start in milliseconds from the start of the call.

@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Day {
     }
 }
 
-/// A fact of calls by which usage is counted: `agent` (the agent's id, or the name of an agent without an id) or `queue`.
+/// The call fact that groups the usage: `agent` (the agent's id, or the name of an agent without an id) or `queue`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageFact {
@@ -99,7 +99,7 @@ impl UsageFact {
     }
 }
 
-/// Usage of the calls with one value of a [`UsageFact`].
+/// Usage of the calls of one agent or one queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FactUsage {
     /// The agent or the queue.
@@ -167,8 +167,8 @@ impl Usage {
         Self { deliveries: DeliveryUsage { attempts, ..DeliveryUsage::default() }, ..Self::default() }
     }
 
-    /// Returns the counters of the end of an attempt. `outcome` says whether the delivery succeeded; it is `None` if
-    /// the delivery continues.
+    /// Returns the counters to add when an attempt ends. `outcome` says whether the delivery succeeded; it is `None` if
+    /// the delivery continues. The attempt itself was counted when it began.
     pub fn delivery(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
         let deliveries = DeliveryUsage { attempts: 0, delivered: is(true), failed: is(false) };

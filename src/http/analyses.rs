@@ -78,7 +78,8 @@ fn metadata_schema() -> Schema {
 #[serde(deny_unknown_fields)]
 pub struct Callback {
     /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. The gateway
-    /// sends a POST request that is signed as Standard Webhooks specifies, and retries until the answer is 2xx.
+    /// sends a POST request that is signed as Standard Webhooks specifies. Without a 2xx answer it retries for more than a
+    /// day, but not after a 410.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",

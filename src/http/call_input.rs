@@ -12,7 +12,7 @@ use crate::domain::call_facts::{Agent, CallFacts, CrmIds, CrmName, Direction, Fa
 use crate::domain::clock::Timestamp;
 use crate::domain::phone::{PhoneNumber, Region};
 
-/// Describes a [`FactText`]: no control characters, and a character that is not a space.
+/// A text of 1 to 256 characters without control characters. At least one character is not white space.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 256,
     pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
@@ -26,7 +26,7 @@ pub struct FactTextSchema(String);
 #[schema(as = SubmittedCall, example = json!({"direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"},
     "phone": "+998901234567", "queue": "support", "crm": {"bitrix24_call_id": "externalCall.a1b2"}}))]
 pub struct CallInput {
-    /// Who called whom.
+    /// The direction of the call.
     #[serde(default)]
     direction: Option<Direction>,
     /// The agent of the call.
@@ -47,7 +47,7 @@ pub struct CallInput {
     #[serde(default)]
     #[schema(inline, value_type = Option<FactTextSchema>, example = "support")]
     queue: Option<String>,
-    /// Start of the call by your telephony.
+    /// Start of the call according to your telephony system.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     started_at: Option<Timestamp>,

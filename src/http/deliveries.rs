@@ -127,8 +127,8 @@ pub struct Attempt {
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
     /// The outcome: `delivered`, `refused` (another status than 2xx), `gone` (410), `timeout`, `connect`, `dns`,
-    /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (no secret could be
-    /// read) or `request` (the request could not be built). It is `null` while the attempt is in progress, or if the
+    /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (the secret is missing, or the
+    /// secret or the headers cannot be decrypted) or `request` (the request could not be built). It is `null` while the attempt is in progress, or if the
     /// gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,

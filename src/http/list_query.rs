@@ -107,11 +107,11 @@ fn named_parameters() -> Parameter {
         .style(Some(ParameterStyle::Form))
         .explode(Some(true))
         .description(Some(
-            "Filters by your own names: `metadata.NAME=VALUE` and `crm.NAME=VALUE`, up to 16 of them, for example \
-             `metadata.ticket=T-1&crm.lead=42`. Each is a parameter of its own; there is no parameter called `attributes`. The value must \
-             be equal. A name in a nested object is a path: `metadata.client.id=7`. An array matches if one element does. Numbers \
-             compare as the analysis shows them. The first 32 values of a call's metadata are found, with paths of up to 128 and values of \
-             up to 256 characters.",
+            "Filters by names that you choose: `metadata.NAME=VALUE` and `crm.NAME=VALUE`, up to 16 filters, for example \
+             `metadata.ticket=T-1&crm.lead=42`. Each filter is a separate query parameter; there is no parameter called `attributes`. The \
+             whole value must match exactly. Write a number as the analysis shows it. For a nested object, the name is a path: \
+             `metadata.client.id=7`. An array matches if one of its elements matches. Only the first 32 values of a call's metadata are \
+             searchable, with paths of up to 128 and values of up to 256 characters.",
         ))
         .schema(Some(object))
         .build()

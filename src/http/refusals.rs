@@ -104,7 +104,12 @@ impl RefusalLog {
                 tokio::spawn(async move {
                     tokio::time::sleep(WINDOW).await;
                     let suppressed = log.take_suppressed(&kind);
-                    tracing::info!(reason = kind.0, issuer = kind.1, suppressed, "more requests refused");
+                    tracing::info!(
+                        reason = kind.0,
+                        issuer = kind.1,
+                        suppressed,
+                        "further requests refused without a log line"
+                    );
                 });
             }
             Admission::Suppressed => {}

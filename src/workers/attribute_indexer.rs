@@ -26,7 +26,10 @@ impl Worker for AttributeIndexer {
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         let started = self.store.index_attributes_across_tenants(BATCH).await?;
         if started > 0 {
-            tracing::info!(rows = started, "indexed analyses of an earlier version");
+            tracing::info!(
+                rows = started,
+                "analyses indexed: an earlier version of the gateway stored them without an index"
+            );
         }
         Ok(Report { started, next_due: None })
     }

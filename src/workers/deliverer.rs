@@ -221,7 +221,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
         }
         RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
-            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: no usable signing secret");
+            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the secrets or headers for it are missing or cannot be decrypted");
         }
         RetryDecision::Hold => {
             tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410");

@@ -60,7 +60,7 @@ impl OutcomeWriter {
             tracing::error!(transaction, %error, "failed to store the outcome");
             return None;
         }
-        tracing::warn!(transaction, %error, retry_until = %lease_end, "failed to store the outcome, the write is repeated");
+        tracing::warn!(transaction, %error, retry_until = %lease_end, "failed to store the outcome: the write is repeated");
         match self.repeat(transaction, lease_end, error, write).await {
             Ok(stored) => {
                 tracing::info!(transaction, "outcome stored after repeated writes");
@@ -71,7 +71,7 @@ impl OutcomeWriter {
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,
-                    "outcome probably stored: the lease has ended, so an earlier write was probably committed"
+                    "outcome probably stored: an earlier write without confirmation seems to have ended the lease"
                 );
             }
             Err(error) => {

@@ -52,7 +52,7 @@ impl Worker for Retention {
         self.store.delete_records_across_tenants(records_before, BATCH).await?;
         let deleted = self.store.delete_expired_across_tenants(before, BATCH).await?;
         if deleted > 0 {
-            tracing::info!(rows = deleted, "deleted rows older than store.retention");
+            tracing::info!(rows = deleted, "rows deleted: they are older than store.retention");
         }
         let forgotten = self.store.delete_keys_across_tenants(BATCH).await?;
         Ok(Report { started: deleted + forgotten, next_due: None })

@@ -106,7 +106,8 @@ impl Webhooks {
     /// is enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or the address is forbidden.
+    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers cannot be encrypted or
+    /// decrypted, or the store fails.
     pub async fn change(
         &self,
         tenant: &TenantId,

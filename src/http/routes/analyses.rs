@@ -91,8 +91,8 @@ route_table! { "analyses":
     /// call has a result now, the analysis becomes completed, with an `analysis.completed` event. Otherwise nothing changes
     /// and there is no event. If AloVoice cannot be reached, the gateway tries three times and `last_error` has the reason.
     ///
-    /// While an analysis or a refresh is in progress, the gateway polls AloVoice already, and the request changes nothing.
-    /// A refresh within `vendor.polling.min_interval` of the previous poll of the call is delayed. A tenant has at most 100
+    /// While an analysis or a refresh is in progress, the gateway already polls AloVoice, and the request changes nothing.
+    /// A refresh that begins earlier than `vendor.polling.min_interval` after the previous refresh of the call is delayed. A tenant has at most 100
     /// refreshes in progress; the answer to further requests is 429.
     ///
     /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end of the refresh before it answers with 200.
@@ -124,8 +124,8 @@ route_table! { "analyses":
     /// Get the transcript of a call
     ///
     /// Returns the turns in order of time, without the rest of the analysis. Choose the format with the parameter `format`
-    /// or with `Accept`: JSON, plain text, Markdown, or subtitles as WebVTT or SubRip. All formats but JSON omit turns
-    /// without words, put each turn on one line, and show a turn without duration for one second.
+    /// or with `Accept`: JSON, plain text, Markdown, or subtitles as WebVTT or SubRip. All formats except JSON omit
+    /// turns without words and put each turn on one line. Subtitles show a turn without duration for one second.
     get "/v1/analyses/{call_id}/transcript" => transcripts::get_transcript, Token(AnalysesRead);
     {
         params(TranscriptQuery, IfNoneMatch),

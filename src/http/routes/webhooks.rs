@@ -52,8 +52,8 @@ route_table! { "webhooks":
     /// deliveries. The secret does not change. If you change the `url`, the gateway sends the existing custom headers to
     /// the new URL: remove the headers that the new receiver must not get.
     ///
-    /// A new `url`, new `headers`, or `enabled: true` ends a pause and resets the count of failures. Events that
-    /// occurred while a webhook was disabled are not sent automatically; use a replay.
+    /// A change of `url`, `payload` or `headers`, or `enabled: true`, ends a pause and resets the count of failures.
+    /// Events that occurred while a webhook was disabled are not sent automatically; use a replay.
     patch "/v1/webhooks/{webhook_id}" => webhooks::change_webhook, Token(WebhooksManage);
     {
         request_body(content((ChangeWebhook = "application/json"), (ChangeWebhook = "application/merge-patch+json"))),

@@ -115,7 +115,7 @@ struct CallState {
 pub(super) struct Calls {
     tokens: Vec<String>,
     calls: HashMap<(usize, CallId), CallState>,
-    /// The answers for unknown calls that differ from 404, by customer.
+    /// The answer for unknown calls, by customer. A customer without an entry gets 404.
     unknown: HashMap<usize, UnknownCallAnswer>,
     /// Whether accepted calls are answered like unknown calls.
     is_forgetful: bool,

@@ -32,7 +32,7 @@ use super::fault::Fault;
 use super::notices::{NoticeChannel, NotificationEcho};
 use crate::domain::clock::Timestamp;
 
-/// Maximum time for which this replica may not know of a change by another replica.
+/// Maximum delay after which this replica knows of a change by another replica, while its own notifications arrive.
 const STALENESS: Duration = Duration::from_secs(5);
 /// Interval of the heartbeat on the listening connection.
 const HEARTBEAT: Duration = Duration::from_secs(2);

@@ -246,7 +246,7 @@ impl Store for PostgresStore {
         // harm.
         let _ = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
         if let Err(fault) = self.usage.flush(&self.pool, self.context.operation_timeout).await {
-            tracing::warn!(?fault, "failed to write usage before shutdown, the last counts are lost");
+            tracing::warn!(?fault, "failed to write usage before shutdown: the last counts are lost");
         }
         work.and(deliveries)
     }
