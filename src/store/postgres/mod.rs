@@ -225,7 +225,10 @@ impl Engine for PostgresStore {
     }
 
     async fn flush_usage(&self) -> Result<(), StoreError> {
-        Ok(self.usage.flush(&self.pool, self.context.operation_timeout).await?)
+        let (usage, pool) = (Arc::clone(&self.usage), self.pool.clone());
+        let timeout = self.context.operation_timeout;
+        let flush = tokio::spawn(async move { usage.flush(&pool, timeout).await });
+        Ok(flush.await.map_err(|error| StoreError::Unavailable(Box::new(error)))??)
     }
 }
 

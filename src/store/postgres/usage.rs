@@ -21,7 +21,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The usage that this process has counted since the last flush.
 #[derive(Debug, Default)]
-pub(super) struct UsageBuffer(Mutex<CountedUsage>);
+pub(super) struct UsageBuffer {
+    counted: Mutex<CountedUsage>,
+    /// Locked during a flush. So after a flush, the database has all usage that was counted before it, even if another
+    /// flush was in progress.
+    flushing: tokio::sync::Mutex<()>,
+}
 
 /// Counted usage, by tenant and day, and also by the value of a fact. The order of the rows is fixed, so two replicas cannot
 /// deadlock.
@@ -49,30 +54,31 @@ impl UsageBuffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, CountedUsage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the counted usage to the database at intervals, until `stop` is cancelled.
     pub(super) fn start(self: &Arc<Self>, pool: Pool, timeout: Duration, stop: CancellationToken) {
         let buffer = Arc::clone(self);
-        let flushing = async move {
-            loop {
-                sleep(INTERVAL).await;
+        tokio::spawn(async move {
+            // The stop cancels no flush, because its usage would be lost.
+            while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
                 if let Err(fault) = buffer.flush(&pool, timeout).await {
                     tracing::warn!(?fault, "failed to write usage");
                 }
             }
-        };
-        tokio::spawn(async move { stop.run_until_cancelled(flushing).await });
+        });
     }
 
-    /// Adds the counted usage to the database within the time limit. After a failure, the next flush includes it.
+    /// Adds the counted usage to the database within the time limit. After a failure, the next flush includes it. A caller that
+    /// may be cancelled must start the flush in a separate task, because the usage of a cancelled flush is lost.
     pub(super) async fn flush(&self, pool: &Pool, timeout: Duration) -> Result<(), Fault> {
+        let deadline = Instant::now() + timeout;
+        let _flushing = timeout_at(deadline, self.flushing.lock()).await.map_err(|_| Fault::TimedOut)?;
         let counted = std::mem::take(&mut *self.lock());
         if counted.total.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + timeout;
         let write = async { add(Session::take(pool, deadline).await?, &counted).await };
         let written = timeout_at(deadline, write).await.unwrap_or(Err(Fault::TimedOut));
         if written.is_err() {

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
+use alovoice_gateway::domain::usage::Day;
 use alovoice_gateway::store::{Change, Queue, StoreError};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use tokio::join;
 use tokio::task::yield_now;
 
+use super::webhook_locks::waiters;
 use super::{expect_change, open_at, within};
 use crate::harness::{
     Harness, LEASE, acme, call_id, ready, reanalysis, slots, slots_of, submission, trace, with_callback,
@@ -142,4 +144,32 @@ async fn three_replicas_share_the_work_without_duplicates() {
     assert_eq!((submits.len(), deliveries.len()), (CALLS, CALLS));
     assert_eq!(submits.into_iter().collect::<HashSet<_>>().len(), CALLS);
     assert_eq!(deliveries.into_iter().collect::<HashSet<_>>().len(), CALLS);
+}
+
+/// A flush of counted usage is in progress while a caller disconnects and others read.
+#[tokio::test]
+async fn usage_is_complete_although_its_write_is_in_progress() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    let (locker, watcher) = (database.connect().await, database.connect().await);
+    harness.submit(submission("1")).await;
+    locker.batch_execute("BEGIN; LOCK TABLE usage IN EXCLUSIVE MODE").await.unwrap();
+
+    let today = Day::of(harness.now());
+    let submissions = async || {
+        let days = harness.store.usage(&acme(), today, today).await.unwrap();
+        days.into_iter().map(|(_, usage)| usage.unwrap().submissions).sum::<u64>()
+    };
+    let mut abandoned = Box::pin(submissions());
+    tokio::select! {
+        early = &mut abandoned => panic!("{early} submissions before the write"),
+        () = waiters(&watcher, 1) => {}
+    }
+    drop(abandoned);
+    let unlock = async {
+        waiters(&watcher, 1).await;
+        locker.batch_execute("COMMIT").await.unwrap();
+    };
+    let (read, ()) = join!(submissions(), unlock);
+    assert_eq!(read, 1);
 }

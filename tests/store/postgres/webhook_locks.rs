@@ -16,7 +16,7 @@ use crate::postgres_server::server::Server;
 const A: &str = "https://a.example/";
 
 /// Waits until this number of sessions wait for a lock in the database.
-async fn waiters(client: &Client, count: i64) {
+pub(super) async fn waiters(client: &Client, count: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let waited = async { while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) < count {} };
