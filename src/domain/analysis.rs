@@ -116,7 +116,7 @@ pub enum FaultCode {
     TokenRefused,
     /// The vendor does not know the call. It may know the call later.
     CallNotFound,
-    /// The vendor answered with words in place of a result: an error, or that the result is not ready.
+    /// The vendor answered with a text instead of a result. The text reports an error, or says that the result is not ready.
     NoResult,
     /// The vendor may have accepted the call: its answers do not show whether it did.
     SubmissionUnconfirmed,
@@ -165,7 +165,7 @@ pub struct AnalysisResult {
     pub transcript: Vec<Turn>,
     /// Tags of the quality rules that matched.
     pub tags: Vec<Tag>,
-    /// Path of the recording on the vendor's host. `None` if the vendor named another host.
+    /// Path of the recording on the vendor's host. `None` if there is no recording, or if the vendor named another host.
     pub audio_path: Option<String>,
     /// Deviations of the answer from its documentation that were tolerated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -201,11 +201,11 @@ pub struct Analysis {
     pub call_id: CallId,
     /// Current status of the analysis.
     pub status: Status,
-    /// Revision of the result: 0 without a result, then incremented by every change.
+    /// Revision of the result: 0 without a result. Every change and every result of a reanalysis increments it.
     pub revision: u32,
     /// Time of the first submission.
     pub submitted_at: Timestamp,
-    /// Time at which the analysis completed or failed.
+    /// Time at which the analysis or its latest reanalysis completed, or at which the analysis failed.
     pub finished_at: Option<Timestamp>,
     /// Metadata of the latest submission that had any.
     pub metadata: Metadata,
@@ -256,7 +256,7 @@ impl Analysis {
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// Returns the time from now until [`Analysis::retry_at`], at least one second.
+    /// Returns the time from now until [`Analysis::retry_at`], at least one second; `None` in the same cases.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

@@ -65,7 +65,7 @@ impl AnswerWarnings {
         }
     }
 
-    /// Returns the deviations, each once.
+    /// Returns the deviations, each kind once with its count.
     pub fn into_list(self) -> Vec<AnswerWarning> {
         self.0.into_iter().map(|(code, count)| AnswerWarning { code, count }).collect()
     }

@@ -13,13 +13,13 @@ pub struct Attribute {
     value: String,
 }
 
-/// The source of an attribute, and the query parameter that filters by the attribute. The order is the order in which a list
-/// tries its filters: the values that few calls have come first.
+/// The source of an attribute, and the query parameter that filters by the attribute. A list tries its filters in the order of
+/// the variants: sources with rare values come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttributeSource<'a> {
     /// Id of the call in a CRM.
     Crm(&'a str),
-    /// Value in the metadata, by the path of its names, joined by dots.
+    /// Value in the metadata. The path consists of the names that lead to the value, joined by dots.
     Metadata(&'a str),
     /// Phone number of the client.
     Phone,
@@ -47,7 +47,7 @@ impl Attribute {
     pub const MAX_NAME_CHARS: usize = 128;
     /// Maximum length of a value in characters. Longer values are not indexed.
     pub const MAX_VALUE_CHARS: usize = 256;
-    /// Maximum number of values in the metadata of a call that are indexed: the first ones.
+    /// Maximum number of metadata values per call that are indexed. Values after these are not indexed.
     pub const MAX_OF_METADATA: usize = 32;
 
     /// Creates an attribute.

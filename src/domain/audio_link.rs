@@ -42,7 +42,8 @@ impl AudioLink {
         URL_SAFE_NO_PAD.encode(keys.seal(Purpose::AudioLink, FORM, entropy, plain.as_bytes()))
     }
 
-    /// Opens the output of [`AudioLink::seal`], even after it has expired. Returns `None` if no key opens it.
+    /// Opens the output of [`AudioLink::seal`], even after the link has expired. Returns `None` if the string is not a link, or
+    /// if no key opens it.
     pub fn open(keys: &SealingKeys, token: &str) -> Option<Self> {
         let sealed = URL_SAFE_NO_PAD.decode(token).ok()?;
         let plain = keys.open(Purpose::AudioLink, FORM, &sealed)?;

@@ -1,4 +1,4 @@
-//! Call facts: what the caller knows about a call and AloVoice does not tell, such as the agent and the phone number.
+//! Call facts: data about a call that the caller has and AloVoice does not return, such as the agent and the phone number.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ impl Direction {
 }
 
 impl<'de> Deserialize<'de> for Direction {
-    /// Reads a string, because the derived code reports another type as malformed JSON.
+    /// Reads a string first, because the derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         [Self::Inbound, Self::Outbound]
@@ -48,7 +48,7 @@ pub struct FactText(String);
 /// Reason why a text is not a [`FactText`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFactText {
-    /// The text is too long, or has nothing but spaces.
+    /// The text is empty or too long, or has only white space.
     #[error("must have 1 to {max} characters that are not all spaces", max = FactText::MAX_CHARS)]
     Length,
     /// The text has a control character such as a line break.
@@ -141,7 +141,7 @@ pub struct Agent {
 /// Ids of the call in CRMs, by name.
 pub type CrmIds = BTreeMap<CrmName, FactText>;
 
-/// The facts of a call from its submissions. Facts that no submission had are `null`.
+/// The facts of a call from its submissions. A fact that no submission had is `null`; `crm` is then an empty object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CallFacts {
@@ -178,8 +178,8 @@ impl CallFacts {
     /// Maximum number of ids in [`CallFacts::crm`].
     pub const MAX_CRM_IDS: usize = 16;
 
-    /// Replaces the facts that `given` has, and keeps the others. The agent and the ids in CRMs are each replaced as a whole, because
-    /// the name of one agent must not stay beside the id of another.
+    /// Replaces the facts that `given` has, and keeps the others. The agent and the ids in CRMs are each replaced as a whole,
+    /// because the name of one agent must not stay beside the id of another. An empty map of ids removes the ids.
     pub fn replace_by(&mut self, given: &Self) {
         let Self { direction, agent, phone, queue, started_at, crm } = given;
         replace(&mut self.direction, direction);

@@ -123,8 +123,8 @@ impl Clock for SystemClock {
 /// A jump of a [`SteadyClock`] to another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// Time since which the clock was wrong, as the clock showed it before the step. `None` if the clock was always
-    /// wrong.
+    /// Time since which the clock was wrong, as the clock showed it before the step. `None` if the clock was never confirmed,
+    /// so it may always have been wrong.
     pub since: Option<Timestamp>,
     /// The time that the clock showed before the step.
     pub from: Timestamp,
@@ -170,7 +170,7 @@ impl SteadyClock {
         Self { base: Instant::now(), at_base: AtomicI64::new(now.as_millis()) }
     }
 
-    /// Sets the clock.
+    /// Sets the clock to `now`, which may be a jump.
     pub fn set(&self, now: Timestamp) {
         self.at_base.store(now.as_millis().saturating_sub(self.elapsed()), Ordering::Relaxed);
     }

@@ -11,8 +11,8 @@
 //!    outage of all gateways is a jump too.
 //! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
-//!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or [`OBSERVATION`], during which the jump stayed the same and no witness
-//!    supported the gateway's clock. After an outage of at most [`OUTAGE`] a step needs no witness.
+//!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same and
+//!    no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
 //! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
 //!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the server's
 //!    clock. It never confirms the server's clock, because both may run on one machine.
@@ -32,9 +32,9 @@ use super::clock::{ClockStep, Timestamp};
 #[cfg(test)]
 mod tests;
 
-/// Minimum difference between the reference and the gateway's clock that is a jump.
+/// Minimum difference between the reference and the gateway's clock that counts as a jump.
 pub const TOLERANCE: Duration = Duration::from_secs(10);
-/// Maximum outage before a start after which a step needs no witness.
+/// Maximum length of an outage for which the step at the next start needs no witness.
 pub const OUTAGE: Duration = Duration::from_hours(1);
 /// Time after which a jump is accepted if no witness confirms or contradicts it.
 pub const OBSERVATION: Duration = Duration::from_hours(1);
@@ -101,12 +101,12 @@ pub struct Readings {
 pub struct Doubt {
     /// Time on the gateway's clock at which the doubt began.
     pub since: Timestamp,
-    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds.
+    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds; negative if it is behind.
     pub difference_millis: i64,
 }
 
 impl Doubt {
-    /// Whether this jump differs from `other`.
+    /// Whether the differences of the two doubts are at least [`TOLERANCE`] apart.
     pub fn differs_from(&self, other: &Self) -> bool {
         is_jump(self.difference_millis.saturating_sub(other.difference_millis))
     }
@@ -139,7 +139,8 @@ impl JumpConfirmation {
         }
     }
 
-    /// Duration of the pause of retention after a step. A weaker reason has a longer pause.
+    /// Returns how long retention is paused after a step. The pause is longest after [`Observation`](Self::Observation), because
+    /// no witness and no operator confirmed that step.
     pub const fn retention_pause(self) -> Duration {
         match self {
             Self::Operator | Self::ShortOutage => Duration::ZERO,

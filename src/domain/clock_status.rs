@@ -31,7 +31,8 @@ impl ClockStatus {
         self.get().is_some_and(|compared| compared.doubt.is_none() && now >= compared.retention_after)
     }
 
-    /// Describes a clock in doubt or a pause of retention for operators. `now` is the time of the gateway's clock.
+    /// Returns a text for operators if the clock is in doubt or retention is paused after a correction. Returns `None` otherwise,
+    /// and before the first comparison. `now` is the time of the gateway's clock.
     pub fn warning(&self, now: Timestamp) -> Option<String> {
         let Compared { doubt, retention_after } = self.get()?;
         if let Some(doubt) = doubt {

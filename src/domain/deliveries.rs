@@ -11,7 +11,7 @@ use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
 
 /// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
-/// (there will be no further attempt).
+/// (there will be no further automatic attempt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
@@ -122,7 +122,8 @@ impl Destination {
         }
     }
 
-    /// Returns the payload for the store. A delivery to a webhook has the payload of the webhook.
+    /// Returns the payload for the store. The value for a webhook is a placeholder: each attempt uses the payload that the
+    /// webhook has at that time.
     pub const fn payload(&self) -> EventPayload {
         match self {
             Self::Callback(callback) => callback.payload,

@@ -1,4 +1,4 @@
-//! Payload of an event: the whole analysis, or only the members that a receiver needs to read it.
+//! Payload of an event: the whole analysis, or only the members that a receiver needs to request the analysis.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};

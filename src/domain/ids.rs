@@ -202,7 +202,7 @@ generated_id! {
 }
 
 generated_id! {
-    /// Id of a request whose caller sent none: `req_…`.
+    /// Id of a request whose caller sent no id: `req_…`.
     RequestId, "req_"
 }
 

@@ -107,7 +107,7 @@ impl ProbeOutcome {
 impl LearnedAnswers {
     /// Interval of probes while the gateway polls for results.
     pub const PROBE_INTERVAL: Duration = Duration::from_hours(24);
-    /// Number of calls in progress with other answers that prove an answer for unknown calls.
+    /// Number of calls in progress that must have had other answers before an answer for unknown calls is proven.
     pub const ENOUGH_CALLS: u32 = 10;
 
     /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
@@ -140,8 +140,8 @@ impl LearnedAnswers {
         self.unknown.lacks_probe(since, now)
     }
 
-    /// Returns the time since which a probe is missing, if no probe has started within [`Self::PROBE_INTERVAL`] before
-    /// `now`; else `None`.
+    /// Returns the time [`Self::PROBE_INTERVAL`] before `now` if no probe has started between that time and `now`; else
+    /// `None`.
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
         Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since, now))
     }
@@ -163,8 +163,8 @@ impl LearnedAnswers {
         self.unknown.may_learn(shape)
     }
 
-    /// Returns the meaning of an answer without a result, for a call that was submitted at `since`. The meaning is certain after a
-    /// probe at `since` or later, because the vendor may have changed its answers before.
+    /// Returns the meaning of an answer without a result, for a call that was submitted at `since`. The meaning is certain only
+    /// after a probe at `since` or later, because the vendor may have changed its answers after an earlier probe.
     pub fn judge(&self, shape: AnswerShape, since: Timestamp, now: Timestamp) -> Judgement {
         if !self.may_learn_unknown(shape) {
             return Judgement::certain(Meaning::Known);

@@ -29,16 +29,16 @@ impl AnalysisResult {
         (is_less || 2 * now.text < before.text).then_some(MissingContent { now, before })
     }
 
-    /// Returns what is missing if this result has less than half of the turns, of the text or of the tags of the earlier one. A
-    /// result that a caller has requested may have somewhat less content.
+    /// Returns what is missing if this result has less than half of the earlier result's turns, text or tags. A result that a
+    /// caller has requested may have somewhat less content.
     pub fn lacks_most_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         (now.is_less_than_half_the_talk(&before) || 2 * now.tags < before.tags)
             .then_some(MissingContent { now, before })
     }
 
-    /// Returns what is missing if this result has less than half of the turns or of the text of the earlier one. A reanalysis may
-    /// well find other tags.
+    /// Returns what is missing if this result has less than half of the earlier result's turns or text. Tags do not count,
+    /// because a reanalysis often finds other tags.
     pub fn lacks_most_talk_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         now.is_less_than_half_the_talk(&before).then_some(MissingContent { now, before })

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 pub struct Reanalysis {
     /// The status of the reanalysis.
     pub status: ReanalysisStatus,
-    /// Time of the submission that requested it.
+    /// Time of the submission that requested the reanalysis.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -31,10 +31,10 @@ pub enum ReanalysisStatus {
 pub struct LastReanalysis {
     /// The outcome of the reanalysis.
     pub outcome: ReanalysisOutcome,
-    /// Time of the submission that requested it.
+    /// Time of the submission that requested the reanalysis.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Time when the reanalysis ended. It equals the `timestamp` of the event.
+    /// Time when the reanalysis ended. The event that reports the outcome has the same `timestamp`.
     #[schema(value_type = String, format = DateTime)]
     pub ended_at: Timestamp,
 }
@@ -58,7 +58,7 @@ impl Analysis {
     /// call.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
-        // A failed call starts again as queued. Only the start of a round shows which round it is.
+        // A failed call starts again as queued, so only the start time distinguishes a reanalysis from the first analysis.
         let is_first = self.status != Status::Completed && work.started_at == self.submitted_at;
         let is_accepted = work.stage == Stage::Poll;
         let status = if is_accepted { ReanalysisStatus::Processing } else { ReanalysisStatus::Queued };

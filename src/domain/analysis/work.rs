@@ -5,7 +5,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// In each analysis round, the last of every group of this many polls is unconditional.
+/// In each analysis round, every poll whose number (from 1) is a multiple of this one is unconditional.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.
@@ -13,7 +13,8 @@ const UNCONDITIONAL_POLLS: u32 = 4;
 pub enum Stage {
     /// Submit the call to the vendor.
     Submit,
-    /// Poll for the result because the outcome of a submit is unknown. Another submit follows only if the vendor does not know the call.
+    /// Poll for the result because the outcome of a submit is unknown. Another submit follows only if the vendor's answers do not
+    /// show that it accepted the call.
     Confirm,
     /// Poll for the result.
     Poll,
@@ -38,7 +39,7 @@ impl Stage {
         }
     }
 
-    /// Whether the work belongs to an analysis round. After a round, the only work is polls for changes of the outcome.
+    /// Whether the work belongs to an analysis round. All work after a round only polls for changes of the outcome.
     pub const fn is_of_round(self) -> bool {
         matches!(self, Self::Submit | Self::Confirm | Self::Poll)
     }
@@ -76,7 +77,7 @@ pub struct Work {
     pub empty_since: Option<Timestamp>,
     /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
-    /// Time since which the vendor has answered that it does not know a call whose submit got no answer. A claim of a submit
+    /// Time since which the vendor's answers have not shown that it accepted a submit of unknown outcome. A claim of a submit
     /// resets it.
     pub denied_since: Option<Timestamp>,
     /// Shapes of the answers without a result since the last submit, the latest last. A claim of a submit clears them.
@@ -134,7 +135,7 @@ impl Work {
         self.sent_at.unwrap_or(self.started_at)
     }
 
-    /// Remembers the shape of an answer without a result. The number of different shapes is limited.
+    /// Remembers the shape of an answer without a result. Only the latest shape and the three oldest ones are kept.
     pub(in crate::domain) fn remember(&mut self, shape: AnswerShape) {
         const MAX_SHAPES: usize = 4;
         self.shapes.retain(|known| *known != shape);
