@@ -11,8 +11,8 @@
 //!    outage of all gateways is a jump too.
 //! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
-//!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same and
-//!    no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
+//!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same
+//!    and no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
 //! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
 //!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the server's
 //!    clock. It never confirms the server's clock, because both may run on one machine.

@@ -10,9 +10,10 @@
 //! A caller may ask for a reanalysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first. The gateway submits the call again only if the vendor answers that it does not know the
-//! call. The gateway learns this answer ([`learned_answers`](super::learned_answers)). If calls in progress may have the same
-//! answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
+//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that it
+//! accepted the call, usually because it answers that it does not know the call. The gateway learns this answer
+//! ([`learned_answers`](super::learned_answers)). If calls in progress may have the same answer, the row waits until a result
+//! would most likely be ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;
@@ -108,7 +109,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission: replaces the metadata and the call facts that it has, and starts a reanalysis if the submission
+    /// Applies another submission. Its metadata and call facts replace the earlier ones. A reanalysis starts if the submission
     /// requests one and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
@@ -157,7 +158,8 @@ impl Analysis {
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }
-            // The vendor may refuse the repetition of a submit of unknown outcome because it has the call.
+            // If the outcome of the first submit is unknown, the vendor may refuse the second one, because it already has the
+            // call.
             SubmitOutcome::Rejected(detail) if work.submits == 2 => {
                 let fault = VendorFault { code: FaultCode::VendorError, detail, retry_after: None };
                 work.stage = Stage::Confirm;
@@ -177,7 +179,8 @@ impl Analysis {
         work.errors = 0;
     }
 
-    /// Plans the next poll: the vendor has the call and no result yet. `reason` is the vendor's explanation, if there is one.
+    /// Plans the next poll: the vendor has the call and no result yet. After the deadline, the analysis fails instead. `reason`
+    /// is the vendor's explanation, if there is one.
     fn wait(
         &mut self,
         mut work: Work,
@@ -275,7 +278,8 @@ fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Returns whether the vendor has answered for the whole grace period that it does not know the call.
+/// Returns whether the vendor has answered for the whole grace period that it does not know the call. The first such answer
+/// starts the period.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace

@@ -7,10 +7,11 @@
 //! decreases the estimate by more. The estimate settles where both balance. It needs three numbers and follows a
 //! vendor whose speed changes.
 //!
-//! A result is found in time if it is late by at most the share `growth` of its age. Polls after the first achieve this,
-//! because the age grows by this share from poll to poll. The first poll may not: a result that was ready long before it
-//! is found too late. [`Pace::QUANTILE`] is the share of results that are ready before the first poll. It is the largest
-//! share with which nine in ten results are still found in time, so the first poll is as late as possible.
+//! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is
+//! at most `growth` times its age. Polls after the first achieve this, because each interval is `growth` times the age.
+//! The first poll may miss it: if the result was ready long before that poll, it is found too late. [`Pace::QUANTILE`] is
+//! the share of results that are ready before the first poll. It is the largest share with which nine in ten results are
+//! still found in time, so the first poll is as late as possible.
 
 #[cfg(test)]
 mod simulation;
@@ -55,7 +56,8 @@ impl Pace {
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// The 99th percentile as a multiple of `first_after`, until there are enough samples. With default settings it is five minutes.
+    /// The assumed 99th percentile as a multiple of `first_after`. Until there are enough samples, it is the lower bound of the
+    /// estimate. With default settings it is five minutes.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
@@ -152,7 +154,8 @@ impl ProcessingTime {
         let share = if self.at_first_poll {
             1.0 - Pace::READY_BEFORE
         } else {
-            // The previous poll was earlier by `growth`, so the geometric mean of both polls is the likeliest time.
+            // The age at the previous poll was smaller by the factor `1 + growth`. The geometric mean of both ages is the
+            // likeliest time.
             1.0 / (1.0 + policy.growth).sqrt()
         };
         self.found_after.mul_f64(share)

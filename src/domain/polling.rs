@@ -41,14 +41,14 @@ impl Default for PollingPolicy {
 }
 
 impl PollingPolicy {
-    /// Maximum `Retry-After` that the gateway honours. A longer one counts as an error of the vendor.
+    /// Maximum `Retry-After` that the gateway honours. A longer one is reduced to this maximum.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
     /// Part of each interval that is reserved for the request itself. A result that becomes ready just after a poll
     /// is found by the next poll, whose answer must arrive within the interval.
     const REQUEST_TIME: Duration = Duration::from_millis(300);
 
-    /// Returns the interval after a poll without a result. It is a share of the age, so that quick results are found
-    /// quickly and slow results need few polls.
+    /// Returns the interval after a poll without a result. It is a share of the age (the time since the acceptance), so that
+    /// quick results are found quickly and slow results need few polls.
     pub fn interval(&self, age: Duration) -> Duration {
         let share = age.as_secs_f64() * self.growth;
         Duration::try_from_secs_f64(share)

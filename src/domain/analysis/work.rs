@@ -5,7 +5,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// In each analysis round, every poll whose number (from 1) is a multiple of this one is unconditional.
+/// In each analysis round, every poll whose number (from 1) is a multiple of this constant is unconditional.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.

@@ -11,9 +11,8 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that does not show that the vendor accepted a submit of unknown outcome. The call is
-    /// submitted again only after the vendor has answered for long enough that it does not know the call, because a
-    /// second submit may be billed.
+    /// Applies an answer that leaves the outcome of a submit unknown or denies that the vendor has the call. The call is
+    /// submitted again only after such answers for long enough, because a second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -61,7 +60,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies the answer for unknown calls, if the vendor gives it about a call that it had accepted.
+    /// Applies an answer for unknown calls that the vendor gives although it had accepted the call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,

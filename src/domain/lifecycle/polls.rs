@@ -29,7 +29,7 @@ impl Analysis {
         }
     }
 
-    /// Applies the outcome of a poll before completion. `shape` is the shape of the answer.
+    /// Applies the outcome of a poll in an analysis round. `shape` is the shape of the answer.
     fn polled(
         &mut self,
         mut work: Work,
@@ -104,7 +104,7 @@ impl Analysis {
     }
 
     /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, the analysis round
-    /// ends only after the probe.
+    /// ends only after the probe or at the deadline.
     fn known(
         &mut self,
         mut work: Work,
@@ -126,7 +126,7 @@ impl Analysis {
                 if is_silent && (needs_probe.is_none() || self.is_over(&work, context)) {
                     return self.complete(work, obtained, context);
                 }
-                // The request has no ETag: the poll that ends the grace period needs the answer, not a 304.
+                // The next request has no ETag: the poll that ends the grace period needs the answer, not a 304.
                 Effect { probe: needs_probe.filter(|_| is_silent), ..self.wait(work, None, None, context) }
             }
             PollOutcome::NotReady { etag, detail, .. } => {

@@ -66,16 +66,16 @@ pub enum PollOutcome {
 pub enum Step {
     /// Outcome of a submit.
     Submitted(SubmitOutcome),
-    /// Outcome of a poll that needs no learned answers, for example because it got no answer.
+    /// Outcome of a poll without the shape of the answer. The outcome alone decides its meaning.
     Polled(PollOutcome),
-    /// Outcome of a poll that got an answer. The learned answers decide its meaning.
+    /// Outcome of a poll with the shape of the answer, if it has one. The learned answers decide the meaning of a shape.
     Answered(PollOutcome, ShapedAnswer),
 }
 
 /// Shape of an answer of the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShapedAnswer {
-    /// The shape. `None` for a result with turns.
+    /// The shape. `None` for a result with turns, for a 304, and for a fault that does not concern the call.
     pub shape: Option<AnswerShape>,
     /// Fingerprint of the token of the request. It decides which learned answers apply.
     pub account: TokenFingerprint,
