@@ -16,8 +16,8 @@ pub struct AnalysisFilter {
     pub tags: Vec<TagKey>,
     /// Search in the transcript.
     pub search: Option<SearchQuery>,
-    /// Attributes. The analysis must have all of them. A page is read along the first one, so the attribute that the fewest calls
-    /// have comes first.
+    /// Attributes. The analysis must have all of them. A page is read along the index entries of the first attribute, so the
+    /// rarest attribute comes first.
     pub attributes: Vec<Attribute>,
     /// Lower bound of the time of submission, exclusive.
     pub submitted_after: Option<Timestamp>,
@@ -38,7 +38,7 @@ impl AnalysisFilter {
         self.status == Some(Status::Completed) || !self.tags.is_empty() || self.search.is_some()
     }
 
-    /// Returns whether an index finds all matches without examining other analyses.
+    /// Returns whether the filter has a part that an index can find: a tag, a search or an attribute.
     pub fn has_indexed_part(&self) -> bool {
         !self.tags.is_empty() || self.search.is_some() || !self.attributes.is_empty()
     }

@@ -15,10 +15,11 @@ pub struct Region(country::Id);
 pub struct InvalidRegion;
 
 impl Region {
-    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`.
+    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`. This does not load libphonenumber's metadata, which takes
+    /// 17 MiB of memory.
     ///
     /// # Errors
-    /// [`InvalidRegion`] if libphonenumber does not know the region. Its metadata, which takes 17 MiB of memory, is not loaded for this.
+    /// [`InvalidRegion`] if libphonenumber does not know the region.
     pub fn parse(text: &str) -> Result<Self, InvalidRegion> {
         text.parse().map(Self).map_err(|_| InvalidRegion)
     }
@@ -57,7 +58,8 @@ impl PhoneNumber {
             return Err(InvalidPhone::TooLong);
         }
         let text = in_ascii(text).ok_or(InvalidPhone::Character)?;
-        // An international number must not depend on the region: the crate would remove the region's trunk prefix from some.
+        // An international number must not depend on the region: the crate would remove the region's trunk prefix from some
+        // numbers.
         let region = (!text.starts_with('+')).then_some(region.0);
         let number = phonenumber::parse(region, text).map_err(|_| InvalidPhone::NotANumber)?;
         if !number.is_valid() {

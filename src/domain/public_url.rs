@@ -26,7 +26,7 @@ impl PublicUrl {
         self.0.starts_with("https:")
     }
 
-    /// Returns the link to a path of this service, which begins with a slash.
+    /// Returns the link to a path of this service. The path begins with a slash.
     pub fn link(&self, path: &str) -> String {
         format!("{}{path}", self.0)
     }

@@ -15,7 +15,7 @@ use super::webhooks::{DeliveryLimit, Health, WebhookOutcome};
 
 /// Maximum number of receivers per tenant that are remembered.
 const MAX_RECEIVERS: usize = 512;
-/// Maximum duration of a delivery to a prompt receiver.
+/// A receiver is prompt if its latest delivery succeeded in less than this time.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// The receivers of all tenants.
@@ -68,7 +68,7 @@ impl Receivers {
         tenants.get(tenant).and_then(|receivers| receivers.get(receiver)).is_some_and(|state| state.is_prompt)
     }
 
-    /// Whether a receiver of the tenant is prompt.
+    /// Whether any receiver of the tenant is prompt.
     pub fn has_prompt(&self, tenant: &TenantId) -> bool {
         self.lock().get(tenant).is_some_and(|receivers| receivers.values().any(|state| state.is_prompt))
     }

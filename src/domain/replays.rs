@@ -27,7 +27,7 @@ pub struct Replay {
     pub span: ReplaySpan,
     /// Time of the request.
     pub created_at: Timestamp,
-    /// Time at which the last delivery was created.
+    /// Time at which the last delivery was created; `None` while deliveries are still being created.
     pub finished_at: Option<Timestamp>,
     /// Number of replayed events so far: each has a delivery.
     pub sent: u64,

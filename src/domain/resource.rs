@@ -15,7 +15,7 @@ use super::tags::Tag;
 use super::talk_metrics::TalkMetrics;
 use super::transcript::Turn;
 
-/// The analysis of one call. Fields without a value yet are `null`.
+/// The analysis of one call. Fields without a value are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Analysis)]
 pub struct AnalysisResource {
@@ -24,21 +24,22 @@ pub struct AnalysisResource {
     pub call_id: CallId,
     /// The status of the analysis.
     pub status: Status,
-    /// Version number of the result: 0 without a result. It increases with each change.
+    /// Version number of the result: 0 without a result. It increases with each change and with each result of a reanalysis.
     pub revision: u32,
     /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
     pub ai_call_id: Option<String>,
-    /// Start time of the call.
+    /// Start time of the call according to AloVoice.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub begin_time: Option<Timestamp>,
     /// Time of the first submission.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// Time when the gateway received the result.
+    /// Time when the gateway received the result of the analysis or of its latest reanalysis. Late tags and refreshes do not
+    /// change it.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// The `metadata` of the submission.
+    /// The `metadata` of the latest submission that had any.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Facts of the call from its submissions.

@@ -143,7 +143,7 @@ pub struct DeliveryUsage {
     /// (redelivery or replay) counts again.
     #[schema(example = 120)]
     pub delivered: u64,
-    /// Number of times on this day that a delivery reached the status `failed`. It still counts if the delivery is
+    /// Number of times on this day that a delivery reached the status `failed`. A failure still counts if the delivery is
     /// sent again later.
     #[schema(example = 0)]
     pub failed: u64,

@@ -22,7 +22,8 @@ impl VendorToken {
     /// Parses a token: visible ASCII characters. A trailing line break is not part of it.
     ///
     /// # Errors
-    /// If the token is empty or too long, or has other characters, or is a quoted or assigned value.
+    /// [`InvalidSecret`] names the broken rule: the token is empty or too long, has other characters, is a URL or an assignment,
+    /// or is in quotes.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {

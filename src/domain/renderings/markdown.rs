@@ -55,7 +55,7 @@ fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
 /// need no escape, because no line starts with the text of a turn.
 const MARKS: &str = r"\`*_[]<>&~|$#@";
 
-/// Escapes markup with backslashes, even in text that would become a link automatically.
+/// Escapes markup with backslashes. This includes URLs, which would become links automatically.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {

@@ -11,7 +11,7 @@ pub mod webvtt;
 
 use super::transcript::{Speaker, Turn};
 
-/// Name of a speaker without a name from the vendor.
+/// Display name of a speaker for whom the vendor sends no name.
 const UNKNOWN_SPEAKER: &str = "Unknown";
 
 /// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if there is none.
@@ -41,7 +41,7 @@ fn parts(ms: i64) -> (i64, i64, i64, i64) {
     (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }
 
-/// Returns the time in the call for people, such as `0:03:55`.
+/// Formats a time in milliseconds from the start of the call, such as `0:03:55`.
 fn clock(ms: i64) -> String {
     let (hours, minutes, seconds, _) = parts(ms);
     format!("{hours}:{minutes:02}:{seconds:02}")

@@ -185,7 +185,7 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
         .collect()
 }
 
-/// Returns the longest time in which only one side talks.
+/// Returns the length of the side's longest monologue, in milliseconds.
 ///
 /// The first pass ignores all short remarks. It shows which of them lie wholly inside a monologue. In the second pass,
 /// all other remarks end a monologue.

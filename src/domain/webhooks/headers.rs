@@ -9,13 +9,13 @@ use secrecy::{ExposeSecret, SecretString};
 /// Reason why a custom header is invalid. It never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHeader {
-    /// The name is not a token (RFC 9110, section 5.1) or too long.
+    /// The name is too long, or is not a token (RFC 9110, section 5.1).
     #[error("must have a name of 1 to {max} letters, digits and !#$%&'*+-.^_`|~", max = HeaderName::MAX_LEN)]
     Name,
     /// The header belongs to the connection, the body, the signature or the trace.
     #[error("is set by the gateway or by HTTP itself")]
     Reserved,
-    /// The value is not valid (RFC 9110, section 5.5, without obs-text) or too long.
+    /// The value is empty or too long, or is not valid (RFC 9110, section 5.5, without obs-text).
     #[error(
         "must have a value of 1 to {max} printable ASCII characters, spaces and tabs, without white space at either end",
         max = CustomHeaders::MAX_VALUE
@@ -167,7 +167,7 @@ impl CustomHeaders {
         Some(plain)
     }
 
-    /// Parses the output of [`CustomHeaders::to_plain`].
+    /// Parses the output of [`CustomHeaders::to_plain`]. Returns `None` if a line or a header is invalid.
     pub fn from_plain(plain: &[u8]) -> Option<Self> {
         let mut headers = Self::default();
         for line in std::str::from_utf8(plain).ok()?.lines() {

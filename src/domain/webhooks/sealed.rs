@@ -32,7 +32,7 @@ pub struct ResealCount {
     pub by_the_first: usize,
     /// Parts that another key had sealed.
     pub by_another: usize,
-    /// Names of the parts that no key opens.
+    /// Names of the parts that no key opens. A previous secret that no longer signs is omitted.
     pub unopened: Vec<&'static str>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> WebhookSealer<'a> {
         CallbackSecret::from_bytes(plain.expose_secret()).ok()
     }
 
-    /// Opens the custom headers. Returns `None` if they cannot be opened.
+    /// Opens the custom headers, which may be none. Returns `None` if they cannot be opened.
     pub fn open_headers(&self, sealed: &SealedSecrets) -> Option<CustomHeaders> {
         let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
         let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;
