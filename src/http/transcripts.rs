@@ -21,7 +21,7 @@ pub struct TranscriptResource {
     /// The CALL_ID of AloVoice.
     #[schema(value_type = String, example = "1716207617.42")]
     call_id: CallId,
-    /// Version number of the result. It increases with each change.
+    /// Version number of the result. It increases with each change and with each result of a reanalysis.
     revision: u32,
     /// Start time of the call.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]

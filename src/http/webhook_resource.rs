@@ -36,8 +36,8 @@ pub struct WebhookResource {
     description: Option<String>,
     /// Whether the webhook receives events.
     enabled: bool,
-    /// Why the webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for
-    /// five days).
+    /// Why the webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (failures for
+    /// five days without a success).
     #[schema(required = true)]
     disabled_reason: Option<DisabledReason>,
     /// Time when the webhook was disabled.

@@ -65,7 +65,7 @@ pub enum DisabledReason {
     Requested,
     /// The receiver answered 410.
     Gone,
-    /// It had no success for five days.
+    /// It has failed for five days without a success.
     Failing,
 }
 
