@@ -86,7 +86,7 @@ pub enum KeySource {
     HmacSecretFile(PathBuf),
 }
 
-/// Deadline of a fetch of a JWK Set, over connection, headers and body.
+/// Deadline for fetching a JWK Set: connection, headers and body together.
 pub const JWKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 const KEY_SOURCES: [&str; 4] = ["jwks_url", "jwks_file", "public_key_file", "hmac_secret_file"];
