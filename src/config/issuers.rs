@@ -31,7 +31,8 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 ];
 
 settings! {
-    /// An issuer signs tokens, usually an identity provider. At least one issuer is needed. Each issuer has exactly one source of keys.
+    /// An issuer, usually an identity provider, signs tokens. At least one issuer is needed. Each issuer has exactly one source
+    /// of keys.
     struct IssuerSettings {
         /// Value of the iss claim in the issuer's tokens. Each issuer needs a different one.
         issuer: String = text().required().example("https://sso.example.uz/realms/crm"),

@@ -20,7 +20,7 @@ use crate::domain::clock::{Clock, SystemClock, Timestamp};
 /// Function that is called with each request before the answer. It can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
-/// Number of requests that fail with `{status}-twice`.
+/// Number of requests to a path with `-twice` that get the selected answer. Later requests get 200.
 const FAILURES_OF_TWICE: usize = 2;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 

@@ -61,7 +61,7 @@ impl Tenants {
         if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
-    /// Returns the tenant with this id.
+    /// Returns the tenant with this id; `None` if it is not configured.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.by_id.get(id).cloned()
     }

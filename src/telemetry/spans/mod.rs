@@ -98,7 +98,8 @@ impl Export {
         Ok(Self(Some(provider)))
     }
 
-    /// Returns the layer that exports spans. The layer ignores events, so no log line becomes part of a span.
+    /// Returns the layer that exports spans; `None` if the export is off. The layer ignores events, so no log line becomes part
+    /// of a span.
     pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
