@@ -60,7 +60,7 @@ const STORE_PATIENCE: Duration = Duration::from_secs(20);
 /// Size of the memory budget of answers in bytes. It suffices for four reads of the largest page of events.
 const ANSWERS: usize = 32 << 20;
 
-/// Looks up an environment variable.
+/// Function that looks up an environment variable.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Loads the tenants of the settings with their secrets.

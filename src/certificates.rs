@@ -49,7 +49,7 @@ pub enum InvalidCertificates {
 /// Parses the certificates of a file in PEM format, or the only certificate of a file in DER format.
 ///
 /// # Errors
-/// [`InvalidCertificates`], if there is no certificate or one of them is damaged.
+/// [`InvalidCertificates`], if the content is UTF-16, has no certificate, or has a damaged one.
 pub fn parse(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidCertificates> {
     if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
         return Err(InvalidCertificates::Utf16);
@@ -108,7 +108,7 @@ impl ServerCertVerifier for CertificateVerifier {
         let verified =
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let Err(error) = verified else { return verified };
-        // webpki reports an authority that is used for a server after it has checked its period of validity.
+        // webpki reports an authority that is used for a server only after it has checked that the certificate is valid now.
         if is_authority_of_server(&error) && self.is_authority(end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());

@@ -104,7 +104,7 @@ impl Network {
     }
 }
 
-/// Returns the reason why a request failed that was sent without a proxy.
+/// Returns the reason of a failed request that was sent without a proxy.
 pub fn explain(error: &reqwest::Error) -> TransportError {
     failure::explain(error, |_| false)
 }

@@ -66,7 +66,8 @@ impl AnswerReader<'_> {
     /// Reads a body. `content_type` may declare its encoding.
     ///
     /// # Errors
-    /// If the body is not JSON, has turns in an unknown form, or has too many turns or tags. The text is for people.
+    /// If the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags. The text is for
+    /// people.
     pub fn read(
         &self,
         body: &Bytes,

@@ -158,8 +158,8 @@ impl CircuitBreaker {
         matches!(self.state, CircuitState::Closed { .. })
     }
 
-    /// Allows a probe now, because the cause of the failures may be gone. Failures of requests that began earlier do
-    /// not count.
+    /// Allows a probe now, because the cause of the failures may be gone. An open circuit then ignores failures of requests that
+    /// began earlier. A closed circuit forgets the failures so far.
     pub(super) fn probe_at_once(&mut self, now: Timestamp) {
         self.openings = 0;
         self.state = match self.state {

@@ -262,7 +262,8 @@ impl VendorClient {
         Ok((without_token(body.freeze(), token), permit))
     }
 
-    /// Returns the vendor's current time, from an answer that arrived at `since` or later.
+    /// Returns the vendor's current time, computed from the last answer that showed it; `None` unless that answer arrived at
+    /// `since` or later.
     pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
         self.time.now(since)
     }

@@ -13,10 +13,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A path that the vendor does not have. The path names the sender, because the vendor's log shows the path.
 const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];
 
-/// Sends a request without a token to the vendor. Any answer is a success, even a 404.
+/// Sends a request without a token to the vendor. Any answer of the vendor is a success, even a 404.
 ///
 /// # Errors
-/// The reason why the vendor did not answer.
+/// The reason why the vendor did not answer, for example because a proxy asks for credentials (407).
 pub async fn check_connection(base_url: &Url, network: &Network) -> Result<(), TransportError> {
     let explain = |error: reqwest::Error| network.explain(&error);
     let client =

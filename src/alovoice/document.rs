@@ -11,7 +11,8 @@ const MAX_TEXT_BEFORE: usize = 64 << 10;
 /// Maximum number of positions at which the search tries to read a document.
 const MAX_PLACES: usize = 8;
 
-/// Returns the document of a text, as valid JSON of at most `max_bytes`. `None` if there is none, or if there may be more than one.
+/// Returns the document of a text as valid JSON; `None` if there is none, or if there may be more than one. A document that
+/// must be repaired may have at most `max_bytes`.
 pub(super) fn document<'a>(
     text: &'a str,
     max_bytes: usize,
@@ -24,7 +25,7 @@ pub(super) fn document<'a>(
     } else {
         Cow::Owned(embedded(text, max_bytes, warnings)?)
     };
-    // The vendor encoded the document twice, so it is a string.
+    // A document that the vendor encoded twice is a string.
     match Json::parse(&json).and_then(|json| nested(json, max_bytes, warnings)) {
         Some(inner) => Some(Cow::Owned(inner)),
         None => Some(json),

@@ -74,7 +74,7 @@ fn utf32(body: &[u8], is_big_endian: bool) -> String {
     body.chunks(4).map(character).collect()
 }
 
-/// Returns the encoding that a `Content-Type` declares; `None` for UTF-8.
+/// Returns the encoding that a `Content-Type` declares; `None` if it declares UTF-8, an unknown encoding or nothing.
 fn declared(content_type: &str) -> Option<&'static Encoding> {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, label) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;

@@ -53,7 +53,7 @@ pub(super) fn words_of_body(body: &[u8], content_type: Option<&str>, token: &Ven
     words::of_body(&decode(body, content_type, &mut AnswerWarnings::default()), token)
 }
 
-/// Returns the `Content-Type`.
+/// Returns the `Content-Type`; `None` unless the header is present and ASCII.
 pub(super) fn content_type_of(headers: &HeaderMap) -> Option<String> {
     text_of(headers, CONTENT_TYPE)
 }

@@ -34,7 +34,8 @@ impl<'a> Exchange<'a> {
         Self { operation, tenant, call_id, began: Instant::now(), span, status: None }
     }
 
-    /// Returns the `traceparent` of the request.
+    /// Starts the span of the request, and returns the `traceparent` for the request. `trace` is the fallback if the span is not
+    /// exported.
     pub(super) fn traceparent(&self, trace: TraceContext) -> String {
         spans::start(&self.span, trace).traceparent()
     }

@@ -32,9 +32,9 @@ pub(super) fn fault_of_status(
     Some(VendorFault { code, detail: answered(status, words), retry_after })
 }
 
-/// Whether a response with this status may be the vendor's answer for a call that it does not know. Such a status is
-/// a redirect or an error of the vendor's program. Other statuses come from the vendor's proxies or concern the
-/// caller.
+/// Whether a status for which [`fault_of_status`] returns a fault may be the vendor's answer for a call that it does not know.
+/// Such a status is a redirect or an error of the vendor's program. The other faults come from the vendor's proxies or concern
+/// the caller.
 pub(super) fn may_be_about_call(status: StatusCode) -> bool {
     matches!(status.as_u16(), 300..=303 | 305..=399 | 500 | 501 | 505..=511)
 }

@@ -78,7 +78,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Returns a string. An unpaired surrogate, for example of a truncated emoji, becomes U+FFFD.
+    /// Returns the content of a string; `None` for any other value. An unpaired surrogate, for example of a truncated emoji,
+    /// becomes U+FFFD.
     pub(super) fn string(self) -> Option<String> {
         if !self.0.get().starts_with('"') {
             return None;

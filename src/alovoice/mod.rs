@@ -7,8 +7,9 @@
 //! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it,
 //!   `json` reads its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body`
 //!   reads such answers.
-//! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an
-//!   answer: the answer without ids and times, which recognizes similar answers.
+//! - `results` requests results, and `probe` requests the result of a call that cannot exist. `shape` derives the shape of
+//!   an answer: the answer without ids and times. Similar answers have the same shape.
+//! - `exchange` reports each request in metrics, spans and logs; `faults` has the reasons why requests fail.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
 //! - `vendor_time` reads the vendor's clock. [`domain::clock_guard`](crate::domain::clock_guard) compares the gateway's
 //!   clock with it.

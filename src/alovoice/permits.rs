@@ -135,7 +135,7 @@ impl VendorPermits {
     /// Waits for a permit for a lookup of this call and takes it.
     ///
     /// # Errors
-    /// [`CircuitOpen`], without waiting, if the circuit is open.
+    /// [`CircuitOpen`] if the circuit is open or opens during the wait, or if the tenant is not configured.
     pub async fn acquire_for_lookup(
         &self,
         tenant: &TenantId,
@@ -170,7 +170,7 @@ impl VendorPermits {
         self.released.notify_one();
     }
 
-    /// Waits until a permit has been released since the last call. Only one task may call it.
+    /// Waits until a permit may have become free since the last call. Only one task may call this method.
     pub async fn released(&self) {
         self.released.notified().await;
     }
@@ -226,7 +226,7 @@ impl VendorPermit {
         &self.permits.tenant
     }
 
-    /// Returns whether the circuit is open, so that no further request may follow.
+    /// Returns whether the circuit is open. If it is, no further request may follow with this permit.
     pub fn is_circuit_open(&self) -> bool {
         self.permits.state().breaker.open_until(self.permits.env.clock.now()).is_some()
     }

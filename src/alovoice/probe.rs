@@ -12,7 +12,8 @@ use crate::domain::lifecycle::VendorFault;
 impl VendorClient {
     /// Requests the result of a call that cannot exist, with an id in the form of `request.call_id`. Records the
     /// outcome in the circuit breaker. Returns the shape of the answer, even if the answer is a result; `None` if the
-    /// vendor did not answer. The rest of a large answer is not read.
+    /// vendor did not answer, or if the answer is an error that does not concern the call. The rest of a large answer is
+    /// not read.
     pub async fn probe(&self, permit: &VendorPermit, request: VendorCall<'_>) -> Option<AnswerShape> {
         let call_id = impossible_call(request.call_id, &*self.env.entropy);
         let request = VendorCall { call_id: &call_id, ..request };

@@ -18,7 +18,7 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 /// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text.
 ///
 /// # Errors
-/// If there is no such value. The error is the number of bytes that were read.
+/// If there is no such value, or if its JSON has more than `max_bytes`. The error is the number of bytes that were read.
 pub(super) fn repair<'a>(
     text: &'a str,
     max_bytes: usize,
@@ -255,7 +255,7 @@ enum Word {
     Json,
     /// The word is not JSON. The text is the JSON value of the same meaning.
     Other(String),
-    /// A word that means "not a number" or an infinite number.
+    /// The word means "not a number" or an infinite number, or is a malformed number such as `1.2.3`.
     NotANumber,
 }
 

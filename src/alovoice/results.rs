@@ -23,8 +23,8 @@ const MAX_ETAG_BYTES: usize = 256;
 pub struct VendorAnswer {
     /// The meaning of the answer for the call.
     pub outcome: PollOutcome,
-    /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, or if it repeats
-    /// an earlier answer (304).
+    /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, if it repeats an earlier
+    /// answer (304), or if it is an error that does not concern the call.
     pub shape: Option<AnswerShape>,
     /// The memory of the answer. The caller holds it until the outcome is stored.
     pub body_permit: BodyPermit,

@@ -80,7 +80,7 @@ fn structure_of(value: &Value, call_id: &CallId, strings: &mut Vec<String>) -> S
                 format!("{}:{}", without_ids(name, call_id), structure_of(value, call_id, strings))
             };
             let mut members: Vec<_> = members.iter().map(member).collect();
-            // The names are sorted, because ids determine their order.
+            // The members are sorted again, because their previous order depends on the ids.
             members.sort();
             format!("{{{}}}", members.join(","))
         }
@@ -96,7 +96,7 @@ fn without_ids<'a>(name: &'a str, call_id: &CallId) -> &'a str {
     if is_id { "#" } else { name }
 }
 
-/// Returns the words of a text in lower case. Ids and times become `#`.
+/// Returns the words of `text`, which is in lower case. Ids and times become `#`, and so does `call_id`.
 fn words_of(text: &str, call_id: Option<&CallId>) -> String {
     let is_separator = |c: char| !(c.is_alphanumeric() || "#_~:@+=-.%".contains(c));
     let without_id = call_id.map(|id| without(text, &id.as_str().to_lowercase()));
@@ -128,7 +128,7 @@ fn without(text: &str, id: &str) -> String {
     replaced + &text[end..]
 }
 
-/// Returns whether the word is the name of a month or a day, in full or in three letters.
+/// Returns whether the word is `am`, `pm`, or the name of a month or a day, in full or in three letters.
 fn is_name_in_time(word: &str) -> bool {
     const FULL: [&str; 19] = [
         "january",
@@ -167,14 +167,14 @@ pub(super) fn impossible_call(like: &CallId, entropy: &dyn Entropy) -> CallId {
     entropy.fill(&mut random);
     let mut is_first = true;
     let id = form.bytes().zip(random).map(|(byte, random)| match byte {
-        // As seconds since 1970, the time is after the year 2255.
+        // An id that begins with seconds since 1970 then has a time in the year 2255 or later.
         b'0'..=b'9' if std::mem::take(&mut is_first) => '9',
         b'0'..=b'9' => char::from(b'0' + random % 10),
         b'a'..=b'f' if is_hexadecimal(form) => char::from(b'a' + random % 6),
         b'A'..=b'F' if is_hexadecimal(form) => char::from(b'A' + random % 6),
         other => char::from(other),
     });
-    // The characters are those of an id.
+    // All characters are valid in an id, so parsing does not fail.
     CallId::parse(&id.collect::<String>()).unwrap_or_else(|_| like.clone())
 }
 

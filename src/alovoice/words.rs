@@ -21,8 +21,8 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 /// Maximum length of a repaired body, in bytes.
 const MAX_JSON_BYTES: usize = 4 * MAX_BODY_BYTES;
 
-/// Returns the words of the body of an error: at most [`MAX_CHARS`] characters in one line, without control characters and without
-/// the token.
+/// Returns the vendor's words in an error body: at most [`MAX_CHARS`] characters in one line, without control characters and
+/// without the token.
 pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     let body = body.trim_start();
     let body = &body[..body.floor_char_boundary(MAX_BODY_BYTES)];
@@ -42,7 +42,7 @@ pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     clean(&words, token)
 }
 
-/// Returns the words of JSON without a result. An answer of the documented form that is not ready has no words.
+/// Returns the words of JSON without a result. An answer of the documented form has words only if it also explains an error.
 pub(super) fn of_answer(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     let is_documented = leaves.0.iter().any(Leaf::is_documented);

@@ -1,4 +1,4 @@
-//! The log lines and the metric of the fetches of issuers' key sets.
+//! Logs and counts the fetches of issuers' key sets.
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use crate::secrets::SecretKind;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::Tenants;
 
-/// Creates the series whose first increment alerts and dashboards use.
+/// Creates the series in which alerts and dashboards must see the first increment.
 pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
     for outcome in ["changed", "failed", "recovered"] {
         let _ = metrics.secret_reloads.with_label_values(&[outcome]);

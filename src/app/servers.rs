@@ -56,7 +56,7 @@ pub(super) fn serve_api(
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (server, state, draining) = (settings.server.clone(), state.clone(), draining.clone());
     let (public_url, of_pages) = (state.env.public_url.clone(), settings.cors.clone());
-    // The limit applies to each server thread. The last place of a thread stays free while connections are idle.
+    // The limit applies to each server thread. A thread closes idle connections to keep its last place free for a new one.
     let max_connections = server.max_connections.div_ceil(workers).max(2);
     let builder = Server::build()
         .workers(workers)

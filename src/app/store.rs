@@ -32,8 +32,8 @@ pub(super) async fn open(
     })
 }
 
-/// Opens a SQLite file. If another process uses the file, waits up to `store.lock_timeout` for its end: a gateway that was told to
-/// stop uses the file until its last requests are finished.
+/// Opens a SQLite file. If another process uses the file, waits up to `store.lock_timeout` until that process releases it. A
+/// gateway that shuts down uses the file until its last requests have finished.
 async fn open_file(path: &Path, settings: &Settings, env: &Env) -> Result<SqliteStore, SqliteOpenError> {
     let limit = settings.store.lock_timeout.unwrap_or(settings.server.shutdown_grace);
     let mut waited = Duration::ZERO;

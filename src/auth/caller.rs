@@ -12,7 +12,7 @@ pub(super) const LEEWAY: Duration = Duration::from_secs(30);
 
 /// The caller that a verified token identifies.
 ///
-/// The tenant's id is well formed, but the tenant may not be configured.
+/// The tenant's id is well formed, but the settings do not necessarily have this tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The `sub` of the token. A number is converted to text.

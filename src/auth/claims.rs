@@ -34,7 +34,7 @@ impl Claims {
         })
     }
 
-    /// Returns the caller, if the token has a configured audience.
+    /// Checks the audience, and returns the caller that the claims describe.
     pub(super) fn caller(&self, issuer: &IssuerSettings, expires_at: Timestamp) -> Result<Caller, Rejection> {
         self.check_audience(&issuer.audiences)?;
         Ok(Caller {
@@ -63,7 +63,8 @@ impl Claims {
         name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
     }
 
-    /// Returns the scopes in the first claim that has a scope of the API, otherwise those in the first present claim.
+    /// Returns the scopes in the first claim that has a scope of the API, otherwise those in the first present claim. Returns
+    /// no scopes if no claim is present.
     /// Keycloak, for example, issues `scope` even if the permissions are roles.
     pub(super) fn scopes(&self, paths: &[ClaimPath]) -> Result<Scopes, Rejection> {
         let mut first = None;
@@ -106,8 +107,8 @@ impl Claims {
     }
 }
 
-/// Returns the name of a tenant. The claim is a text that [`single_text`] accepts, or an object of objects whose only
-/// key is the name. Keycloak issues an organization with its details as `{"acme": {"id": "…"}}`.
+/// Returns the name of a tenant. The claim is a value that [`single_text`] accepts, or an object with one member: its name is the
+/// tenant, and its value is an object. Keycloak issues an organization with its details as `{"acme": {"id": "…"}}`.
 fn tenant_name(value: &Value) -> Option<String> {
     match value {
         Value::Object(organizations) if organizations.len() == 1 => {

@@ -22,7 +22,7 @@ pub struct TokenCheck {
     pub name: &'static str,
     /// Whether the token passes this step.
     pub passed: bool,
-    /// The checked values.
+    /// The checked values; for a failed step also the reason.
     pub detail: String,
 }
 

@@ -9,7 +9,7 @@ use super::key_set::KeySetError;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// Maximum size of the answer, counted after decompression.
+/// Maximum size of the answer in bytes, counted after decompression.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Reason why a published JWK Set cannot be used. Its text never repeats the URL, which may contain a password.

@@ -38,7 +38,7 @@ pub enum KeyFault {
         /// The length of the modulus in bits.
         bits: usize,
     },
-    /// The HMAC secret is shorter than the hash (RFC 7518, 3.2).
+    /// The HMAC secret is shorter than the hash of the algorithm (RFC 7518, 3.2).
     #[error("has {actual} bytes; secrets for {algorithm:?} must have at least {least}")]
     SecretTooShort {
         /// The algorithm that needs a longer secret.

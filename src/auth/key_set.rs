@@ -70,7 +70,7 @@ impl KeySet {
     /// Reads the keys and pins each of them to the `allowed` algorithms that fit it.
     ///
     /// # Errors
-    /// If the content has the wrong form, or if none of its keys can be used.
+    /// If the content has the wrong form, if none of its keys can be used, or if a set mixes shared secrets with public keys.
     pub(super) fn parse(
         format: KeyFormat,
         content: &[u8],
@@ -114,8 +114,8 @@ impl KeySet {
         }
     }
 
-    /// Returns the keys with this id. If there are none, returns the keys without an id, because a `kid` cannot
-    /// exclude them. Several keys may share an id if their algorithms differ (RFC 7517, 4.5).
+    /// Returns the keys with this id, or all keys if `id` is `None`. If no key has the id, returns the keys without an id,
+    /// because a `kid` cannot exclude them. Several keys may share an id if their algorithms differ (RFC 7517, 4.5).
     fn candidates(&self, id: Option<&str>) -> Vec<&Key> {
         let Some(id) = id else { return self.keys.iter().collect() };
         let named = self.keys.iter().filter(|key| key.id() == Some(id)).collect::<Vec<_>>();

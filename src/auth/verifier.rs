@@ -154,7 +154,7 @@ impl Verifier {
         self.issuers.get(claims.issuer()?)
     }
 
-    /// Returns the settings of an issuer.
+    /// Returns the settings of the issuer with this `iss`; `None` if it is not configured.
     pub fn issuer(&self, name: &str) -> Option<&IssuerSettings> {
         self.issuers.get(name).map(|issuer| &issuer.settings)
     }

@@ -166,8 +166,8 @@ impl Sender {
             .map_err(|error| failure(&self.network, &error))
     }
 
-    /// Refuses a receiver behind the proxy if its name resolves to a forbidden address here. If the name does not
-    /// resolve here, only the proxy can check it, since some networks resolve external names only at the proxy.
+    /// Refuses a receiver behind the proxy if its name resolves to a forbidden address here. A name that does not resolve here
+    /// passes, because some networks resolve external names only at the proxy. Only the proxy can then check the address.
     async fn check_name(&self, url: &CallbackUrl) -> Result<(), AttemptOutcome> {
         let Some(Host::Domain(name)) = url.as_url().host() else { return Ok(()) };
         let addresses = self.lookup.lookup(name).await.unwrap_or_default();

@@ -97,7 +97,7 @@ impl DeclaredTable {
 }
 
 impl DeclaredKey {
-    /// Returns a valid value that differs from the default.
+    /// Returns the example, or another valid value that differs from the default; `None` if none is known.
     pub(super) fn sample(&self) -> Option<Value> {
         let Presence::Default(default) = &self.presence else { return self.example.clone() };
         self.example.clone().or_else(|| self.accepts.other_than(default))

@@ -31,7 +31,8 @@ const ALGORITHMS: [(&str, Algorithm); 12] = [
 ];
 
 settings! {
-    /// An issuer signs tokens, usually an identity provider. At least one issuer is needed. Each issuer has exactly one source of keys.
+    /// An issuer, usually an identity provider, signs tokens. At least one issuer is needed. Each issuer has exactly one source
+    /// of keys.
     struct IssuerSettings {
         /// Value of the iss claim in the issuer's tokens. Each issuer needs a different one.
         issuer: String = text().required().example("https://sso.example.uz/realms/crm"),
@@ -86,7 +87,7 @@ pub enum KeySource {
     HmacSecretFile(PathBuf),
 }
 
-/// Deadline of a fetch of a JWK Set, over connection, headers and body.
+/// Deadline for fetching a JWK Set: connection, headers and body together.
 pub const JWKS_TIMEOUT: Duration = Duration::from_secs(10);
 
 const KEY_SOURCES: [&str; 4] = ["jwks_url", "jwks_file", "public_key_file", "hmac_secret_file"];

@@ -65,7 +65,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: &[] }, example: None }
     }
 
-    /// Declares one of several alternative keys. Exactly one of `keys` must be set, which the table itself checks.
+    /// Declares one of several alternative keys. Exactly one of `keys` must be set. The table checks this rule, not the key.
     fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
     where
         Self: Sized,
@@ -181,7 +181,7 @@ pub(super) fn list_of<T>(rule: ValueRule<T>) -> List<T> {
     List { rule, least: 0, most: None, or_one: false }
 }
 
-/// Creates a rule for a list that is not empty. One value is accepted instead of a list of one.
+/// Declares a list that is not empty. A single value is accepted in place of a list of one element.
 pub(super) fn one_or_more<T>(rule: ValueRule<T>) -> List<T> {
     List { or_one: true, ..list_of(rule).not_empty() }
 }
@@ -192,7 +192,7 @@ impl<T> List<T> {
         Self { least: 1, ..self }
     }
 
-    /// Makes a list of more elements invalid.
+    /// Makes a list with more than `most` elements invalid.
     pub(super) fn at_most(self, most: usize) -> Self {
         Self { most: Some(most), ..self }
     }

@@ -23,7 +23,7 @@ impl Reader {
         Self { origins, problems: RefCell::new(problems) }
     }
 
-    /// Reads the whole file.
+    /// Reads all settings from the table, which contains the file and the environment variables.
     pub(super) fn read<T>(
         &self,
         table: Table,

@@ -140,7 +140,8 @@ settings! {
         otlp_endpoint: Option<Url> = base_url().optional().example("http://otel-collector.observability:4318"),
         /// File with headers for the collector, one "name: value" per line. The gateway re-reads the file when it changes.
         headers_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/collector-headers"),
-        /// Share of the traces that start in the gateway and are recorded.
+        /// Share of traces to record. It applies to traces that the gateway starts and to traces whose caller set the
+        /// sampled flag.
         sample_ratio: f64 = number(0.0..=1.0).default(1.0),
         /// Maximum number of traces per second that are recorded in addition to sample_ratio because the caller's
         /// traceparent header has the sampled flag. A trace of a caller without that flag is not recorded.

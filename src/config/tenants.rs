@@ -62,13 +62,13 @@ pub enum SecretSource {
     Env(String),
 }
 
-/// Keys of the tenant's vendor token.
+/// The settings keys for the vendor token of a tenant.
 pub(crate) static VENDOR_TOKEN: SecretKeys = SecretKeys {
     names: ["vendor_token_file", "vendor_token_env"],
     examples: ["/run/secrets/alovoice/acme", "ACME_VENDOR_TOKEN"],
 };
 
-/// Keys of the tenant's callback secret.
+/// The settings keys for the callback secret of a tenant.
 pub(crate) static CALLBACK_SECRET: SecretKeys = SecretKeys {
     names: ["callback_secret_file", "callback_secret_env"],
     examples: ["/run/secrets/alovoice/acme-callbacks", "ACME_CALLBACK_SECRET"],

@@ -11,7 +11,7 @@ use super::rules::{base_url, boolean, duration, integer, number, size};
 use super::units::{DAY, GIB, HumanDuration, KIB, MILLISECOND, MINUTE};
 use crate::domain::polling::PollingPolicy;
 
-/// Bounds of the number of concurrent vendor requests of one tenant.
+/// Bounds of the settings `max_concurrency`.
 pub(super) const CONCURRENCY: std::ops::RangeInclusive<i64> = 1..=1024;
 /// Bounds of a pause, which may be zero.
 const PAUSE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=DAY.saturating_mul(365);

@@ -77,7 +77,7 @@ impl Authorities {
     }
 }
 
-/// Returns the problem of the file that `SSL_CERT_FILE` names. Other unreadable files are ignored.
+/// Returns the problem if the error concerns the file that `SSL_CERT_FILE` names. Other unreadable files cause only warnings.
 fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> {
     let named = std::env::var_os(SYSTEM_FILE)?;
     match &error.kind {

@@ -131,7 +131,7 @@ fn of_io(error: &(dyn Error + 'static), is_connect: bool) -> Option<TransportErr
         | ErrorKind::HostUnreachable
         | ErrorKind::NetworkDown
         | ErrorKind::AddrNotAvailable => Some(TransportError::Unreachable),
-        // A TCP connection cannot end with this kind, so the server closed it during the TLS handshake.
+        // Connecting over TCP cannot fail with this kind, so the server closed the connection during the TLS handshake.
         ErrorKind::UnexpectedEof if is_connect => Some(TransportError::TlsHandshake),
         _ => None,
     }

@@ -21,7 +21,7 @@ pub trait Lookup: Send + Sync {
 }
 
 tokio::task_local! {
-    /// Value that is dropped when the attempt and its lookups have ended.
+    /// Value, such as a slot of a worker, that is dropped when the attempt and its lookups have ended.
     static HELD: Arc<dyn Any + Send + Sync>;
 }
 
@@ -31,7 +31,7 @@ pub async fn hold_during_lookups<F: Future>(held: Arc<dyn Any + Send + Sync>, at
     HELD.scope(held, attempt).await
 }
 
-/// Returns the addresses of a name. The function may block its thread.
+/// Function that returns the addresses of a name. It may block its thread.
 type BlockingLookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// The resolver of the operating system, with a limit on the number of lookups in progress. Clones share the limit.

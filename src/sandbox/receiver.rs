@@ -1,8 +1,8 @@
 //! A receiver of callbacks. It records each request, and the path selects its answer.
 //!
-//! The path is `/hook/{answer}`, optionally followed by more segments. `answer` is one of `ok`, a status such as `410`, a status
-//! for the first two requests to the path such as `500-twice`, `redirect`, `reset`, `hang` and `drip`. Answers with 429 and 503
-//! have `Retry-After: 1`.
+//! The path is `/hook/{answer}`, optionally followed by more segments. `answer` is one of `ok`, a status such as `410`,
+//! `redirect`, `reset`, `hang` and `drip`. With `-twice`, as in `500-twice`, the answer applies to the first two requests to the
+//! path, and later ones get 200. Answers with 429 and 503 have `Retry-After: 1`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::domain::clock::{Clock, SystemClock, Timestamp};
 /// Function that is called with each request before the answer. It can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
-/// Number of requests that fail with `{status}-twice`.
+/// Number of requests to a path with `-twice` that get the selected answer. Later requests get 200.
 const FAILURES_OF_TWICE: usize = 2;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 

@@ -9,8 +9,8 @@ use secrecy::{SecretBox, SecretSlice};
 
 use super::UnusableSecret;
 
-/// Reads a file of at most `max_bytes`. Every buffer is wiped after use. The buffer does not grow, because a growing
-/// vector would leave copies.
+/// Reads a file of at most `max_bytes`. Every buffer is wiped after use. A buffer that is too small is replaced, because a vector
+/// that grows would leave an unwiped copy in memory.
 pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8>, UnusableSecret> {
     let unreadable = |source| UnusableSecret::Unreadable { file: path.to_owned(), source };
     // The type is checked before opening, because opening a pipe blocks until the pipe has a writer.

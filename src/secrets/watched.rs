@@ -32,7 +32,7 @@ struct WatchedFile<T> {
 
 /// The state after the last read of a file.
 struct LastRead {
-    /// SHA-256 of the content in use, without the trailing line break.
+    /// SHA-256 of the content in use, without the trailing line break and the byte-order mark.
     fingerprint: digest::Digest,
     /// Reason why the last read failed. Each reason is reported once.
     failure: Option<String>,

@@ -49,7 +49,7 @@ impl Telemetry {
     /// line.
     ///
     /// # Errors
-    /// [`TelemetryError`] if the settings are wrong or a subscriber is set already.
+    /// [`TelemetryError`] if the settings are wrong, if a subscriber is set already, or if the exporter cannot be built.
     pub fn start(settings: &Settings, network: &Network) -> Result<Self, TelemetryError> {
         let metrics = Arc::new(Metrics::new()?);
         let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);

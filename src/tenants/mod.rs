@@ -13,7 +13,7 @@ use crate::domain::secrets::{CallbackSecret, InvalidSecret};
 use crate::domain::vendor_token::VendorToken;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
-/// Limits of tenants whose settings set none.
+/// The limits that apply if the settings of a tenant do not set them.
 #[derive(Debug, Clone)]
 pub struct DefaultLimits {
     /// Maximum number of concurrent requests to the vendor (`vendor.max_concurrency`).
@@ -61,7 +61,7 @@ impl Tenants {
         if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
-    /// Returns the tenant with this id.
+    /// Returns the tenant with this id; `None` if it is not configured.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.by_id.get(id).cloned()
     }

@@ -84,7 +84,7 @@ impl<'de> Visitor<'de> for Objects {
     }
 }
 
-/// Collects the members of an object whose names are numbers and whose values are objects. Any other member is an error.
+/// Collects the members of an object. Each name must be a number and each value an object; any other member is an error.
 pub(super) struct Numbered {
     /// Maximum number of elements. One more is read, so that the caller can detect that there are too many.
     pub(super) max: usize,

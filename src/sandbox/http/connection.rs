@@ -118,7 +118,7 @@ async fn send(
             message.extend_from_slice(&bytes);
             stream.write_all(&message).await?;
         }
-        // A stop does not wait for a stream, which may be endless or whose reader may have stopped reading.
+        // A stop does not wait for a stream: it may be endless, or its reader may have stopped reading.
         Body::Sized { length, chunks } => {
             stream.write_all(&message).await?;
             let sent = tokio::select! {

@@ -32,7 +32,8 @@ pub(super) enum InjectedFault {
     Drip,
 }
 
-/// Returns the fault to inject into answers to submits, and whether the stand-in accepts the call despite the fault.
+/// Returns the fault to inject into answers to submits, and whether the stand-in accepts the call despite the fault; `None` if
+/// submits work.
 pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(InjectedFault, bool)> {
     Some(match behaviour {
         Behaviour::Redirect => (InjectedFault::Redirect, false),

@@ -94,8 +94,8 @@ impl VendorStandIn {
     pub async fn start(options: VendorOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let mut other_host = http::base_url(address);
-        // This is the same socket under another name. The client treats it as another host, and its requests are
-        // recorded here.
+        // This is the same socket under another name. The client treats it as another host, and the stand-in records the
+        // requests to it.
         if other_host.set_host(Some("localhost")).is_err() {
             unreachable!("an http URL can have a host name");
         }
@@ -123,7 +123,8 @@ impl VendorStandIn {
         self.vendor.calls().set_tokens(tokens);
     }
 
-    /// Replaces the answer for calls that the customer with this position in the list of tokens has not submitted.
+    /// Replaces the answer for calls that a customer has not submitted. `customer` is the position of its token in the list of
+    /// tokens.
     pub fn set_unknown_answer(&self, customer: usize, answer: UnknownCallAnswer) {
         self.vendor.calls().set_unknown_answer(customer, answer);
     }

@@ -16,7 +16,7 @@ use super::stereo::Stereo;
 use crate::domain::clock::Timestamp;
 use crate::sandbox::http::{Body, Reply, Request, Response};
 
-/// Time that a date in `Retry-After` is ahead. HTTP dates have no fractions of a second, so two seconds give a pause
+/// Time from now to the date in `Retry-After`. HTTP dates have no fractions of a second, so two seconds give a pause
 /// of at least one second.
 const RETRY_DATE_AHEAD: Duration = Duration::from_secs(2);
 

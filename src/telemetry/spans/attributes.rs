@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanBuilder, SpanKind, Tracer};
 use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span, SpanData};
 
-/// Fields of spans that are exported, with the names of their attributes. All other fields stay in the process.
+/// The exported fields of spans, each with the name of its attribute. All other fields stay in the process.
 ///
 /// No exported field may contain a token, a URL or content of a call.
 const EXPORTED: &[(&str, &str)] = &[

@@ -53,7 +53,7 @@ use crate::http_client::Network;
 /// Target of spans that are exported and do not appear in log lines. Log lines inside such a span show the surrounding
 /// span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
-/// Target of all exported spans: those of this crate.
+/// Prefix of the targets of exported spans. The targets of all spans of this crate begin with it.
 const EXPORTED_TARGETS: &str = "alovoice_gateway";
 
 /// Reason why the exporter could not be built.
@@ -98,7 +98,8 @@ impl Export {
         Ok(Self(Some(provider)))
     }
 
-    /// Returns the layer that exports spans. The layer ignores events, so no log line becomes part of a span.
+    /// Returns the layer that exports spans; `None` if the export is off. The layer ignores events, so no log line becomes part
+    /// of a span.
     pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -148,7 +149,8 @@ pub fn are_exported() -> bool {
 
 /// Starts `span` in the trace of the surrounding span, or in a new trace.
 ///
-/// Returns the trace context for work inside `span`. If `span` is not exported, this is `trace`.
+/// Returns the trace context for work inside `span`. If `span` is not exported, this is `trace`, without the sampled flag if the
+/// sampler dropped `span`.
 pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     let context = span.context();
     let context = context.span().span_context().clone();

@@ -53,7 +53,7 @@ impl ShouldSample for CallerSampler {
         _: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
-        // Later work continues a trace from the store, for which the request already decided.
+        // Later work continues a trace from the store. The sampler has already decided about that trace at the request.
         let is_sampled = *kind != SpanKind::Server || self.admits_caller();
         SamplingResult {
             decision: if is_sampled { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop },

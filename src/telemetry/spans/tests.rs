@@ -68,7 +68,7 @@ fn count_sampled(settings: &TracesSettings, traceparent: Option<&str>, count: us
 fn new_traces_are_sampled_by_the_ratio() {
     assert_eq!(count_sampled(&traces(1.0, 0), None, 1000), 1000);
     assert_eq!(count_sampled(&traces(0.0, 0), None, 1000), 0);
-    // The tolerance is nine standard deviations on either side.
+    // The tolerance is ten standard deviations on either side.
     assert!((1600..=2400).contains(&count_sampled(&traces(0.2, 0), None, 10_000)));
 }
 
