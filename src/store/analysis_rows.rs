@@ -26,7 +26,7 @@ impl CallKey {
     }
 }
 
-/// The columns that [`read`] reads, and the fencing token.
+/// The columns that [`read`] reads, and the row's id and fencing token.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
      failure, last_error, last_reanalysis, refreshed_at, trace, call_facts, stage, due_at, started_at, sent_at, submits, \
      accepted_at, polls, errors, etag, empty_since, missing_since, denied_since, shapes, fence, leased";

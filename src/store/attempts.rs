@@ -98,7 +98,7 @@ impl FinishAttempt {
         ]
     }
 
-    /// Records that the lease has ended, and counts the usage. It works inside a transaction and after a single
+    /// Records that the lease has ended, and counts the usage. The function works inside a transaction and after a single
     /// statement.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);

@@ -1,7 +1,7 @@
-//! Attributes of analyses, by which lists find them ([`domain::attributes`](crate::domain::attributes)).
+//! Attributes, by which lists find analyses ([`domain::attributes`](crate::domain::attributes)).
 //!
 //! An attribute repeats the position of its analysis in lists, so that an index on name, value and position finds a page of calls
-//! without a look at other calls. The position changes only when a clock is corrected. Then a trigger in the database also
+//! without reading other calls. The position changes only when a clock is corrected. Then a trigger in the database also
 //! changes the attributes, because a replica of an earlier version does not know them.
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Attributes of analyses from earlier versions of the program.
+/// Adds attributes to analyses that earlier versions of the program inserted.
 #[async_trait]
 pub trait AttributeStore: Send + Sync {
     /// Writes the attributes of up to `limit` analyses that a version without attributes inserted. Returns the number of analyses;
@@ -33,7 +33,8 @@ impl<E: Engine> AttributeStore for E {
     }
 }
 
-/// Rows of a JSON array of pairs, as `name` and `value`; the array is the parameter `$parameter`.
+/// Returns SQL that reads a JSON array of pairs as rows with the columns `name` and `value`. `$parameter` is the placeholder of
+/// the array.
 macro_rules! pairs {
     (sqlite $parameter:literal) => {
         concat!("(SELECT value ->> 0 AS name, value ->> 1 AS value FROM json_each(", $parameter, ")) AS item")
@@ -50,8 +51,8 @@ macro_rules! pairs {
 const ADD: &str = "INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) \
      SELECT CAST(?1 AS bigint), CAST(?2 AS text), CAST(?3 AS text), CAST(?4 AS bigint), item.name, item.value FROM ";
 
-/// Parameters: the row, the tenant, the call, the time of submission and the attributes as JSON. The condition tells `SQLite` that
-/// `ON CONFLICT` is not part of a join.
+/// Adds attributes to an analysis. Parameters: the row, the tenant, the call, the time of submission and the attributes as JSON.
+/// `WHERE TRUE` tells `SQLite` that `ON CONFLICT` is not part of a join.
 static ADD_ALL: Sql = Sql::per_engine(
     &[ADD, pairs!(sqlite "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
     &[ADD, pairs!(postgres "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
@@ -66,7 +67,7 @@ pub(super) const ADD_TO_INSERTED: &str = concat!(
     ")"
 );
 
-/// Returns attributes as a JSON array of pairs. JSON has no NUL here, which PostgreSQL could not read.
+/// Returns attributes as a JSON array of pairs. No attribute contains NUL, which PostgreSQL could not read from JSON.
 pub(super) fn to_json(attributes: &[Attribute]) -> Result<String, StoreError> {
     let pairs: Vec<_> = attributes.iter().map(|attribute| (attribute.name(), attribute.value())).collect();
     json(&pairs)
@@ -91,7 +92,7 @@ pub(super) async fn add(
     if rows.is_empty() { Ok(()) } else { transaction.execute_each(&ADD_ALL, &rows).await }
 }
 
-/// Replaces the attributes of an analysis, if they differ from those before.
+/// Replaces the attributes of an analysis if they differ from those of `before`, its previous state.
 pub(super) async fn replace(
     transaction: &impl Transaction,
     row: i64,
@@ -109,7 +110,8 @@ struct IndexAttributes {
     limit: usize,
 }
 
-/// Parameter: the maximum number of rows. The condition is that of the index `analyses_without_attributes`.
+/// Reads analyses whose attributes are not written yet. Parameter: the maximum number of rows. The condition is that of the index
+/// `analyses_without_attributes`.
 pub(super) static WITHOUT_ATTRIBUTES: Sql =
     Sql::new(&["SELECT id, tenant, call_id, submitted_at, metadata FROM analyses \
      WHERE call_facts IS NULL AND metadata <> '{}' ORDER BY id LIMIT ?1 FOR UPDATE SKIP LOCKED"]);

@@ -14,7 +14,7 @@ use crate::domain::receivers::Receivers;
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
-/// Number of a tenant's due analyses among which a claim searches those whose last request did not fail.
+/// Maximum number of due analyses of a tenant in which a claim looks for those whose last request did not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
 /// The two queues of work on analyses.
@@ -38,7 +38,7 @@ impl Queue {
 
     /// Returns the assignments of a claim besides those of its lease. `now` is the placeholder of the parameter with
     /// the present time. The claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash.
-    /// The claim of a poll must not change columns of other indexes than those of its lease.
+    /// The claim of a poll must not change any indexed column except for those of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -167,7 +167,7 @@ pub struct DeliverySlots {
     pub receivers: Option<Arc<Receivers>>,
 }
 
-/// Returns the usage of the attempts that begin with a claim.
+/// Returns the usage of the attempts that begin with a claim, by tenant.
 pub(super) fn attempts_by_tenant(claimed: &[ClaimedDelivery]) -> HashMap<&TenantId, Usage> {
     let mut usage: HashMap<&TenantId, Usage> = HashMap::new();
     for claimed in claimed {

@@ -21,8 +21,8 @@ pub trait ClockStore: Send + Sync {
     /// `None` if the store is new.
     async fn find_clock(&self) -> Result<Option<StoredClock>, StoreError>;
 
-    /// Records the time of a gateway's clock, unless the store has a later one. If the store has another number of steps than
-    /// `steps`, records nothing and returns `false`.
+    /// Records the time of a gateway's clock, unless the store has a later one. `is_anchored` says whether the time was ever
+    /// confirmed. If the store has another number of steps than `steps`, records nothing and returns `false`.
     async fn record_clock(&self, at: Timestamp, steps: i64, is_anchored: bool) -> Result<bool, StoreError>;
 
     /// Steps the clock of all replicas: corrects the stored times and sets `clock`, in one transaction. `steps` is the number of
@@ -107,7 +107,7 @@ impl Rule for FindClock {
     }
 }
 
-/// Returns the newest stored time of a past event or attempt.
+/// Returns the newest stored time of an event, or of the start of work on an analysis.
 async fn newest(transaction: &impl Transaction) -> Result<Option<Timestamp>, StoreError> {
     let mut newest = None;
     for select in [

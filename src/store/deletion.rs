@@ -116,9 +116,9 @@ pub(super) struct DeleteExpired {
     pub(super) limit: usize,
 }
 
-/// The condition of a delivery that prevents the deletion of its event and its analysis. A pending delivery prevents
-/// the deletion, unless it may wait forever: its webhook is disabled, or has been unable to sign for longer than the
-/// retention period.
+/// The condition under which a delivery prevents the deletion of its event and its analysis. A pending delivery
+/// prevents the deletion, unless the delivery may wait forever: its webhook is disabled, or the gateway has been unable
+/// to sign for the webhook for longer than the retention period.
 const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
@@ -127,7 +127,7 @@ const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS
 /// prevents a concurrent submission from restarting one of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
-    // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
+    // The planner does not know how few rows there are. The array keeps the planner from joining the whole table.
     &[
         "DELETE FROM analyses WHERE id = ANY (ARRAY(",
         ANALYSES,

@@ -19,8 +19,8 @@ const FIRST_BATCH: usize = 4;
 /// Duration of a batch above which the next batch is smaller. On `SQLite` all other writes wait for a batch.
 const LONG_BATCH: Duration = Duration::from_millis(20);
 
-/// Deletes up to `limit` rows of each kind. The deletion of a row takes from microseconds to many milliseconds, so the size of the
-/// batches adapts. Other transactions run between them.
+/// Deletes up to `limit` rows of each kind, and returns the number of deleted rows. The deletion of a row takes from
+/// microseconds to many milliseconds, so the size of the batches adapts. Other transactions run between the batches.
 pub(super) async fn delete_in_batches<R: Rule<Output = DeletedBatch>>(
     engine: &impl Engine,
     limit: usize,

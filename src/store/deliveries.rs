@@ -66,8 +66,8 @@ pub trait DeliveryStore: Send + Sync {
         delivery: DeliveryId,
     ) -> Result<Option<RecordedDelivery>, StoreError>;
 
-    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. If an attempt is in progress,
-    /// nothing changes. Ends a pause of the webhook.
+    /// Makes a delivery due now, whatever its status, and restarts its retry schedule. If an attempt is in progress, the
+    /// delivery does not change. In both cases, ends a pause of the webhook.
     async fn redeliver(&self, tenant: &TenantId, delivery: DeliveryId) -> Result<Sending, StoreError>;
 }
 

@@ -77,8 +77,8 @@ impl<E: Engine> FeedStore for E {
     }
 }
 
-/// Parameter: the tenant. Returns the next position of the feed. PostgreSQL assigns positions when the feed is read
-/// ([`Engine::number_events`]).
+/// Takes the next position of a tenant's feed on `SQLite`. Parameter: the tenant. PostgreSQL assigns positions when the
+/// feed is read ([`Engine::number_events`]).
 pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
     &["INSERT INTO feeds (tenant, last) VALUES (?1, 1) \
        ON CONFLICT (tenant) DO UPDATE SET last = last + 1 RETURNING last"],
@@ -104,9 +104,10 @@ struct ReadEvents {
     limits: PageLimits,
 }
 
-/// Parameters: the tenant, the position after which the page begins, the maximum number of events, and the maximum
-/// number of bytes of their bodies. On PostgreSQL, at most the last row exceeds the number of bytes, and it has no
-/// body. PostgreSQL measures bodies without reading them. `SQLite` reads only the bodies that the caller consumes.
+/// Reads a page of events. Parameters: the tenant, the position after which the page begins, the maximum number of
+/// events, and the maximum number of bytes of their bodies. On PostgreSQL, at most the last row exceeds the number of
+/// bytes, and this row has no body. PostgreSQL measures bodies without reading them. `SQLite` reads only the bodies that
+/// the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
     &[

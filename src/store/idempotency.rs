@@ -13,7 +13,8 @@ use crate::domain::clock::Entropy;
 use crate::domain::idempotency::{KeyedRequest, StoredAnswer, Subject};
 use crate::domain::ids::{CallId, TenantId};
 
-/// Right to process a request with a key and to write its answer. It ends when another caller claims the key.
+/// Right to process a request with a key and to write its answer. The right ends when another caller claims the key,
+/// or when a call that the request may be about is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyClaim {
     pub(crate) name: [u8; 32],
@@ -55,8 +56,8 @@ pub trait IdempotencyKeyStore: Send + Sync {
         terms: KeyTerms,
     ) -> Result<Keyed, StoreError>;
 
-    /// Marks a request as done and stores its answer, if there is one. Fails with [`StoreError::LeaseLost`] if another caller
-    /// has claimed the key since.
+    /// Marks a request as done and stores its answer, if there is one. Fails with [`StoreError::LeaseLost`] if the claim
+    /// has ended, because another caller claimed the key or a call that the request may be about was deleted.
     async fn finish_key(
         &self,
         tenant: &TenantId,
@@ -64,7 +65,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError>;
 
-    /// Releases the key of a request that had no effect.
+    /// Releases the key of a request that had no effect, so that the key is new again. Does nothing if the claim has ended.
     async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
 
     /// Deletes up to `limit` expired keys. Returns their number.

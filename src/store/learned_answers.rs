@@ -36,8 +36,8 @@ pub trait LearnedAnswersStore: Send + Sync {
         account: TokenFingerprint,
     ) -> Result<LearnedAnswers, StoreError>;
 
-    /// Claims the next probe of a tenant. Returns `None` if a probe with this token started at `since` or later, or if
-    /// another probe is in progress or was tried a moment ago.
+    /// Claims the next probe of a tenant. Returns `None` if a probe with this token started at `since` or later, if another
+    /// probe is in progress, or if the pause after the last probe has not ended.
     async fn claim_probe(
         &self,
         tenant: &TenantId,
@@ -46,8 +46,8 @@ pub trait LearnedAnswersStore: Send + Sync {
         lease: Duration,
     ) -> Result<Option<ProbeClaim>, StoreError>;
 
-    /// Learns the answer to a claimed probe. The next probe may start after `pause`. Without an answer, or after an answer that
-    /// [may not be learned](LearnedAnswers::may_learn_unknown), the result is `None`.
+    /// Learns the answer to a claimed probe. The next probe may start after `pause`. Returns `None` if there is no answer, or if
+    /// the answer [must not be learned](LearnedAnswers::may_learn_unknown).
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] if another probe was claimed.
@@ -118,8 +118,8 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns from a call that became ready. If another transaction is writing the same row, the write is skipped: a
-    /// missing call does little harm, and a wait would delay the transaction.
+    /// Learns from a call that became ready. If another transaction is writing the same row, the write is skipped: learning
+    /// nothing from one call does little harm, and a wait would delay the transaction.
     pub(super) async fn learn(
         &self,
         transaction: &impl Transaction,

@@ -1,7 +1,8 @@
 //! Reads pages of a tenant's analyses with a bounded amount of work.
 //!
 //! Lists are ordered by time of submission, newest first. A page **walks** along an index in this order, window by window, and
-//! keeps the analyses that match the filter. The index is that of the first attribute in the filter, if there is one. If matches are frequent, the first window fills the page.
+//! keeps the analyses that match the filter. If the filter has attributes, the walk uses the index of the first one. If
+//! matches are frequent, the first window fills the page.
 //!
 //! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. It gives up after
 //! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
@@ -22,7 +23,8 @@ const MIN_WINDOW: usize = 64;
 const MAX_EXAMINED: usize = 20_000;
 /// Maximum time of a page's walk, except for the first window.
 const MAX_WALK_TIME: Duration = Duration::from_millis(30);
-/// Maximum number of matches that are found through the indexes of words, tags and attributes, sorted and cut to one page.
+/// Maximum number of matches of a search in the indexes of words, tags and attributes. The search sorts the matches and keeps one
+/// page.
 pub(super) const MAX_MATCHES: usize = 2000;
 /// Maximum time of a search in the indexes of words, tags and attributes.
 pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(50);

@@ -1,7 +1,8 @@
 //! The store: analyses, events, deliveries and webhooks, on `SQLite` or PostgreSQL. The only module with SQL.
 //!
-//! Each subject has a trait, which each engine implements in the file that holds the subject's SQL. [`Store`] combines
-//! them. Methods on the data of one tenant take the tenant first; the others have `across_tenants` in their names.
+//! Each subject has a trait. The file that holds the subject's SQL implements the trait, mostly once for both engines.
+//! [`Store`] combines the traits. Methods on the data of one tenant take the tenant first. Methods on the rows of several
+//! tenants have `across_tenants` in their names.
 //!
 //! Guarantees of every engine:
 //!
@@ -102,8 +103,8 @@ pub use self::webhook_activity::WebhookActivity;
 pub use self::webhooks::WebhookStore;
 pub use self::work::WorkStore;
 
-/// Number of changes that are buffered for a slow listener. A slower listener gets an error with the number of lost
-/// changes.
+/// Number of changes that are buffered for a slow listener. A listener that falls further behind gets an error with the
+/// number of lost changes.
 const CHANGE_BACKLOG: usize = 4096;
 
 /// Reason why a store operation failed.
@@ -130,7 +131,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same operation may succeed later.
+    /// Returns whether the same operation may succeed later.
     pub const fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Refused(_) => true,
@@ -158,8 +159,8 @@ pub struct StoreContext {
     pub env: Env,
     /// Polling policy, which the transitions of analyses follow.
     pub policy: PollingPolicy,
-    /// Time limit of one operation, from the wait for a connection to the commit. The other time limits of the database are shares
-    /// of it. Tests set a longer one, because the machine may be busy.
+    /// Time limit of one operation, from the wait for a connection to the commit. The other time limits of the database are
+    /// computed from this limit. Tests set a longer one, because the machine may be busy.
     pub operation_timeout: Duration,
 }
 

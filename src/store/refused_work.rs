@@ -7,7 +7,8 @@ use super::values::values;
 use super::{Change, StoreError};
 use crate::domain::ids::TenantId;
 
-/// Makes waiting work of one tenant due now, at most `limit` analyses of each queue. Returns the number of analyses.
+/// Makes waiting work of one tenant due now, at most `limit` analyses of each queue. Returns the number of analyses
+/// in the queue that had more of them.
 pub(super) struct ResumeRefused {
     pub(super) tenant: TenantId,
     pub(super) limit: usize,

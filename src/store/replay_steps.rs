@@ -125,9 +125,9 @@ async fn step(
     Ok(sent)
 }
 
-/// Creates or restarts a delivery. Parameters: the id of a new delivery, the webhook, the status, the present time,
-/// which is the time of creation and the due time, the trace, and the number of the event. A pending delivery of the
-/// same event to the same webhook does not change.
+/// Creates or restarts a delivery. Parameters: the id of a new delivery; the webhook; the status; the present time, which
+/// becomes the time of creation and the due time; the trace; and the number of the event. A pending delivery of the same
+/// event to the same webhook does not change.
 static SEND: Sql = Sql::new(&[
     "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
      created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \

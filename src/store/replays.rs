@@ -118,8 +118,8 @@ impl Rule for BeginReplay {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<ReplayBegin, StoreError> {
         let Self { tenant, replay } = self;
-        // An event that is being written was fanned out by the current filter of the webhook. It is committed before
-        // the first step reads.
+        // The lock waits until events that are being written are committed. So the first step finds all events that were
+        // fanned out before the replay.
         subscriptions::lock(transaction, tenant).await?;
         match subscriptions::is_enabled(transaction, tenant, replay.webhook).await? {
             None => return Ok(ReplayBegin::NotFound),

@@ -82,7 +82,7 @@ pub(super) trait Transaction: Send + Sync {
         &self.context().policy
     }
 
-    /// Whether the rule ran before with an unknown outcome.
+    /// Returns whether an earlier attempt of the rule has begun. That attempt may have been committed.
     fn is_repeated(&self) -> bool;
 
     /// Calls `read` with each row of the result, until `read` breaks.
@@ -137,7 +137,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds to today's usage of a tenant's calls with one value of a fact.
+    /// Adds to today's usage, for the calls of a tenant that have this value of a fact.
     fn count_fact_usage(
         &self,
         tenant: &TenantId,
@@ -212,7 +212,7 @@ pub(super) trait Rule: Send + Sync + 'static {
     type Output: Send + 'static;
 
     /// Runs statements that often suffice, each outside of a transaction, because a transaction costs round trips to
-    /// a server. Returns `None` if they changed nothing; then the rule has to run.
+    /// a server. Returns `None` if they changed nothing; then the rule has to run. Only PostgreSQL calls this method.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,

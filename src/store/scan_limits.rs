@@ -39,7 +39,7 @@ impl ScanRefusal {
     }
 }
 
-/// Numbers of scans that run or wait at the same time.
+/// Maximum numbers of scans that run or wait at the same time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScanShares {
     /// Maximum number of running scans.

@@ -44,7 +44,7 @@ pub trait SealedStore: Send + Sync {
     ) -> Result<Vec<SealedWebhook>, StoreError>;
 
     /// Replaces the encrypted values of a webhook. Returns `false` if the webhook was changed or deleted since it was
-    /// read. The change increments the version, so a caller that read the webhook before cannot write it back.
+    /// read. The replacement increments the version, so a caller that has read the old values cannot write them back.
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError>;
 
     /// Reads up to `limit` encrypted answers after the given one, in the order of tenant and name.

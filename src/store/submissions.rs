@@ -22,7 +22,7 @@ pub(super) struct Submit {
     pub(super) submission: Submission,
 }
 
-/// Parameters: those of [`inserted`]. Inserts nothing if the tenant has the call already.
+/// Inserts an analysis, unless the tenant already has the call. [`inserted`] returns the parameters.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
      last_error, last_reanalysis, refreshed_at, trace, call_facts, stage, due_at, started_at, sent_at, submits, accepted_at, polls, \
      errors, etag, empty_since, missing_since, denied_since, shapes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
@@ -129,7 +129,7 @@ impl Rule for SubmitAll {
         transaction.execute_each(&events::ADD_CALLBACK, &callbacks).await?;
         let mut left: Vec<usize> = order.into_iter().filter(|index| stored[*index].is_none()).collect();
         while !left.is_empty() {
-            // These are the first submissions of the other calls. They do not depend on each other.
+            // A round has the next submission of each call. Submissions of different calls do not depend on each other.
             let mut previous = None;
             let (round, later): (Vec<_>, Vec<_>) = left.into_iter().partition(|index| {
                 let call_id = &self.submissions[*index].call_id;

@@ -1,4 +1,5 @@
-//! The subscriptions of a tenant's webhooks to its events: the lock that orders their changes, and whether a webhook gets events.
+//! Subscriptions of webhooks to the events of their tenant: the lock that orders new events and changes of webhooks, and whether
+//! a webhook is enabled.
 
 use super::StoreError;
 use super::rules::Transaction;

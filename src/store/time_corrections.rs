@@ -1,9 +1,9 @@
 //! Corrections of stored times when the gateway's clock steps.
 //!
-//! A step keeps the age of all waiting work. The times from which deadlines, grace periods, expiries and the five days of a failing
-//! webhook count move by the step. So no deadline passes because of a step, and a step back undoes a step forward. Waiting work
-//! becomes due at a step forward, and keeps its pause at a step back. Leases keep their remaining time. Times that were written
-//! while the clock was wrong are corrected too.
+//! A step keeps the age of all waiting work. The starts of deadlines, of grace periods and of the five days of a failing
+//! webhook move by the step, and so do expiries. So no deadline passes because of a step, and a step back undoes a step
+//! forward. Waiting work becomes due at a step forward, and keeps its pause at a step back. Leases keep their remaining time.
+//! Times that were written while the clock was wrong are corrected too.
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ macro_rules! bounded {
     };
 }
 
-/// Statements that move the times from which the ages of waiting work and of failing webhooks count. Parameter of each:
-/// the shift in milliseconds.
+/// Statements that move the times at which waiting work and the failures of webhooks began. Parameter of each: the shift
+/// in milliseconds.
 static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
@@ -180,7 +180,7 @@ pub(super) async fn shift_times(
     }
     // The clock was wrong since this time at the latest; times after `to` are in the future.
     let since = since.map_or(Timestamp::from_millis(0), |since| since.min(to));
-    // At a start, `from` is the stored time, which may be a little older than the newest rows.
+    // When the gateway starts, `from` is the stored time, which may be a little older than the newest rows.
     let wrong = values![since, from + TOLERANCE, shift];
     let history = if step.size() >= LARGE_STEP { &HISTORY[..] } else { std::slice::from_ref(&SUBMISSIONS) };
     for statement in history {

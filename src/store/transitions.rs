@@ -28,13 +28,13 @@ use crate::domain::vendor_token::TokenFingerprint;
 pub struct Applied {
     /// The analysis after the step.
     pub analysis: Analysis,
-    /// The event that the step wrote.
+    /// The event that the step wrote, if any.
     pub event: Option<EventKind>,
     /// Number of polls in the analysis round of this step.
     pub polls: u32,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
-    /// New state of a submit of unknown outcome, if the step changed the state.
+    /// New state of a submit whose outcome was unknown, if the step changed the state.
     pub confirmation: Option<Confirmation>,
     /// Content that a result lacked. The result therefore did not replace the stored one.
     pub discarded: Option<MissingContent>,
@@ -45,7 +45,7 @@ pub struct Applied {
 pub struct OverdueFailures {
     /// The failed analyses.
     pub applied: Vec<Applied>,
-    /// Time when the next deadline of an analysis of the given tenants passes.
+    /// Time when the next deadline passes, among the analyses of the given tenants.
     pub next_due: Option<Timestamp>,
 }
 
@@ -154,8 +154,8 @@ fn numbered(row: &dyn Row) -> Result<(i64, Result<Analysis, StoreError>), StoreE
     Ok((row.get("id")?, read(row)))
 }
 
-/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` says which learned answers the
-/// transition needs, if any.
+/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` is the token whose learned
+/// answers the transition uses; `None` if it uses none.
 async fn transition(
     transaction: &impl Transaction,
     row: i64,
@@ -239,11 +239,12 @@ pub(super) async fn result(
     transaction.find(select, values![row], |row| row.json("result")).await
 }
 
-/// The call facts of a row that an earlier version inserted stay NULL without new facts, until its attributes are written.
+/// Without new facts, keeps the NULL in a row that an earlier version inserted. NULL means that the attributes of the row are not
+/// written yet.
 const KEPT_FACTS: &str = "call_facts = CASE WHEN call_facts IS NULL THEN nullif(?11, '{}') ELSE ?11 END";
 
 /// Writes an analysis back. With `with_work`, also writes the work and ends the lease. A submission that only changes
-/// metadata or call facts leaves both to the worker that holds the lease.
+/// metadata or call facts leaves the work and the lease to the worker that holds the lease.
 pub(super) async fn update(
     transaction: &impl Transaction,
     row: i64,

@@ -33,7 +33,7 @@ pub struct Stats {
 /// The number of a tenant's webhooks by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WebhookCounts {
-    /// Webhooks that get all events.
+    /// Webhooks that are neither paused nor disabled.
     pub enabled: u64,
     /// Webhooks that are paused after consecutive failures or are probed by a single delivery.
     pub paused: u64,
@@ -67,17 +67,18 @@ pub enum Resources {
 /// Deletes rows whose retention period has ended.
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
-    /// Deletes up to `limit` finished analyses without work and up to `limit` events that are older than `before`, with
-    /// all their dependent rows, in short transactions. Analyses and events with pending work or deliveries stay.
-    /// Returns the number of deleted rows; fewer than `limit` means that no expired rows are left.
+    /// Deletes finished analyses without work, events and finished replays that are older than `before`, with all their
+    /// dependent rows. Also deletes deliveries of deleted webhooks, and these webhooks. Deletes up to `limit` rows of each
+    /// kind, in short transactions. Analyses and events with pending deliveries stay, unless a delivery may wait forever.
+    /// Returns the number of deleted rows; fewer than `limit` means that no expired analyses, events or replays are left.
     async fn delete_expired_across_tenants(
         &self,
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// Deletes up to `limit` audit records and up to `limit` days of usage that are older than `before`. Returns the
-    /// number of deleted rows.
+    /// Deletes audit records and usage that are older than `before`: up to `limit` rows of each table. Returns the number
+    /// of deleted rows.
     async fn delete_records_across_tenants(
         &self,
         before: Timestamp,

@@ -15,8 +15,8 @@ use crate::domain::usage::{Day, FactUsage, Usage, UsageFact};
 /// Usage per tenant and day.
 #[async_trait]
 pub trait UsageStore: Send + Sync {
-    /// Reads the usage of a tenant from one day to another, including both. Days without usage are omitted. A day that cannot be
-    /// read has no usage in the list.
+    /// Reads the usage of a tenant from one day to another, including both. Days without usage are omitted. For a day
+    /// whose usage cannot be read, the list has `None`.
     ///
     /// `SQLite` counts in the transaction of the work. On PostgreSQL each replica adds its counts every few seconds.
     /// A killed replica loses the counts of these seconds. Work that a lost connection interrupted may be counted
@@ -28,7 +28,8 @@ pub trait UsageStore: Send + Sync {
         to: Day,
     ) -> Result<Vec<(Day, Option<Usage>)>, StoreError>;
 
-    /// Reads the usage of a period by the values of a fact: the `limit` values with the most submissions, those first.
+    /// Reads the usage of a period by the values of a fact: the `limit` values with the most submissions, in descending
+    /// order of submissions. The period includes both days.
     async fn usage_by_fact(
         &self,
         tenant: &TenantId,

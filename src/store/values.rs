@@ -81,7 +81,7 @@ pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// A type that a column value can be converted to; `None` if the value does not fit.
+/// A type that a column value can be converted to. `read` returns `None` if the value does not fit.
 pub(super) trait FromColumn<'a>: Sized {
     fn read(value: &Value<'a>) -> Option<Self>;
 }

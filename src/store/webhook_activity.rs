@@ -12,7 +12,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 /// The recent deliveries of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WebhookActivity {
-    /// The number of finished attempts.
+    /// Number of finished attempts, except for those that the gateway could not sign.
     pub attempts: u64,
     /// Number of successful attempts.
     pub delivered: u64,

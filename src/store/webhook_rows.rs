@@ -62,7 +62,7 @@ pub(super) fn read_sealed(row: &dyn Row) -> Result<SealedSecrets, StoreError> {
 }
 
 fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
-    // A deleted webhook may have no secret.
+    // A deleted webhook may have no reason.
     let reason: Option<String> = row.get("disabled_reason")?;
     match reason {
         Some(_) => row.parse("disabled_reason", |word| DisabledReason::from_word(word).ok_or(())),

@@ -20,7 +20,8 @@ const RESUMED_AT_ONCE: usize = 500;
 /// The work on analyses.
 #[async_trait]
 pub trait WorkStore: Send + Sync {
-    /// Claims due work, the oldest first, up to the limits of each tenant. Work that cannot be read is postponed.
+    /// Claims due work up to the limits of each tenant, in the order of [`WorkSlots::order`]. Work that cannot be read is
+    /// postponed.
     async fn claim_work_across_tenants(
         &self,
         queue: Queue,

@@ -108,7 +108,7 @@ pub struct StoreCopy {
     tables: Vec<Table>,
     /// The index of the table that is being copied.
     at: usize,
-    /// The last key of the table in the database; `None` before it was read.
+    /// The last key of the table in the database; `None` if the table has no rows there, or before the key was read.
     after: Option<Cells>,
     /// The last analysis whose result was indexed in this run.
     listed: Option<i64>,
@@ -125,7 +125,7 @@ impl StoreCopy {
     /// `operation_timeout` limits each statement on the database.
     ///
     /// # Errors
-    /// [`CopyError`] if one of them cannot be used.
+    /// [`CopyError`] if the file or the database cannot be used or is in use, or if their tables have different columns.
     pub async fn open(
         from: &Path,
         to: &PostgresUrl,
@@ -212,7 +212,7 @@ impl StoreCopy {
     /// Reads both sides completely and compares them.
     ///
     /// # Errors
-    /// [`CopyError::Differs`] names every table that differs.
+    /// [`CopyError::Differs`] names every table that differs. Other errors say that one side cannot be read.
     pub async fn verify(&self) -> Result<Vec<Comparison>, CopyError> {
         let mut comparisons = Vec::with_capacity(self.tables.len());
         for table in &self.tables {

@@ -11,9 +11,9 @@ use super::super::values::json;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
 
-/// Parameters: the tenant, the time of submission, the state and the work, which are equal for all rows; then arrays
-/// with the calls, the metadata, the traces and the call facts. The rows are inserted in the order of the calls, so two batches
-/// cannot deadlock. Returns the new rows.
+/// Inserts new analyses of one tenant, and returns their rows. Parameters: the tenant, the time of submission, the state
+/// and the work, which are equal for all rows; then arrays with the call ids, the metadata, the traces and the call
+/// facts. The rows are inserted in the order of the call ids, so two batches cannot deadlock.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
      failure, last_error, trace, call_facts, stage, due_at, started_at, sent_at, submits, accepted_at, polls, errors, etag, empty_since, \
      missing_since, denied_since, shapes) SELECT $1::text, item.call_id, $2::bigint, $3::text, $4::bigint, $5::bigint, \

@@ -19,8 +19,8 @@ use crate::domain::clock::Timestamp;
 /// [`ClaimOrder::OldestFirst`], the maximum number of claimed rows of each tenant whose last request failed.
 ///
 /// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows that
-/// another replica is claiming are skipped. The planner does not know how few rows there are; the array prevents it
-/// from a join with the whole table.
+/// another replica is claiming are skipped. The planner does not know how few rows there are; the array keeps the
+/// planner from joining the whole table.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
     let condition = queue.condition();

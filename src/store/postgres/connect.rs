@@ -109,7 +109,8 @@ impl Connector {
         self.operation_timeout / 2
     }
 
-    /// Returns the time limit of a connection. It suffices to try each server once.
+    /// Returns the time limit for opening a connection: enough to try each server once, but at most the time limit of one
+    /// operation.
     pub(super) fn patience(&self) -> Duration {
         let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         self.connect_timeout().saturating_mul(servers).min(self.operation_timeout)
@@ -234,7 +235,8 @@ impl Session {
         Ok(Self { object: Some(pool.get().await?), deadline, returned: None })
     }
 
-    /// Keeps the connection after the end of the session. Dropping the returned value returns it to the pool.
+    /// Keeps the connection after the end of the session. The connection returns to the pool when the returned value is
+    /// dropped.
     pub(super) fn keep_connection(&mut self) -> ReturnedConnection {
         Arc::clone(self.returned.get_or_insert_default())
     }

@@ -19,7 +19,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
 /// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time.
-/// Parameters: the tenants and the present time. The sum prevents the planner from using the indexes on `due_at`.
+/// Parameters: the tenants and the present time. The `+ 0` prevents the planner from using the indexes on `due_at`.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 

@@ -45,7 +45,8 @@ impl Fault {
         }
     }
 
-    /// Whether each repetition must fail: the data is invalid for the server (class 22), or exceeds a limit of the program (class 54).
+    /// Whether each repetition must fail: the data is invalid for the server (class 22), or exceeds a limit of PostgreSQL
+    /// (class 54).
     fn is_permanent(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
         matches!(error.code().and_then(|code| code.code().get(..2)), Some("22" | "54"))

@@ -5,8 +5,8 @@
 //! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client. So
 //! every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers
 //! notices in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes
-//! arrive, this replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness`] is false, and reads go to the store
-//! before the cache.
+//! arrive, this replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness::is_fresh`] is false,
+//! and reads go to the store before the cache.
 //!
 //! If echoes are missing, the listener opens another connection. After a reconnect it announces that anything may have changed.
 //!
@@ -32,7 +32,7 @@ use super::fault::Fault;
 use super::notices::{NoticeChannel, NotificationEcho};
 use crate::domain::clock::Timestamp;
 
-/// Maximum delay after which this replica knows of a change by another replica, while its own notifications arrive.
+/// Maximum delay until this replica learns of a change by another replica, while the echoes of this replica arrive.
 const STALENESS: Duration = Duration::from_secs(5);
 /// Interval of the heartbeat on the listening connection.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Time up to which this replica knows of all changes.
+/// Time until which cached values are fresh: [`STALENESS`] after this replica sent the last echo that arrived.
 #[derive(Debug)]
 pub(super) struct Freshness {
     base: Instant,
@@ -65,7 +65,7 @@ impl Freshness {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Records that all notices until `time` have arrived.
+    /// Records that all notices until `time` have arrived. `time` is in milliseconds after `base`.
     fn extend(&self, time: u64) {
         let staleness = u64::try_from(STALENESS.as_millis()).unwrap_or(u64::MAX);
         self.until.fetch_max(time.saturating_add(staleness), Ordering::Relaxed);
@@ -87,7 +87,7 @@ pub(super) struct Subscription {
 /// Receives the notices of the other replicas.
 pub(super) struct Listener {
     pub(super) connector: Connector,
-    /// The connections that send echoes, like the changes of this replica.
+    /// The pool whose connections send the echoes. The notices of this replica are sent over the same pool.
     pub(super) pool: Pool,
     pub(super) channel: NoticeChannel,
     pub(super) listeners: broadcast::Sender<Change>,

@@ -44,8 +44,9 @@ pub(super) async fn index(
 const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analyses ON id = analysis \
      WHERE analysis > $1 ORDER BY analysis LIMIT $2";
 
-/// Creates list and search entries for the next copied results, after an analysis or after the last one that has
-/// entries. Returns the last of them and their number; `None` if there are no more.
+/// Creates list and search entries for up to `limit` copied results of the analyses after `after`. If `after` is `None`,
+/// continues after the last analysis that has entries. Returns the last analysis of this batch and the number of results;
+/// `None` if no result is left.
 ///
 /// The function uses no transaction, because splitting a large result into words takes longer than a transaction may
 /// be idle.

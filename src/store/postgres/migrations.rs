@@ -14,7 +14,7 @@ use super::fault::Fault;
 pub struct Migration {
     /// Statements of the step.
     pub sql: &'static str,
-    /// Oldest schema version whose programs can work with the schema after the step.
+    /// Schema version of the oldest program that can work with the schema after the step.
     pub compatible_from: i32,
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn take_steps(client: &mut Client, steps: &[Migration]) -> Resu
 /// [`MIGRATIONS`]; tests run steps of later versions.
 ///
 /// # Errors
-/// If a step fails, which then has no effect, or if the schema is too new for these steps.
+/// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.
 pub async fn migrate(client: &mut Client, steps: &[Migration]) -> Result<(), StoreError> {
     Ok(take_steps(client, steps).await?)
 }

@@ -135,8 +135,8 @@ impl NoticeChannel {
 pub(super) struct Announcer {
     listeners: broadcast::Sender<Change>,
     waking: mpsc::Sender<Change>,
-    /// Whether the last announcement failed. The next announcement then tells the other replicas that anything may have
-    /// changed.
+    /// Whether the last announcement failed or found the queue full. The next announcement then tells the other replicas
+    /// that anything may have changed.
     missed: Arc<AtomicBool>,
 }
 
@@ -177,7 +177,7 @@ impl Announcer {
 }
 
 /// Announces queued changes to the other replicas, many in one statement, until the queue is closed. `missed` says
-/// whether the previous announcement failed.
+/// whether an announcement was lost.
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,

@@ -33,7 +33,7 @@ const MAX_SCHEMA_CHARS: usize = 40;
 /// Reason why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresOpenError {
-    /// The connection URL or the TLS settings are invalid.
+    /// The connection URL, the TLS settings or the password file is invalid.
     #[error("{0}")]
     Settings(String),
     /// The database does not have what the gateway needs.
@@ -63,9 +63,9 @@ impl From<Fault> for PostgresOpenError {
 }
 
 impl PostgresStore {
-    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. `on_server_time` is called with the
-    /// server's time now and every few seconds. Leases end by the server's clock, so the clock of
-    /// [`StoreContext::env`] should follow it.
+    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. Calls
+    /// `on_server_time` with the server's time now and every few seconds. Leases end by the server's clock, so the clock of
+    /// [`StoreContext::env`] should follow the server's clock.
     ///
     /// # Errors
     /// [`PostgresOpenError`] says which step failed.

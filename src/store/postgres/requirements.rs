@@ -1,4 +1,5 @@
-//! The requirements of the gateway on a database. They are checked when a gateway starts and by `check`.
+//! The requirements of the gateway on a database. They are checked when a gateway starts, and by the
+//! command `check`.
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -14,7 +15,8 @@ use super::unsuitable::UnsuitableDatabase;
 
 /// The oldest version that the gateway is tested with, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
-/// Number of transactions that are held open to detect whether a pooler takes the session of another connection.
+/// Number of transactions that are held open on other connections, to detect whether a pooler then moves a connection to
+/// another session.
 const HELD_TRANSACTIONS: usize = 2;
 
 /// How connections are assigned to sessions of the server.

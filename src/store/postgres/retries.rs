@@ -13,7 +13,7 @@ use super::fault::Fault;
 /// Maximum pause before a retry. Each pause is a random fraction of it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs an operation on a connection from the pool as [`retry`] does. Measures the operation under its name.
+/// Runs an operation with [`retry`] on a connection from the pool, and measures the operation under its name.
 pub(super) async fn with_retries<T, F>(
     context: &StoreContext,
     pool: &Pool,
@@ -38,8 +38,9 @@ where
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures for longer than a restart of the database takes.
-/// `timeout` limits each attempt. `operation` gets the deadline of the attempt.
+/// Runs an operation, and repeats it after transient failures, for four fifths of the time limit of an operation. In
+/// production this is longer than a restart of the database takes. `timeout` limits each attempt. `operation` gets the
+/// deadline of the attempt.
 pub(super) async fn retry<T, F>(
     context: &StoreContext,
     timeout: Duration,

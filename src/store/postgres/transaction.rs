@@ -34,7 +34,7 @@ enum Connection<'a> {
     Open(deadpool_postgres::Transaction<'a>),
 }
 
-/// An open transaction.
+/// The run of a rule on a connection: in one transaction, or with a transaction for each statement.
 pub(super) struct PostgresTransaction<'a> {
     connection: Connection<'a>,
     context: &'a StoreContext,

@@ -19,17 +19,17 @@ pub enum UnsuitableDatabase {
         /// The search path of the role.
         search_path: String,
     },
-    /// The schema is not up to date, and the role may not change that.
+    /// The schema is not up to date, and the role lacks the privilege to migrate the schema.
     #[error(
         "the role {role} may not create tables in the schema {schema}: GRANT CREATE ON SCHEMA {schema} TO {role}"
     )]
     Create {
         /// The role that the gateway connects as.
         role: String,
-        /// The first schema of its search path.
+        /// The first schema of the role's search path.
         schema: String,
     },
-    /// The role may not read or write a table.
+    /// The role lacks a privilege on a table.
     #[error(
         "the role {role} may not {privilege} in the table {table}: \
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}"
@@ -39,7 +39,7 @@ pub enum UnsuitableDatabase {
         role: String,
         /// The schema of the table.
         schema: String,
-        /// The table that the role may not access.
+        /// The table on which the privilege is missing.
         table: String,
         /// The privilege that is missing.
         privilege: String,
@@ -49,7 +49,7 @@ pub enum UnsuitableDatabase {
         "synchronous_commit is off, and a pooler prevents the gateway from changing it: ALTER ROLE {0} SET synchronous_commit = on"
     )]
     Durability(String),
-    /// There is no session for `LISTEN`.
+    /// A pooler gives each transaction another session, so `LISTEN` does not work.
     #[error(
         "{0} leads to a connection pooler that pools by transaction, but LISTEN needs a session: set store.listen_url to a direct \
          connection, or pool by session (PgBouncer: pool_mode = session)"

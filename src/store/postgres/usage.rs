@@ -61,7 +61,7 @@ impl UsageBuffer {
     pub(super) fn start(self: &Arc<Self>, pool: Pool, timeout: Duration, stop: CancellationToken) {
         let buffer = Arc::clone(self);
         tokio::spawn(async move {
-            // The stop cancels no flush, because its usage would be lost.
+            // The stop does not cancel a flush, because the usage of a cancelled flush is lost.
             while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
                 if let Err(fault) = buffer.flush(&pool, timeout).await {
                     tracing::warn!(?fault, "failed to write usage");
@@ -70,8 +70,8 @@ impl UsageBuffer {
         });
     }
 
-    /// Adds the counted usage to the database within the time limit. After a failure, the next flush includes it. A caller that
-    /// may be cancelled must start the flush in a separate task, because the usage of a cancelled flush is lost.
+    /// Adds the counted usage to the database within the time limit. After a failure, the next flush includes this usage. A
+    /// caller that may be cancelled must start the flush in a separate task, because the usage of a cancelled flush is lost.
     pub(super) async fn flush(&self, pool: &Pool, timeout: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + timeout;
         let _flushing = timeout_at(deadline, self.flushing.lock()).await.map_err(|_| Fault::TimedOut)?;
@@ -101,7 +101,7 @@ const ADD: &str = "INSERT INTO usage (tenant, day, submissions, polls, completio
      attempts = usage.attempts + excluded.attempts, delivered = usage.delivered + excluded.delivered, \
      undelivered = usage.undelivered + excluded.undelivered";
 
-/// Parameters: arrays with the columns.
+/// Adds usage by the values of facts to the database. Parameters: one array for each column.
 const ADD_BY_FACT: &str = "INSERT INTO usage_by_fact AS usage (tenant, day, fact, value, submissions, completions, failures) \
      SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
      ON CONFLICT (tenant, fact, day, value) DO UPDATE SET \

@@ -112,7 +112,7 @@ pub(super) fn release_all(connection: &Connection, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Ends the claims of all unfinished requests with an `Idempotency-Key`, so that they can be repeated now. Call this
+/// Ends the claims of all unfinished requests with an `Idempotency-Key`, so that the requests can be repeated now. Call this
 /// only while no other process can hold a claim.
 pub(super) fn release_keys(connection: &Connection, now: Timestamp) -> Result<(), rusqlite::Error> {
     let update = "UPDATE idempotency SET leased_until = ?1 WHERE leased_until > ?1";

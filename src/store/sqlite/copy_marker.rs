@@ -43,7 +43,7 @@ pub(super) fn finish(connection: &Connection) -> Result<(), Error> {
 /// Removes an unfinished marker.
 ///
 /// # Errors
-/// If the copy is finished.
+/// [`SqliteOpenError::Moved`] if the copy is finished, or [`SqliteOpenError::Sqlite`] if the file cannot be used.
 pub(super) fn remove(connection: &Connection, path: &Path) -> Result<(), SqliteOpenError> {
     check(connection, path)?;
     connection

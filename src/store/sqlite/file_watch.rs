@@ -1,13 +1,15 @@
 //! Detects that another program has removed, replaced or overwritten the open database.
 //!
-//! `SQLite` does not detect such a change. A commit to a removed file succeeds, but its rows are lost when the process ends. So the
-//! writer checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few system calls:
+//! `SQLite` does not detect such a change. A commit to a removed file succeeds, but its rows are lost when the process ends. So
+//! the writer checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few
+//! system calls. It verifies these rules:
 //!
 //! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
 //! - The size and the modification time of the database only change during a checkpoint, and each checkpoint changes the index.
 //!   So other programs may use `SQLite` on the same file, for example for a backup or a checkpoint.
 //! - The index only moves forward.
-//! - The last frame of the log, and the one before this group, have the checksums that the index recorded.
+//! - The last frame of the log has the checksum that the index records. The frame that was the last one at the previous check
+//!   has not changed.
 //!
 //! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because no rule says which
 //! of the files is the right one: the process refuses all requests to the store until it is restarted.
@@ -27,7 +29,7 @@ use crate::telemetry::metrics::Metrics;
 const LOG_HEADER: u64 = 32;
 /// Size of the header of a frame in bytes.
 const FRAME_HEADER: u64 = 24;
-/// Number of checks that another process may disturb before a difference counts.
+/// Maximum number of repetitions of a check that another process disturbs. After them, a difference counts as a loss.
 const MAX_TRIES: usize = 10;
 
 /// The reason why the files are lost; empty until the watch has noticed a loss.
@@ -138,7 +140,7 @@ impl FileWatch {
     /// Checks the files. Call this only while no other process can write a commit, or directly after a commit.
     ///
     /// # Errors
-    /// If commits since the last check, or later ones, may be lost.
+    /// [`FileFault`] if commits since the last check, or later ones, may be lost.
     pub(super) fn check(&mut self) -> Result<(), FileFault> {
         if let Some(lost) = self.loss.get() {
             return Err(lost.clone());

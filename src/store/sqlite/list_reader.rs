@@ -122,7 +122,8 @@ impl SqliteListReader<'_> {
         Ok(candidates)
     }
 
-    /// Examines candidates in their order until `wanted` of them match, or until [`MAX_READING_TIME`] has passed.
+    /// Examines candidates in their order until `wanted` of them match, or until it has read [`MIN_TRANSCRIPTS`] transcripts
+    /// and [`MAX_READING_TIME`] has passed. With `check_words`, a match must also have the words of the search.
     fn select(
         &self,
         candidates: &[ListCandidate],
@@ -160,7 +161,8 @@ impl SqliteListReader<'_> {
         Ok(selection)
     }
 
-    /// Whether an analysis has the attributes, the tags and, where the walk does not check it, the status of the filter.
+    /// Whether an analysis has the attributes and the tags of the filter. If there are attributes, also checks the status,
+    /// because the walk along an attribute does not check it.
     fn has_indexed_parts(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
         let filter = &self.query.filter;
         let exists = |sql: &str, values: &[&dyn ToSql]| -> Result<bool, rusqlite::Error> {
@@ -239,8 +241,8 @@ impl SqliteListReader<'_> {
 }
 
 /// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks the
-/// parts of the filter that are bounds of an index. If it reads `along` the index of an attribute, the attribute is the only part
-/// besides the times.
+/// parts of the filter that are bounds of an index. If it reads `along` the index of an attribute, these parts are
+/// the attribute and the times of submission.
 pub(super) fn order_sql(
     tenant: &TenantId,
     query: &AnalysisQuery,

@@ -55,7 +55,7 @@ impl LogIndex {
 
     /// Whether a checkpoint may be in progress. A checkpoint records the number of frames to copy, and then writes to
     /// the database, possibly for a long time. `SQLite` also records this number when it recovers the log, so a number
-    /// that was recorded before the start proves nothing.
+    /// that was recorded before the watch began proves nothing.
     pub(super) fn has_begun_checkpoint(&self, at_start: &Self) -> bool {
         let [copied, begun] = self.copied;
         copied != begun && self.has_checkpoint_since(at_start)

@@ -67,7 +67,7 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Readers,
     /// The writer. It is closed after the readers, because the last connection copies the write-ahead log to the
-    /// database, and readers may not write.
+    /// database, and readers cannot write.
     writer: Writer,
     /// The index file. It is closed after all connections, see [`FileWatch`](file_watch::FileWatch).
     _index: Arc<File>,

@@ -38,7 +38,7 @@ impl SqliteStore {
     }
 
     /// Opens a file that a gateway may be using, for short transactions beside that gateway. The gateway gets no announcement of
-    /// their changes. The file must exist and have the present schema.
+    /// the changes. The file must exist and have the present schema.
     ///
     /// # Errors
     /// [`SqliteOpenError`] if the file cannot be used.

@@ -129,7 +129,7 @@ fn scan_sql(table: &Table, has_start: bool) -> String {
     format!("SELECT {columns} FROM {name} {condition} ORDER BY {key}")
 }
 
-/// Converts a value for the server. Returns `None` if the value has another type.
+/// Converts a value for PostgreSQL. Returns `None` if the value has another type.
 fn cell(kind: ColumnKind, value: ValueRef<'_>) -> Option<Cell> {
     Some(match (kind, value) {
         (_, ValueRef::Null) => Cell::Null,

@@ -27,8 +27,8 @@ const MAX_LOOKUPS: usize = 200;
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
-    /// The search of all rows in the query language of FTS5. Prefixes are expanded if the expansion has all words, because FTS5 is
-    /// slow for prefixes.
+    /// The search of all rows in the query language of FTS5. If the expansions of all prefixes are complete, the search has
+    /// the expansions instead of the prefixes, because FTS5 is slow for prefixes.
     pub(super) everywhere: String,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,

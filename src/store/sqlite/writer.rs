@@ -30,8 +30,9 @@ const MAX_WAITING: usize = 1024;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames (of 4 KiB) in the log that starts a checkpoint, which copies the frames to the database. A checkpoint writes each
-/// page once, however often the log has it, so rarer checkpoints write less. One block of the log's index describes this many frames.
+/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It
+/// writes each page once, however often the log has the page, so rarer checkpoints write less. One block of the log's index
+/// describes this many frames.
 const CHECKPOINT_FRAMES: u32 = 4000;
 
 /// Reason why the changes of a group are not on disk.
@@ -50,7 +51,7 @@ impl From<CommitError> for StoreError {
     }
 }
 
-/// Answers the caller of a job after the commit, with its outcome.
+/// Answers the caller of a job. The argument is the outcome of the commit of the job's group.
 type Settle = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 /// A job, which runs in a group and adds its effects to those of the group.
 type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut GroupEffects) -> Settle + Send>;
@@ -64,7 +65,7 @@ pub(super) struct Done<T> {
     pub(super) usage: Vec<(TenantId, Day, Usage)>,
 }
 
-/// Effects of the jobs of a group that have succeeded.
+/// Effects of the successful jobs of a group.
 #[derive(Default)]
 struct GroupEffects {
     changes: Vec<Change>,
@@ -191,8 +192,8 @@ impl Groups {
         }
     }
 
-    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives, and `None` if no sender
-    /// of jobs is left.
+    /// Waits for a job. Returns `Some(None)` if no job arrives within [`CHECK_INTERVAL`], because the files must be checked
+    /// then. Returns `None` if no sender of jobs is left.
     fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
         runtime
             .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
