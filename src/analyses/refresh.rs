@@ -12,10 +12,10 @@ use crate::tenants::Tenant;
 
 impl Analyses {
     /// Plans one more poll of a finished analysis. If a poll is already planned, the analysis does not change. With
-    /// `wait`, returns when the poll has ended and no analysis is in progress, or when `wait` has elapsed.
+    /// `wait`, returns when the poll has ended and no analysis of the call is in progress, or when `wait` has elapsed.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`], as for [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
+    /// The errors of [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
     pub async fn refresh(
         &self,
         tenant: &Tenant,
