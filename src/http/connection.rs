@@ -33,8 +33,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Maximum number of bytes that the framework gets at once. The framework must handle these bytes before it gets more.
 const READ_AT_ONCE: usize = 16 << 10;
-/// Maximum number of bytes of a head, or of bytes that the client has not read, without a permit. Every connection has a buffer
-/// of this size.
+/// Maximum number of bytes of a head, or of written bytes that the client has not read, for which a connection needs no permit.
+/// Every connection has a buffer of this size.
 const SMALL: usize = 8 << 10;
 /// Maximum number of written bytes of one connection that the client has not read.
 const WRITE_BUFFER: usize = 64 << 10;

@@ -34,7 +34,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum number of characters of a caller's request id. A longer or invalid id is replaced.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Surrounds the handling of each request as the [module](self) describes.
+/// Handles each request as described in the [module](self).
 ///
 /// # Errors
 /// The errors of the inner service; the middleware adds no errors.

@@ -53,8 +53,8 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub query: Q,
     /// The parsed body.
     pub body: B,
-    /// The request as its `Idempotency-Key` identifies it; `None` without a key, for a dry run, and for an operation that takes no
-    /// key.
+    /// The request as its `Idempotency-Key` identifies it; `None` without a key, for a dry run, and for an operation that takes
+    /// no key.
     pub(super) idempotent: Option<IdempotentRequest>,
     /// The permit for the memory of the body. The memory counts until the handler has ended.
     _memory: Option<MemoryPermit>,

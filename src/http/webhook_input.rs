@@ -126,7 +126,7 @@ pub struct ChangeWebhook {
     enabled: Option<bool>,
 }
 
-/// Parses a field that is present. The outer `None` then means an omitted field, and an inner `None` means `null`.
+/// Parses a field that is present. So `None` means that the field was omitted. `null` is valid only if `T` is an `Option`.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
