@@ -14,15 +14,17 @@ pub struct BatchItem {
     /// Summary of the analysis. A batch omits transcripts, because a thousand of them would make the answer too
     /// large.
     pub summary: AnalysisSummary,
-    /// Whether the analysis is unfinished.
+    /// Whether the analysis, or a reanalysis of the call, is in progress.
     pub under_way: bool,
 }
 
 impl Analyses {
-    /// Stores submissions in their order in one transaction. They are on disk when this returns.
+    /// Stores submissions in their order in one transaction. If a stored call cannot be read, each submission gets its own
+    /// transaction instead. The submissions are on disk when this returns.
     ///
     /// # Errors
-    /// If the store fails; then no submission is stored. The errors of single submissions are in the list.
+    /// If the store fails. If that happens in the common transaction, no submission is stored. The errors of single submissions
+    /// are in the list.
     pub async fn submit_all(
         &self,
         tenant: &Tenant,
@@ -61,7 +63,8 @@ impl Analyses {
         Ok(admitted.into_iter().map(outcome).collect())
     }
 
-    /// Stores each submission in a separate transaction. The list contains a failure only for a call that cannot be read.
+    /// Stores each submission in a separate transaction. The list contains an error for each call that cannot be read. Any other
+    /// error ends the function.
     async fn submit_each(
         &self,
         tenant: &Tenant,

@@ -10,7 +10,7 @@ impl Analyses {
     /// again.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`] if no data of the call exists.
+    /// [`AnalysesError::NotFound`] if no data of the call exists, [`AnalysesError::Store`] if the store fails.
     pub async fn delete(&self, tenant: &Tenant, call_id: &CallId, actor: Actor) -> Result<(), AnalysesError> {
         let deleted = self.store.delete_analysis(tenant.id(), call_id, actor).await?;
         if !deleted {

@@ -37,13 +37,13 @@ pub enum AnalysesError {
     /// The tenant has no secret that could sign the callback.
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,
-    /// The store could not answer the request, and the vendor did not answer.
+    /// Only the vendor could answer the request, but the request to the vendor failed or could not be sent.
     #[error("the request to the vendor failed")]
     VendorUnavailable {
-        /// The vendor's `Retry-After`.
+        /// Time until the caller should ask again, for example the vendor's `Retry-After`; `None` if it is unknown.
         retry_after: Option<Duration>,
     },
-    /// The memory budget for large results is used up.
+    /// The memory budget for large results or for events is used up.
     #[error(transparent)]
     MemoryUsedUp(#[from] MemoryUsedUp),
     /// The store failed.

@@ -19,7 +19,8 @@ pub struct Listing {
     pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
-    /// Time of submission of the last examined analysis, if the page ended early at a limit of its work; else `None`.
+    /// Time of submission of the last examined analysis, if the page ended because it had examined enough analyses; else
+    /// `None`.
     pub searched_back_to: Option<Timestamp>,
 }
 
@@ -28,7 +29,8 @@ impl Analyses {
     /// analyses, even none, and still have a next page.
     ///
     /// # Errors
-    /// [`AnalysesError::InvalidCursor`] for a cursor of another list.
+    /// [`AnalysesError::InvalidCursor`] for a cursor of another list, [`AnalysesError::Store`] if the store fails or refuses the
+    /// read.
     pub async fn list(
         &self,
         tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! Looks up calls at the vendor that were never submitted here. Concurrent lookups of one call share one request.
+//! Asks the vendor for calls that were never submitted here. Concurrent lookups of one call share one request.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const MAX_MISSES: u64 = 10_000;
 /// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// Outcome of a lookup other than a miss. The negative cache must not keep it.
+/// Outcome of a lookup that is not a miss. The negative cache must not keep it.
 #[derive(Debug, Clone)]
 enum LookupOutcome {
     Adopted,
@@ -42,7 +42,8 @@ impl Lookups {
     /// Asks the vendor for a call. Returns when the store has its result.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`] if the vendor has no result.
+    /// [`AnalysesError::NotFound`] if the vendor has no result or the call was deleted, [`AnalysesError::VendorUnavailable`],
+    /// and [`AnalysesError::Store`].
     pub(super) async fn adopt(
         &self,
         analyses: &Analyses,

@@ -53,7 +53,7 @@ pub struct MemoryPermit {
     of_total: OwnedSemaphorePermit,
 }
 
-/// The budget was used up, and no permit was returned in time.
+/// The budget, or the tenant's share of it, is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the memory for requests and answers of this kind is used up")]
 pub struct MemoryUsedUp;
@@ -79,7 +79,7 @@ impl MemoryBudget {
         }
     }
 
-    /// Takes a permit for `bytes` without a wait. A number of bytes beyond the share counts as the whole share.
+    /// Takes a permit for `bytes` without a wait. If `bytes` exceeds the share of a tenant, the permit covers only the share.
     ///
     /// # Errors
     /// [`MemoryUsedUp`] if the budget or the share is used up.
@@ -156,7 +156,7 @@ impl MemoryPermit {
         }
     }
 
-    /// Returns whether the permit covers `bytes`, or a whole share.
+    /// Returns whether the permit covers `bytes`.
     pub fn covers(&self, bytes: usize) -> bool {
         self.of_total.num_permits() >= bytes.div_ceil(UNIT)
     }

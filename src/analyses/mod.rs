@@ -1,5 +1,5 @@
-//! The use cases. [`Analyses`] submits, reads, lists and deletes analyses, [`Feed`] reads events, [`Webhooks`] manages webhooks and
-//! their deliveries.
+//! The use cases. [`Analyses`] submits, reads, lists and deletes analyses. [`Feed`] reads events. [`Webhooks`] manages webhooks
+//! and their deliveries.
 //!
 //! An analysis is read from the cache, else from the store, else from the vendor. Commits of any replica invalidate the cache.
 
@@ -66,7 +66,7 @@ pub struct Analyses {
     store: Arc<dyn Store>,
     /// Memory budget of large results.
     memory: Arc<MemoryBudget>,
-    /// Client for calls that were never submitted here.
+    /// Client of the vendor, for recordings and for calls that were never submitted here.
     vendor: Arc<VendorClient>,
     vendor_permits: Arc<VendorPermits>,
     prober: Arc<Prober>,
@@ -107,7 +107,9 @@ impl Analyses {
     /// is in progress, or when `wait` has elapsed.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`], also for another tenant's call.
+    /// [`AnalysesError::NotFound`], also for another tenant's call. [`AnalysesError::VendorUnavailable`] if only the vendor could
+    /// answer. [`AnalysesError::MemoryUsedUp`] if there is no memory for a large result in time. [`AnalysesError::Store`] if the
+    /// store fails.
     pub async fn get(
         &self,
         tenant: &Tenant,

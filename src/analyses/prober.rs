@@ -37,10 +37,10 @@ impl Prober {
         }
     }
 
-    /// Sends a probe. Does nothing if a probe started at `since` or later, is in progress or has just ended. The id of
-    /// the probe has the form of the call's id. The request uses the permit of an earlier request.
-    /// An open circuit prevents the probe, unless the vendor answered the earlier request. The exception is needed for a
-    /// vendor that answers unknown calls with an error, because these answers open the circuit.
+    /// Sends a probe. Does nothing if another probe started at `since` or later, is in progress or has just ended. The
+    /// probe asks for an id of the same form as the call's id, with the permit of an earlier request.
+    /// An open circuit prevents the probe, unless the vendor answered the earlier request (`is_answered`). The exception
+    /// is needed for a vendor that answers unknown calls with an error, because these answers open the circuit.
     ///
     /// # Errors
     /// If the store fails.

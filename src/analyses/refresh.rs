@@ -11,11 +11,11 @@ use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Plans one more poll of a finished analysis. If a poll is already planned, the analysis does not change. With
-    /// `wait`, returns when the poll has ended and no analysis is in progress, or when `wait` has elapsed.
+    /// Plans one more poll of a finished analysis. Changes nothing if an analysis or a refresh of the call is in progress.
+    /// With `wait`, returns when neither is in progress any more, or when `wait` has elapsed.
     ///
     /// # Errors
-    /// [`AnalysesError::NotFound`], as for [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
+    /// The errors of [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].
     pub async fn refresh(
         &self,
         tenant: &Tenant,

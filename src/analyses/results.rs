@@ -19,7 +19,7 @@ impl Analyses {
     /// Returns the transcript of a call, with a permit if it is large.
     ///
     /// # Errors
-    /// [`AnalysesError::NoResult`] until the analysis is completed.
+    /// The errors of [`Analyses::get`], and [`AnalysesError::NoResult`] until the analysis is completed.
     pub async fn transcript(
         &self,
         tenant: &Tenant,
@@ -43,7 +43,7 @@ impl Analyses {
     /// Returns the vendor's answer that the result was parsed from, byte for byte, with a permit if it is large.
     ///
     /// # Errors
-    /// [`AnalysesError::NoResult`] until the analysis is completed.
+    /// The errors of [`Analyses::get`], and [`AnalysesError::NoResult`] until the analysis is completed.
     pub async fn vendor_answer(
         &self,
         tenant: &Tenant,
@@ -98,8 +98,8 @@ impl Analyses {
     /// [`REQUEST_HEADERS`](crate::alovoice::REQUEST_HEADERS).
     ///
     /// # Errors
-    /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the result names
-    /// no recording on the vendor's host.
+    /// The errors of [`Analyses::recording_path`], [`AnalysesError::NoRecording`] if the vendor answers 404, and
+    /// [`AnalysesError::VendorUnavailable`] if the request for the recording fails.
     pub async fn recording(
         &self,
         tenant: &Tenant,
@@ -118,10 +118,11 @@ impl Analyses {
         if recording.status() == 404 { Err(AnalysesError::NoRecording) } else { Ok(recording) }
     }
 
-    /// Returns the path of a call's recording on the vendor's host, without a request to the vendor.
+    /// Returns the path of a call's recording on the vendor's host, without a request for the recording.
     ///
     /// # Errors
-    /// The errors of [`Analyses::recording`].
+    /// The errors of [`Analyses::get`], [`AnalysesError::NoResult`] until the analysis is completed, and
+    /// [`AnalysesError::NoRecording`] if the result names no recording on the vendor's host.
     pub async fn recording_path(
         &self,
         tenant: &Tenant,

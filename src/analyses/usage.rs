@@ -24,7 +24,8 @@ impl Analyses {
         Ok(from.until(to).map(of_day).collect())
     }
 
-    /// Returns the usage from `from` to `to`, inclusive, by agent or by queue: the `limit` ones with the most submissions.
+    /// Returns the usage from `from` to `to`, inclusive, by agent or by queue. Returns at most `limit` agents or queues: those
+    /// with the most submissions.
     ///
     /// # Errors
     /// If the store fails.

@@ -40,7 +40,7 @@ impl Waiters {
 }
 
 impl Waiting<'_> {
-    /// Waits for the next change. Returns at once if a change happened since the registration.
+    /// Waits for the next change. Returns at once if a change happened since the registration or the previous wait.
     pub(super) async fn changed(&mut self) {
         if let Some(signal) = &mut self.signal {
             // The sender lives as long as the registration, so this wait does not fail.

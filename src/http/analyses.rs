@@ -34,7 +34,7 @@ use crate::domain::trace::TraceContext;
     "call": {"direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support"}}))]
 pub struct SubmitAnalysis {
     /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
-    /// `.` or `..`. Percent-encode it in paths, as for every URL.
+    /// `.` or `..`. Percent-encode it in the path of a URL.
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -86,8 +86,8 @@ pub struct Callback {
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
-    /// `full` sends the whole analysis. `thin` sends its ids, status, revision and URL, for receivers that limit the size of a
-    /// request: a transcript of three hours can have several megabytes.
+    /// `full` sends the whole analysis. `thin` sends only the ids, the status, the revision and the URL of the analysis, for
+    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes.
     #[serde(default)]
     #[schema(default = "full")]
     payload: EventPayload,

@@ -28,7 +28,7 @@ const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
 
-/// Marks a body whose memory is not used for this answer alone.
+/// Marks a body that counts against the budget of answers only in part, or not at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OtherMemory {
     /// All callers share the body in memory. Only the connection's buffer (at most two chunks) counts against the budget.
@@ -49,7 +49,7 @@ pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// Attaches the permit for the data of an answer, which the handler took before it read the data.
+/// Attaches the permit for the memory of an answer. The handler took the permit before it read the data.
 pub(super) fn taken(mut response: HttpResponse, permit: Option<MemoryPermit>) -> HttpResponse {
     if let Some(permit) = permit {
         response.extensions_mut().insert(permit);
@@ -100,7 +100,7 @@ fn permit(
     if response.response().body().size() == BodySize::Stream || other == Some(OtherMemory::Streamed) {
         return Ok(None);
     }
-    // The handler took its memory before it read the data.
+    // The handler took this permit before it read the data.
     let taken: Option<MemoryPermit> = response.response_mut().extensions_mut().remove();
     if let Some(mut taken) = taken
         && taken.covers(bytes)

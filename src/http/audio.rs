@@ -21,7 +21,7 @@ use crate::domain::lifecycle::VendorFault;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
 
-/// Maximum memory of a recording in bytes: the data that the HTTP client reads ahead, and a buffer.
+/// Maximum memory in bytes for a recording while it is sent: the data that the HTTP client reads ahead, and a buffer.
 const RECORDING_BYTES: usize = 512 << 10;
 /// Size of the budget of recordings in bytes.
 pub const RECORDINGS: usize = 64 * RECORDING_BYTES;

@@ -1,5 +1,5 @@
-//! The audit log: a line for each operation of an authenticated caller, with the target `audit`, or `audit::read` for
-//! operations that only read.
+//! The audit log: a line for each operation of a caller with a valid token or link. The target is `audit`, or `audit::read`
+//! for operations that only read.
 //!
 //! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if it is
 //! refused. The action is the operation id of the route table. An entry contains names and ids only, no content of a
@@ -34,8 +34,8 @@ struct Entry {
     /// The id of the request. For an operation that only reads, it is known only with the answer.
     request_id: Option<String>,
     trace: Option<TraceContext>,
-    /// The calls that the request concerns. A call has its own status if that status differs from the status of the
-    /// answer. Each call gets a line; a request without calls gets one.
+    /// The calls that the request concerns. A call of a batch also has the status of its item. Each call gets a line; a
+    /// request without calls gets one.
     calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
@@ -108,7 +108,7 @@ fn begin(
     request.extensions_mut().insert(AuditEntry(Rc::new(RefCell::new(entry))));
 }
 
-/// Completes the entry of an answered request, if the caller was authenticated. Dropping the entry writes its lines.
+/// Completes the entry of an answered request, if it has one. Dropping the entry writes its lines.
 pub(super) fn record<B>(request: &HttpRequest, response: &HttpResponse<B>, request_id: &str) {
     let Some(AuditEntry(entry)) = request.extensions_mut().remove::<AuditEntry>() else { return };
     let mut entry = entry.borrow_mut();

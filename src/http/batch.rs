@@ -44,17 +44,18 @@ pub struct BatchResults {
 /// The result of one submission.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchResult {
-    /// The `call_id` of the item; `null` if it is not a string.
+    /// The `call_id` of the item, cut to 128 characters; `null` if it is not a string.
     #[schema(required = true, example = "1716207617.42")]
     call_id: Option<String>,
-    /// The status that `submit_analysis` would have answered: 202 for accepted, 200 for already finished, 4xx for refused.
+    /// The status that `submit_analysis` would have answered: 202 (the analysis is in progress), 200 (it is already finished),
+    /// 4xx (the submission is refused) or 500 (the stored record cannot be read).
     #[schema(example = 202)]
     status: u16,
-    /// A summary of the analysis, if the submission was accepted.
+    /// A summary of the analysis, if the status is 200 or 202.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     analysis: Option<AnalysisSummary>,
-    /// The reason for a refusal. Pointers start with the item, for example `#/analyses/17/call_id`.
+    /// The error, for any other status. Pointers start with the item, for example `#/analyses/17/call_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     problem: Option<Problem>,
@@ -66,7 +67,8 @@ fn read(item: &RawValue, index: usize, region: Region, trace: TraceContext) -> R
     read().map_err(|error| error.within(&format!("/analyses/{index}")))
 }
 
-/// Returns the `call_id` of an item, cut to the maximum length of a call id. The rest of the item may be invalid.
+/// Returns the `call_id` of an item, cut to the maximum length of a call id; `None` if it is not a string. The other fields of
+/// the item may be invalid.
 fn named(item: &RawValue) -> Option<String> {
     let fields: serde_json::Value = serde_json::from_str(item.get()).ok()?;
     Some(fields.get("call_id")?.as_str()?.chars().take(CallId::MAX_LEN).collect())

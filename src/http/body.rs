@@ -145,8 +145,8 @@ pub(super) struct ReceivedBody {
 /// Receives the body of a request. Returns `None` if the operation takes no body or the request has none.
 ///
 /// # Errors
-/// A problem with the size, the media type or the time limit of the body, and `unavailable` if the memory for bodies
-/// is used up.
+/// `unsupported_media_type`, `body_too_large`, `body_too_slow`, `malformed_body` if the body ends early, and `unavailable`
+/// if the memory for bodies is used up.
 pub(super) async fn receive<B: RequestBody>(
     request: &HttpRequest,
     payload: Payload,
@@ -264,7 +264,7 @@ fn resume(connection: Option<&Rc<ConnectionState>>) {
     }
 }
 
-/// Waits for a permit for the memory of a body.
+/// Waits for a permit for the memory of a body. The size of the body determines the budget.
 async fn memory(bytes: usize, state: &ApiState, tenant: &TenantId) -> Result<MemoryPermit, ApiError> {
     let budget = if bytes <= SMALL { &state.small_bodies } else { &state.large_bodies };
     Ok(budget.take_in_time(tenant, bytes).await?)

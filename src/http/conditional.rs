@@ -9,8 +9,8 @@ use utoipa::IntoParams;
 /// Maximum wait. Common ingresses close connections that are idle for longer.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. The number may have any number of digits. The first value counts. The RFC
-/// requires that malformed preferences are ignored.
+/// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. `N` may have any number of digits. The first
+/// valid value counts. The RFC requires that malformed preferences are ignored.
 pub fn preferred_wait(request: &HttpRequest) -> Option<Duration> {
     let preferences = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let seconds = preferences.flat_map(|value| value.split(',')).find_map(|preference| {
@@ -33,7 +33,7 @@ pub struct IfNoneMatch {
     if_none_match: Option<String>,
 }
 
-/// Whether `If-None-Match` names this entity tag, by weak comparison (RFC 9110, 13.1.2).
+/// Whether `If-None-Match` is `*` or names this entity tag, by weak comparison (RFC 9110, 13.1.2).
 pub fn is_unchanged(request: &HttpRequest, etag: &str) -> bool {
     request.headers().get_all(IF_NONE_MATCH).filter_map(|value| value.to_str().ok()).any(|value| {
         value.trim() == "*"

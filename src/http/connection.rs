@@ -6,7 +6,7 @@
 //! - It passes the head of a request to the framework, and then the body. It passes the next head once a handler has
 //!   taken the request. So pipelined requests wait in the kernel and not in the memory of the process.
 //! - It passes a body once the request has memory for it (`ConnectionState::resume`).
-//! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
+//! - It closes if the client reads nothing of an answer within a time-out. Until then, the unread bytes count against a
 //!   budget.
 //! - It closes if it is idle and the server needs room for another connection ([`super::open_connections`]).
 
@@ -33,7 +33,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Maximum number of bytes that the framework gets at once. The framework must handle these bytes before it gets more.
 const READ_AT_ONCE: usize = 16 << 10;
-/// Maximum size of a head, or of written bytes, that needs no permit, in bytes. Every connection has a buffer of this size.
+/// Maximum number of bytes of a head, or of written bytes that the client has not read, for which a connection needs no permit.
+/// Every connection has a buffer of this size.
 const SMALL: usize = 8 << 10;
 /// Maximum number of written bytes of one connection that the client has not read.
 const WRITE_BUFFER: usize = 64 << 10;
@@ -100,7 +101,8 @@ impl Connection {
         Rc::clone(&self.state)
     }
 
-    /// Returns the number of bytes that the framework may see now: up to the end of the head or of the body.
+    /// Returns how many of `bytes` the framework may see now: those up to the end of the head or of the body. Returns an error
+    /// if the head is large and the server already receives too many large heads.
     fn passed(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.state.body.get() {
             BodyLength::Bytes(left) => {
@@ -132,8 +134,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Holds back the bytes after a head that no request handles yet. Most clients send no such bytes. The connection then
-    /// waits for the socket, and so detects that the client disconnects.
+    /// Holds back the bytes after a head that no request handles yet. Most clients send no such bytes. Until such bytes arrive,
+    /// the connection waits for the socket, and so detects that the client disconnects.
     fn poll_ahead(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
             let before = buffer.filled().len();
@@ -167,7 +169,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Returns an error if the client reads nothing for the time-out, or if there is no memory for the unread bytes.
+    /// Returns an error if the client reads nothing within the time-out, or if there is no memory for the unread bytes.
     fn poll_stalled<T>(&mut self, context: &mut Context<'_>, unread: usize) -> Poll<io::Result<T>> {
         if self.state.place.borrow().is_none() {
             self.state.open.begin_idle(context.waker());
@@ -197,7 +199,7 @@ impl Connection {
         SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// Counts an eviction. The framework closes the connection because of the error.
+    /// Counts an eviction. Returns the error that makes the framework close the connection.
     fn evicted(&self) -> io::Error {
         self.policy.metrics.connections_evicted.inc();
         if self.stalled.is_some() {
@@ -207,7 +209,8 @@ impl Connection {
         }
     }
 
-    /// Discards the unread bytes in the kernel, which would otherwise continue to send them to the client.
+    /// Discards the unread bytes in the kernel and returns the error. Without this, the kernel would continue to send the bytes
+    /// to the client.
     fn abort(&self, reason: io::ErrorKind) -> io::Error {
         let _ = self.stream.set_zero_linger();
         reason.into()
@@ -279,8 +282,8 @@ impl AsyncWrite for Connection {
         }
     }
 
-    /// The framework flushes after it has written all bytes. So if no request is in progress now, the last answer is complete, and
-    /// the connection is idle.
+    /// Flushes the socket. The framework flushes after it has written all bytes. So if no request is in progress now, the last
+    /// answer is complete, and the connection is idle.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.state.has_request() {
             self.state.open.begin_idle(context.waker());

@@ -16,8 +16,8 @@ pub struct ConnectionState {
     pub(super) open: Rc<OpenConnection>,
     /// Number of requests whose answers are not complete.
     requests: Cell<usize>,
-    /// The entry of this connection in the connection limit of a tenant: the tenant of the last request with a valid
-    /// token.
+    /// The place of this connection in a tenant's connection limit. The tenant is that of the last request with a valid
+    /// token or link.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
     pub(super) is_last: Cell<bool>,
@@ -44,7 +44,8 @@ pub(super) enum BodyLength {
     Chunked,
 }
 
-/// A request in progress: from its start until the framework has the complete answer. Its connection is not idle during this time.
+/// A request in progress: from its start until the framework has the complete answer. Its connection is not idle during this
+/// time.
 pub(super) struct RequestInProgress(Rc<ConnectionState>);
 
 impl Drop for RequestInProgress {

@@ -149,7 +149,7 @@ pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
         .allowed_methods(METHODS)
         .allowed_headers(API_HEADERS.iter().chain(IGNORED_HEADERS).copied())
         .expose_headers(RESPONSE_HEADERS)
-        // A gateway in an internal network, called by a page of a public origin (Private Network Access).
+        // A page of a public origin may call a gateway in an internal network (Private Network Access).
         .allow_private_network_access()
         .max_age(MAX_AGE);
     let origins = &settings.allowed_origins;

@@ -102,14 +102,14 @@ pub struct DeliveryResource {
     attempt_count: u32,
     /// Whether an attempt is in progress.
     under_way: bool,
-    /// Time of the next attempt, if there is one. While the webhook is disabled or the receiver is paused, the attempt
+    /// Time of the next attempt; `null` if none is planned. While the webhook is disabled or the receiver is paused, the attempt
     /// may come later.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
     /// Time when the delivery was created.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// Time when the delivery succeeded or failed permanently.
+    /// Time when the delivery succeeded or failed permanently; `null` while it is pending.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
     /// The attempts, oldest first, at most the last 100. Lists omit this field.
@@ -126,10 +126,10 @@ pub struct Attempt {
     /// Start time. The attempt is recorded before the request is sent.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// The outcome: `delivered`, `refused` (another status than 2xx), `gone` (410), `timeout`, `connect`, `dns`,
+    /// The outcome: `delivered`, `refused` (a status other than 2xx and 410), `gone` (410), `timeout`, `connect`, `dns`,
     /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (the secret is missing, or the
-    /// secret or the headers cannot be decrypted) or `request` (the request could not be built). It is `null` while the attempt is in progress, or if the
-    /// gateway crashed during it.
+    /// secret or the headers cannot be decrypted) or `request` (the request could not be built). It is `null` while the attempt
+    /// is in progress, or if the gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,
     /// The HTTP status of the receiver, if it answered.

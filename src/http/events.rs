@@ -42,12 +42,12 @@ pub struct ListEvents {
     /// starts with the oldest event, and a stream starts with the next new event.
     #[param(min_length = 1, max_length = 64, pattern = r"^[A-Za-z0-9_-]+$", example = "earliest")]
     after: Option<String>,
-    /// Maximum number of events in a page. The default is 100. A page also ends at 4 MiB. Not allowed for streams.
+    /// Maximum number of events on a page. The default is 100. A page also ends at 4 MiB. Not allowed for streams.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, example = 100)]
     limit: Option<usize>,
     /// For streams: the same as the header `Last-Event-ID`, for libraries that cannot send this header. The header takes
-    /// precedence; both take precedence over `after`. `Last-Event-ID`, `last-event-id`, `last_event_id` and `lastEventID` are other
-    /// names of this parameter.
+    /// precedence; both take precedence over `after`. Other names of this parameter are `Last-Event-ID`, `last-event-id`,
+    /// `last_event_id` and `lastEventID`.
     #[serde(rename = "lastEventId", alias = "Last-Event-ID", alias = "last-event-id")]
     #[serde(alias = "last_event_id", alias = "lastEventID")]
     #[param(max_length = 64, pattern = r"^[A-Za-z0-9_-]*$")]
@@ -73,12 +73,12 @@ pub struct EventResource {
 /// One page of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventPage {
-    /// The events, oldest first. An empty page means that there is no newer event yet. A page can have fewer than
-    /// `limit` events although more events exist: only an empty page shows that there are no more.
+    /// The events, oldest first. A page without `events` and without `unreadable` means that there is no newer event yet.
+    /// Any other page can have fewer than `limit` events although more events exist.
     #[schema(max_items = 500)]
     events: Vec<EventResource>,
-    /// The ids of events before `next` that this version of the service cannot read, usually because a later version wrote them. Omitted
-    /// if there are none. A stream names them in a comment.
+    /// The ids of events on this page that this version of the service cannot read, usually because a later version wrote them.
+    /// Omitted if there are none. A stream names them in a comment.
     #[schema(required = false, max_items = 1000)]
     unreadable: Vec<String>,
     /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not

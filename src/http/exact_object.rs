@@ -6,7 +6,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// serde_json parses integers from this value on as floating-point numbers, which would lose digits.
+/// serde_json parses integers of at least this value as floating-point numbers, which would lose digits.
 const TWO_TO_THE_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// An object without loss: no duplicate keys on any level, and no integers of more than 64 bits.

@@ -19,7 +19,7 @@ impl FieldErrors {
         parsed.map_err(|rule| self.add(pointer, rule)).ok()
     }
 
-    /// Returns the number of items on a page, or adds an error if `?limit` is not 1 to `max`.
+    /// Returns the maximum number of items on a page: `limit`, else `default`. Adds an error if it is not 1 to `max`.
     pub(super) fn page_size(&mut self, limit: Option<u32>, default: u32, max: u32) -> usize {
         let limit = limit.unwrap_or(default);
         if !(1..=max).contains(&limit) {

@@ -21,8 +21,8 @@ type Advice = fn(&str) -> Option<&'static str>;
 /// Parses a body in UTF-8. A byte order mark at its beginning is ignored.
 ///
 /// # Errors
-/// `malformed_body` for a text that is not JSON; `invalid_request`, with the position and the rule, for JSON of
-/// another form.
+/// `malformed_body` for a text that is not JSON in UTF-8; `invalid_request`, with the JSON pointer and the rule, for JSON that
+/// does not fit the type `T`.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<T, ApiError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if let Some(encoding) = wide_encoding(body) {
@@ -107,7 +107,8 @@ fn without_position(message: &str) -> String {
     shortened(&readable_rule(message.split(" at line ").next().unwrap_or_default()))
 }
 
-/// Replaces messages of serde that only Rust programmers understand.
+/// Returns a rule for callers in place of a message of serde that only Rust programmers understand. Returns other messages
+/// unchanged.
 pub(super) fn readable_rule(message: &str) -> String {
     if let Some((_, known)) =
         message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once("`, expected "))
@@ -124,7 +125,7 @@ pub(super) fn readable_rule(message: &str) -> String {
     }
 }
 
-/// Cuts an error text that repeats the input of the caller to 200 characters.
+/// Cuts an error text to 200 characters, because it may repeat input of the caller.
 pub(super) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {
@@ -133,7 +134,7 @@ pub(super) fn shortened(text: &str) -> String {
     }
 }
 
-/// A JSON object. Without it, serde would also accept an array with the fields of a struct in order.
+/// A JSON object. Without this type, serde would also accept an array with the fields of a struct in order.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 

@@ -1,4 +1,4 @@
-//! The query of `list_analyses`: parameters with fixed names, and one for each name in the metadata and in the CRM ids.
+//! The query of `list_analyses`: parameters with fixed names, and `metadata.NAME` and `crm.NAME` with names that callers choose.
 
 use actix_web::HttpRequest;
 use serde::Deserialize;
@@ -148,8 +148,8 @@ pub struct ListAnalyses {
     /// Only calls with this `call.direction`.
     #[param(inline)]
     direction: Option<Direction>,
-    /// Only calls with this `call.phone`, in any spelling: `+998901234567` or `90 123-45-67`. Encode `+` as `%2B`; a space before the
-    /// country code also counts as `+`.
+    /// Only calls with this `call.phone`, in any spelling: `+998901234567` or `90 123-45-67`. Encode `+` as `%2B`; a space before
+    /// the country code also counts as `+`.
     #[param(min_length = 2, max_length = 40, pattern = r"^[0-9\s+()./\u2010-\u2015\u2212-]+$")]
     phone: Option<String>,
     /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.
@@ -228,7 +228,8 @@ impl ListAnalyses {
     }
 }
 
-/// Returns a phone number from a query. A `+` that is not encoded means a space there.
+/// Returns a phone number from a query, with a leading space replaced by `+`. In a query, a `+` that is not encoded means a
+/// space.
 fn with_plus(phone: &str) -> String {
     phone.strip_prefix(' ').map_or_else(|| phone.to_owned(), |number| format!("+{number}"))
 }

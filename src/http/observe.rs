@@ -108,9 +108,9 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
     }
 }
 
-/// Creates the span of a request, in the trace of the caller or in a new one. Returns it with the trace context
-/// inside it. Each log line of the request shows the fields of the span, at every level of the log filter. Successful
-/// reads log nothing, so their span exists only at the level `debug`.
+/// Creates the span of a request, in the trace of the caller or in a new one. Returns the span and the trace context for
+/// work inside it. The span of a request that may change data exists at every level of the log filter, so each log line of
+/// the request shows its fields. Successful reads log nothing, so the span of a read exists only at the level `debug`.
 fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (Span, TraceContext) {
     let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let caller = header.and_then(TraceContext::parse);

@@ -147,7 +147,8 @@ impl OpenConnection {
 mod tests {
     use super::*;
 
-    /// Two connections with requests in progress, and an idle connection that a newer one, which took the last place, has evicted.
+    /// Returns four connections: two with requests in progress, an evicted one, and a new one. The new one took the last place
+    /// and evicted the third.
     fn full() -> (Rc<OpenConnections>, [Rc<OpenConnection>; 4]) {
         let connections = OpenConnections::new(4);
         let all = [(); 4].map(|()| {

@@ -28,7 +28,7 @@ impl PathParameters for () {
     }
 }
 
-/// The path parameter `{call_id}`. A text that is not a call id is invalid input, as in a body.
+/// The path parameter `{call_id}`. A text that is not a call id is an `invalid_request`, as in a body.
 impl PathParameters for CallId {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
         call_id(request).map_err(|error| ApiError::invalid_field("{call_id}", &error))

@@ -169,7 +169,7 @@ impl ResponseError for ApiError {
         self.kind.status
     }
 
-    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it by one with the request id and links.
+    /// Returns a preliminary answer. The middleware [`super::observe`] replaces it with one that has the request id and links.
     fn error_response(&self) -> HttpResponse {
         self.respond("", &PublicUrl::default())
     }

@@ -1,5 +1,5 @@
-//! The log of refused requests: a line for an answer with status 401 or 403, with the reason and the claim concerned
-//! and without the token.
+//! The log of refused requests: a line for an answer with status 401 or 403. It has the reason and the claim that caused the
+//! refusal, but not the token.
 //!
 //! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. A further line
 //! has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
@@ -22,7 +22,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub struct Refusal {
     /// The kind of refusal, as in the metric `token_rejections_total`.
     pub reason: &'static str,
-    /// The configured issuer that the token names.
+    /// The issuer that the token names, if it is configured.
     pub issuer: Option<String>,
     /// The claims that caused the refusal.
     pub claim: Option<String>,

@@ -1,9 +1,9 @@
 //! The extractor of the API: it checks a request step by step and passes the parts to the handler.
 //!
-//! The order is fixed: token, tenant, scope, rate limit, path, query, `Idempotency-Key`, body. actix-web polls the
-//! extractors of a handler together, so separate extractors would read the body while a token waits for its issuer's
-//! keys. Here a step begins after the previous step has succeeded, so the body of an unauthenticated caller is never
-//! read.
+//! The order is fixed: token, tenant, scope, rate limit, connection limit, path, query, `Idempotency-Key`, body. actix-web
+//! polls the extractors of a handler together, so separate extractors would read the body while the check of the token waits
+//! for the keys of its issuer. Here a step begins after the previous step has succeeded, so the body of an unauthenticated
+//! caller is never read.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -53,9 +53,10 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub query: Q,
     /// The parsed body.
     pub body: B,
-    /// The `Idempotency-Key`, if the request has one and the operation takes it.
+    /// The request as its `Idempotency-Key` identifies it; `None` without a key, for a dry run, and for an operation that takes
+    /// no key.
     pub(super) idempotent: Option<IdempotentRequest>,
-    /// The memory of the body, which counts until the handler has ended.
+    /// The permit for the memory of the body. The memory counts until the handler has ended.
     _memory: Option<MemoryPermit>,
 }
 

@@ -18,8 +18,8 @@ pub(super) struct RequestContext {
     pub(super) trace: TraceContext,
     /// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
     pub(super) request_id: Option<String>,
-    /// The tenant of the verified token, whose share of the memory budget the answer uses; `None` before the
-    /// verification.
+    /// The tenant of the verified token or link; `None` before the verification. The answer uses this tenant's share of the
+    /// memory budget.
     pub(super) tenant: Option<TenantId>,
     /// The state of the tenant's rate limit, until it is written to the answer.
     pub(super) remaining: Option<Remaining>,

@@ -6,8 +6,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 /// The header that says which origins may embed an answer (Fetch, 3.7). Only linked recordings allow other origins.
 pub(super) const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// The Content-Security-Policy of pages: scripts of this origin, styles that these scripts set, and requests to this
-/// service.
+/// The Content-Security-Policy of pages. It allows scripts and images of this origin, styles that these scripts set, and
+/// requests to this service.
 pub(super) const CSP_OF_PAGES: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -53,14 +53,15 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "RateLimited",
         RATE_LIMITED,
         RETRY,
-        "The tenant has exceeded its rate limit, or has too many expensive reads in progress.",
+        "The tenant has exceeded its rate limit, has too many refreshes, event streams or connections (`rate_limited`), or has \
+         too many expensive reads in progress (`too_many_reads`).",
     ),
     problem(
         "InternalError",
         INTERNAL,
         None,
         "The service has a fault (`internal`), or the stored record cannot be read (`unreadable_record`). Report the \
-         `request_id` to its operator.",
+         `request_id` to the operator of the service.",
     ),
     problem(
         "Unavailable",
@@ -68,14 +69,15 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         RETRY,
         "A required component is unavailable, or a read took too long. Try again later.",
     ),
-    problem("MalformedBody", MALFORMED_BODY, None, "The body is not valid JSON."),
+    problem("MalformedBody", MALFORMED_BODY, None, "The body is not valid JSON, or it ended early."),
     problem("BodyTimeout", BODY_TOO_SLOW, None, "The body did not arrive in time."),
     problem("BodyTooLarge", BODY_TOO_LARGE, None, "The body is too large."),
     problem(
         "UnsupportedMediaType",
         UNSUPPORTED_MEDIA_TYPE,
         None,
-        "The body is not of type `application/json`.",
+        "The body is not of type `application/json` in UTF-8 (for PATCH, `application/merge-patch+json` is also allowed), or it \
+         has a content encoding.",
     ),
     problem("CallNotFound", NOT_FOUND, None, "Neither the gateway nor AloVoice has this call of the tenant."),
     problem("ResourceNotFound", NOT_FOUND, None, "The tenant has no such resource."),
@@ -117,7 +119,7 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "KeyConflict",
         IDEMPOTENCY_KEY_IN_USE,
         RETRY,
-        "The request with this key is in progress (`idempotency_key_in_use`), or its answer was not kept \
+        "The request with this `Idempotency-Key` is in progress (`idempotency_key_in_use`), or its answer was not kept \
          (`idempotent_answer_not_kept`).",
     ),
     problem(

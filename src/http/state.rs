@@ -53,7 +53,7 @@ pub struct ApiState {
     pub answers: Arc<MemoryBudget>,
     /// Memory for recordings that are being sent.
     pub recordings: MemoryBudget,
-    /// Memory for written bytes that clients do not read.
+    /// Memory for written bytes that clients have not read.
     pub write_buffers: Arc<MemoryBudget>,
     /// Maximum size of the body of a request, in bytes.
     pub max_body_bytes: usize,

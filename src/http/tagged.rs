@@ -12,13 +12,13 @@ use crate::analyses::entity_tag;
 pub(super) struct File<'a> {
     /// The media type without parameters.
     pub(super) media_type: &'static str,
-    /// The file name without extension. Characters that are not portable are still in it.
+    /// The file name without extension. It may have characters that are not portable; the header replaces them.
     pub(super) stem: &'a str,
     /// The file name extension.
     pub(super) extension: &'static str,
 }
 
-/// Creates an answer with a JSON body.
+/// Returns an answer with a JSON body.
 pub(super) fn tagged_json(request: &HttpRequest, body: Bytes) -> HttpResponse {
     let etag = entity_tag(&body);
     answer(request, etag, "Authorization", body, |response| {

@@ -55,7 +55,7 @@ pub enum TranscriptFormat {
 }
 
 impl TranscriptFormat {
-    /// All formats, by preference.
+    /// All formats, in the order in which the gateway prefers them.
     const ALL: [Self; 5] = [Self::Json, Self::Text, Self::Markdown, Self::Vtt, Self::Srt];
 
     const fn media_type(self) -> &'static str {
@@ -95,7 +95,7 @@ impl TranscriptFormat {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TranscriptQuery {
-    /// Format of the answer. It takes precedence over `Accept`; without both the answer is JSON.
+    /// Format of the answer. It takes precedence over `Accept`. If you send neither, the answer is JSON.
     #[param(inline)]
     format: Option<TranscriptFormat>,
 }

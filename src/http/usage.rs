@@ -41,9 +41,9 @@ pub struct UsageReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, required = false, max_items = 366, example = json!(["2026-11-22"]))]
     unreadable: Vec<Day>,
-    /// With `group_by`: the usage of the period by agent (id, or name of an agent without an id) or by queue, most submissions first. Each
-    /// submission and each outcome counts for the agent or queue that the analysis had when it occurred. Calls without an agent (or
-    /// queue) are in no group.
+    /// With `group_by`: the usage of the period by agent (id, or name of an agent without an id) or by queue, most submissions
+    /// first. Each submission and each outcome counts for the agent or queue that the analysis had at that moment. Calls without
+    /// an agent (or queue) are in no group.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, max_items = 1000)]
     groups: Option<Vec<FactUsage>>,

@@ -16,7 +16,7 @@ pub(super) async fn get_vendor_answer(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, path: call_id, .. } = request;
     let (answer, memory) = state.analyses.vendor_answer(&tenant, &call_id, trace).await?;
-    // Ignored strings are not checked, so the encoding is checked before.
+    // serde does not check the encoding of strings that it ignores, so the encoding is checked first.
     let is_json = str::from_utf8(&answer).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     let response = if is_json { tagged_json(&http, answer) } else { tagged_bytes(&http, answer) };
     Ok(taken(response, memory))

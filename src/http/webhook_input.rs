@@ -38,8 +38,8 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
-    /// `full` sends the whole analysis. `thin` sends its ids, status, revision and URL, for receivers that limit the size of a
-    /// request: a transcript of three hours can have several megabytes.
+    /// `full` sends the whole analysis. `thin` sends only the ids, the status, the revision and the URL of the analysis, for
+    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes.
     #[serde(default)]
     #[schema(default = "full")]
     payload: EventPayload,
@@ -126,7 +126,7 @@ pub struct ChangeWebhook {
     enabled: Option<bool>,
 }
 
-/// Distinguishes `null` from an omitted field.
+/// Parses a field that is present. So `None` means that the field was omitted. `null` is valid only if `T` is an `Option`.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

@@ -71,7 +71,7 @@ pub struct ReplayResource {
     /// Number of deliveries of the replay that have succeeded. The remaining `sent` - `delivered` deliveries are pending,
     /// have failed or were deleted.
     delivered: u64,
-    /// Number of deliveries of the replay that have failed and are not retried. A later redelivery does not change it.
+    /// Number of deliveries of the replay that have failed and are not retried. A later redelivery does not change this number.
     failed: u64,
     /// Time of the request.
     #[schema(value_type = String, format = DateTime)]

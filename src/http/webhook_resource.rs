@@ -40,10 +40,10 @@ pub struct WebhookResource {
     /// five days without a success).
     #[schema(required = true)]
     disabled_reason: Option<DisabledReason>,
-    /// Time when the webhook was disabled.
+    /// Time when the webhook was disabled; `null` while it is enabled.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     disabled_at: Option<Timestamp>,
-    /// Time until which the previous secret also signs deliveries.
+    /// Time until which deliveries are also signed with the previous secret; `null` if they are not.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     previous_secret_until: Option<Timestamp>,
     /// Time of registration.
@@ -67,7 +67,7 @@ pub struct WebhookHealth {
     /// The share of `attempts` with a 2xx answer; `null` without attempts.
     #[schema(required = true, example = 0.98)]
     success_rate: Option<f64>,
-    /// Number of recent finished attempts. Only the 100 newest deliveries count, each with at most its last ten attempts.
+    /// Number of recent attempts that have ended. Only the 100 newest deliveries count, each with at most its last ten attempts.
     attempts: u64,
     /// Number of pending deliveries, counted up to 1,000.
     pending: u64,
@@ -81,11 +81,11 @@ pub struct WebhookHealth {
     last_failure: Option<WebhookFailure>,
     /// Number of consecutive failed attempts.
     consecutive_failures: u32,
-    /// Time of the first of the consecutive failures.
+    /// Time of the first of the consecutive failures; `null` if there are none.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     failing_since: Option<Timestamp>,
-    /// End of the current pause. A webhook is paused after five consecutive failures, or if its deliveries cannot be signed.
-    /// Then one delivery probes the webhook; if it succeeds, the others follow.
+    /// End of the current pause; `null` if there is none. A webhook is paused after five consecutive failures, or if its
+    /// deliveries cannot be signed. When the pause ends, one delivery probes the webhook; if it succeeds, the others follow.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     paused_until: Option<Timestamp>,
     /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret or the
@@ -115,15 +115,15 @@ pub struct WebhookList {
     /// The webhooks, oldest first.
     #[schema(max_items = 50)]
     pub(super) webhooks: Vec<WebhookResource>,
-    /// The ids of webhooks that this version of the service cannot read, usually because a later version wrote them. They get
-    /// events, and `DELETE` works. Omitted if there are none.
+    /// The ids of webhooks that this version of the service cannot read, usually because a later version wrote them. Such
+    /// webhooks get events, and `DELETE` works. Omitted if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 50)]
     pub(super) unreadable: Vec<String>,
 }
 
 impl WebhookResource {
-    /// Creates the public view of a webhook, with the secret if this answer creates it.
+    /// Creates the public view of a webhook. `secret` is the secret that the request has created, if it has created one.
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);

@@ -11,7 +11,8 @@ use crate::store::{Store, StoreError};
 /// Maximum number of analyses per transaction. Other writers wait for one transaction at most.
 const BATCH: usize = 100;
 
-/// The worker that indexes analyses of earlier versions. During a rolling update, replicas of the earlier version still insert some.
+/// The worker that indexes analyses which an earlier version of the program inserted. During a rolling update, replicas of the
+/// earlier version still insert some.
 pub struct AttributeIndexer {
     /// Holds the analyses.
     pub store: Arc<dyn Store>,

@@ -1,4 +1,5 @@
-//! Compares the gateway's clock with other clocks, and steps it when [`domain::clock_guard`](crate::domain::clock_guard) accepts a jump.
+//! Compares the gateway's clock with other clocks. Steps the gateway's clock when
+//! [`domain::clock_guard`](crate::domain::clock_guard) accepts a jump of its reference.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,16 +76,17 @@ struct State {
     guard: ClockGuard,
     /// The number of steps that this process knows.
     steps: i64,
-    /// Moment of the latest jump of the reference clock or step of the gateway's clock. Earlier readings of the vendor's clock are
-    /// outdated.
+    /// Moment of the latest jump of the reference clock, or of the latest step of the gateway's clock if that is later. Earlier
+    /// readings of the vendor's clock are outdated.
     jumped_at: Instant,
     /// Moment at which this worker started.
     started_at: Instant,
     /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
-    /// Moment of the next check of the stored times, after a start or a step.
+    /// Moment at which stored times that lie too far in the future are corrected: after the start, and after each step of this
+    /// process; `None` once they are corrected.
     limit_at: Option<Instant>,
-    /// The latest doubt that was logged and counted.
+    /// The doubt at the latest comparison, which is already logged and counted; `None` if there was none.
     announced: Option<Doubt>,
 }
 
@@ -243,7 +245,7 @@ impl ClockKeeper {
     }
 
     /// Asks the vendor for its time at most once per [`ASK_INTERVAL`]. While the clock is in doubt, the first request is sent at
-    /// once. Otherwise requests are sent only until the vendor's answers have confirmed the clock.
+    /// once. Otherwise requests are sent only until the clock is anchored, and the first one is sent an interval after the start.
     fn ask(&self, state: &mut State, tasks: &TaskTracker) {
         let is_in_doubt = state.announced.is_some();
         let latest = if is_in_doubt { state.asked_at } else { state.asked_at.max(Some(state.started_at)) };

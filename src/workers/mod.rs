@@ -1,5 +1,5 @@
 //! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
-//! secrets. Another worker resumes work after a vendor token has changed.
+//! secrets. Others resume work after a vendor token has changed, compare the clocks, and index analyses of earlier versions.
 //!
 //! # Protocol
 //!
@@ -9,8 +9,8 @@
 //! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
 //!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
 //!    the row again.
-//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request does not start if its
-//!    deadline lies after the end of the lease.
+//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request to the vendor does not
+//!    start if its deadline lies after the end of the lease.
 //! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
 //!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
 //!    While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
@@ -21,9 +21,9 @@
 //! # The loop
 //!
 //! A worker is a step, [`Worker::run_once`], that claims due work, starts it and returns a [`Report`]. [`run`] repeats the step: at
-//! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
-//! 30 seconds. A drain stops the loop. Started work runs to its end or to the end of the grace period, and leases that are left are
-//! released.
+//! once after a step that started work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or
+//! after 30 seconds. After a step that failed, the pause is one second. A drain stops the loop. Started work then runs to its end
+//! or to the end of the grace period. After that, the leases of unfinished work are released.
 
 mod attempt_slots;
 mod attribute_indexer;
@@ -61,7 +61,7 @@ use crate::store::{Change, Queue, StoreError};
 
 /// The longest pause between two steps. It bounds the delay after a clock was set back or a signal was lost.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// The pause after a step that failed because the store did.
+/// The pause after a step in which the store failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Returns the length of a lease for work that sends one request with this deadline. The length is twice the deadline
@@ -76,7 +76,7 @@ fn lease_for(timeout: Duration) -> Duration {
 pub struct Report {
     /// Number of pieces of work that the step started.
     pub started: usize,
-    /// Time at which the next piece of work is due; `None` if the store knows of none.
+    /// Time at which the next piece of work is due; `None` if no such time is known.
     pub next_due: Option<Timestamp>,
 }
 
@@ -129,7 +129,8 @@ pub async fn run(
     }
 }
 
-/// The signals of the workers that a commit of the store or a released vendor permit wakes.
+/// The signals that wake workers before their next work is due. [`Wakes::follow`] sends all of them except that of the token
+/// watcher.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
@@ -140,15 +141,15 @@ pub struct Wakes {
     pub deliverer: Wake,
     /// Wakes the replayer.
     pub replayer: Wake,
-    /// Wakes the token watcher.
+    /// Wakes the token watcher. The secret refresher sends this signal.
     pub token_watcher: Wake,
     /// Wakes the clock keeper.
     pub clock_keeper: Wake,
 }
 
 impl Wakes {
-    /// Wakes workers when the store commits work for them or when a vendor permit is released, until `stop` is
-    /// cancelled.
+    /// Wakes a worker when the store commits work for it. Wakes the submitter and the poller also when a vendor permit is
+    /// released. Ends when `stop` is cancelled.
     pub async fn follow(
         self,
         mut changes: Receiver<Change>,

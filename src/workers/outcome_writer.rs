@@ -16,7 +16,7 @@ use crate::env::Env;
 use crate::store::StoreError;
 use crate::telemetry::spans;
 
-/// Pause before the first repetition. Each further pause is twice as long.
+/// Maximum pause before the first repetition. The maximum doubles with each repetition, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two writes of one outcome. It bounds the delay after the store is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -66,8 +66,8 @@ impl OutcomeWriter {
                 tracing::info!(transaction, "outcome stored after repeated writes");
                 return Some(stored);
             }
-            // An earlier write was committed, or the lease expired and another replica claimed the work. After the grace period, the
-            // shutdown has released the lease.
+            // An earlier write was committed, or the lease expired and another replica claimed the work. After the grace period
+            // there is a third cause: the shutdown has released the lease.
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,

@@ -21,7 +21,7 @@ const SECRETS_INTERVAL: Duration = Duration::from_secs(5);
 pub struct KeyRefresher {
     /// Holds the key sets.
     pub verifier: Arc<Verifier>,
-    /// Environment, for the clocks of tokens and of schedules.
+    /// Environment, for two clocks: the wall clock, which tokens use, and the clock of schedules.
     pub env: Env,
 }
 
@@ -42,7 +42,7 @@ impl Worker for KeyRefresher {
 
 /// The worker that reloads secret files.
 pub struct SecretRefresher {
-    /// The secrets of the tenants, the encryption, the issuers and the trace collector.
+    /// All secrets from files: those of the tenants, of the encryption, of the issuers and of the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
     /// Wakes the token watcher.
     pub token_watcher: Wake,

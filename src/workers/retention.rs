@@ -1,5 +1,5 @@
-//! Deletes analyses and events that are older than `store.retention`, and expired idempotency keys. While the clock is in doubt,
-//! and for a while after it was corrected, nothing is deleted.
+//! Deletes analyses and events that are older than `store.retention`, old audit records and usage, and expired idempotency keys.
+//! While the clock is in doubt, and for a while after it was corrected, nothing is deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 /// Maximum number of analyses and of events per transaction. Other writers wait for one transaction at most.
 const BATCH: usize = 200;
 
-/// Minimum retention of audit records, which include the ids of deleted calls: two years.
+/// Minimum retention of usage and of audit records, which include the ids of deleted calls: two years.
 const RECORDS_PERIOD: Duration = Duration::from_hours(731 * 24);
 
 /// The worker that deletes expired data.

@@ -24,7 +24,7 @@ pub struct TokenWatcher {
     store: Arc<dyn Store>,
     permits: Arc<VendorPermits>,
     wake: Wake,
-    /// The tokens whose work was resumed.
+    /// The token of each tenant at the time when the tenant's work was last resumed.
     known: Mutex<BTreeMap<TenantId, Arc<VendorToken>>>,
 }
 
@@ -39,8 +39,8 @@ impl TokenWatcher {
         Self { tenants, store, permits, wake, known: Mutex::default() }
     }
 
-    /// Resumes the work of a tenant once more at the next step. A request that began with the previous token was refused after the
-    /// work had been resumed.
+    /// Resumes the work of a tenant once more at the next step. This is needed if a request with the previous token was refused
+    /// after the work had been resumed.
     pub(super) fn repeat(&self, tenant: &TenantId) {
         self.known().remove(tenant);
         self.wake.wake();

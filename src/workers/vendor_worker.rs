@@ -1,5 +1,5 @@
-//! The submitter and the poller. They share the protocol that [`workers`](super) documents, and differ in the
-//! vendor's method that they call.
+//! The submitter and the poller. They share the protocol that [`workers`](super) documents, and differ in the request
+//! that they send to the vendor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::store::{Applied, ClaimBatch, ClaimedWork, Queue, Store, StoreError, W
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
 
-/// Maximum number of overdue analyses that one transaction fails.
+/// Maximum number of overdue analyses that one transaction marks as failed.
 const OVERDUE_BATCH: usize = 100;
 
 /// The worker of one queue of analyses.
@@ -42,11 +42,11 @@ pub struct VendorWorker {
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// Schedule of the polls, which decides which of them are conditional.
+    /// Schedule of the polls. It decides which polls are conditional.
     pub polling: PollingPolicy,
-    /// Deadline of one request, which decides the length of leases.
+    /// Maximum duration of one request. It determines the length of leases.
     pub request_timeout: Duration,
-    /// Resumes work that waits for another token.
+    /// Resumes work that waits because the vendor refused the token.
     pub token_watcher: Arc<TokenWatcher>,
     /// Writes the outcomes of the requests.
     pub outcomes: OutcomeWriter,

@@ -128,7 +128,7 @@ impl Feed {
             let is_end = rows.end == position;
             position = rows.end;
             unreadable.extend(rows.unreadable);
-            // A page without events shows that there is no newer event, so unreadable events alone do not make a page.
+            // A page without events shows that there is no newer event. So a few unreadable events alone do not make a page.
             if is_end || !rows.events.is_empty() || unreadable.len() >= MOST_UNREADABLE {
                 let next_cursor = cursor(tenant, position);
                 return Ok(FeedPage { events: rows.events, unreadable, next_cursor, memory });

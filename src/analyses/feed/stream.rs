@@ -24,7 +24,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 pub enum StreamItem {
     /// An event of the tenant's feed.
     Event(FeedEvent),
-    /// Events that cannot be read, by their ids as stored. The stream continues after them.
+    /// The stored ids of events that cannot be read. The stream continues after these events.
     Unreadable(Vec<String>),
     /// No event arrived during one heartbeat interval. The stream must send a comment, so that the connection stays open.
     Heartbeat,
@@ -70,7 +70,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store is lost. An outage of the store only delays the stream.
+    /// If the store fails. An outage of the store, or a refusal because it is busy, only delays the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {

@@ -62,7 +62,8 @@ impl Webhooks {
     /// Registers a webhook. Only this answer contains the secret.
     ///
     /// # Errors
-    /// If the address is forbidden, secrets cannot be sealed, or the tenant has too many webhooks.
+    /// If the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant has too many
+    /// webhooks, or the store fails.
     pub async fn create(
         &self,
         tenant: &TenantId,
@@ -102,12 +103,12 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the URL, the payload or the headers change or the webhook
-    /// is enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
+    /// Changes a webhook. Pending deliveries use the new state. If the change sets the URL, the payload or the headers or enables
+    /// the webhook, the failure count is reset and a pause ends, because the cause of the failures may be gone.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers cannot be encrypted or
-    /// decrypted, or the store fails.
+    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers cannot be encrypted
+    /// or decrypted, concurrent changes conflict too often, or the store fails.
     pub async fn change(
         &self,
         tenant: &TenantId,

@@ -18,12 +18,12 @@ pub struct DeliveryPage {
     pub next_cursor: Option<String>,
 }
 
-/// A delivery with all its attempts.
+/// A delivery with its latest attempts.
 #[derive(Debug)]
 pub struct DeliveryWithAttempts {
     /// The delivery without its attempts.
     pub delivery: RecordedDelivery,
-    /// The attempts, oldest first.
+    /// The latest attempts, oldest first.
     pub attempts: Vec<RecordedAttempt>,
 }
 
@@ -31,7 +31,7 @@ impl Webhooks {
     /// Lists up to `limit` deliveries that match the filter, after the cursor or from the newest on.
     ///
     /// # Errors
-    /// [`WebhooksError::InvalidCursor`] for a cursor of another list.
+    /// [`WebhooksError::InvalidCursor`] for a cursor of another list, [`WebhooksError::Store`] if the store fails.
     pub async fn deliveries(
         &self,
         tenant: &TenantId,
@@ -58,10 +58,10 @@ impl Webhooks {
         Ok(DeliveryPage { deliveries, unreadable, next_cursor })
     }
 
-    /// Returns a delivery with its attempts.
+    /// Returns a delivery with its latest attempts.
     ///
     /// # Errors
-    /// If the tenant has no such delivery.
+    /// If the tenant has no such delivery, or the store fails.
     pub async fn delivery(
         &self,
         tenant: &TenantId,
@@ -73,10 +73,10 @@ impl Webhooks {
         Ok(DeliveryWithAttempts { delivery, attempts })
     }
 
-    /// Makes a delivery due now, whether it was delivered, failed or is still pending. Ends a pause of its receiver.
+    /// Makes a delivery due now, even if it has succeeded or failed or is still pending. Ends a pause of its receiver.
     ///
     /// # Errors
-    /// If the tenant has no such delivery, or its webhook is disabled.
+    /// If the tenant has no such delivery, its webhook is disabled, or the store fails.
     pub async fn redeliver(
         &self,
         tenant: &TenantId,

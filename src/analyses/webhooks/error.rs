@@ -29,7 +29,7 @@ pub enum WebhooksError {
     /// Another replay to the webhook is unfinished.
     #[error("a replay to this webhook is in progress")]
     ReplayUnderWay,
-    /// No key in `encryption.key_file` decrypts the stored headers.
+    /// No key in `encryption.key_file` decrypts the stored custom headers.
     #[error("no configured key decrypts the stored headers")]
     Unopenable,
     /// The cursor belongs to another list.

@@ -63,7 +63,7 @@ impl Webhooks {
     /// Returns a webhook.
     ///
     /// # Errors
-    /// If the tenant has no such webhook.
+    /// If the tenant has no such webhook, or the store fails.
     pub async fn get(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookState, WebhooksError> {
         let webhook = self.find(tenant, id).await?;
         self.with_activity(tenant, webhook).await
@@ -91,7 +91,7 @@ impl Webhooks {
     /// Deletes a webhook, its deliveries and their attempts.
     ///
     /// # Errors
-    /// If the tenant has no such webhook.
+    /// If the tenant has no such webhook, or the store fails.
     pub async fn delete(&self, tenant: &TenantId, id: WebhookId) -> Result<(), WebhooksError> {
         if !self.store.delete_webhook(tenant, id).await? {
             return Err(WebhooksError::NotFound("webhook"));
@@ -99,11 +99,12 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Replaces the secret. During `overlap`, deliveries are also signed with the previous secret, but not with older
-    /// secrets.
+    /// Replaces the secret by `secret`, or by a generated one. During `overlap`, deliveries are also signed with the
+    /// previous secret, but not with older secrets.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or secrets cannot be sealed.
+    /// If the tenant has no such webhook, no encryption key is configured, concurrent changes conflict too often, or the
+    /// store fails.
     pub async fn rotate(
         &self,
         tenant: &TenantId,
@@ -136,7 +137,7 @@ impl Webhooks {
     /// Creates a test delivery to a webhook.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or it is disabled.
+    /// If the tenant has no such webhook, it is disabled, or the store fails.
     pub async fn test(
         &self,
         tenant: &TenantId,

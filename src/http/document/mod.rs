@@ -28,9 +28,10 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
     info(
         title = "AloVoice gateway",
         description = "Speech analytics of recorded AloVoice calls: submit a call once and get its transcript, tags and talk \
-            metrics as soon as they are ready.\n\nEach operation needs `Authorization: Bearer <JWT>`. The token names the \
-            tenant, and you see only the calls of this tenant. Times are RFC 3339 in UTC; offsets are in milliseconds from the \
-            start of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query parameters are errors.",
+            metrics as soon as they are ready.\n\nEach operation except `get_linked_audio` needs `Authorization: Bearer <JWT>`. \
+            The token names the tenant, and you see only the calls of this tenant. Times are RFC 3339 in UTC; offsets are in \
+            milliseconds from the start of the call. Errors are RFC 9457 `application/problem+json`. Unknown fields and query \
+            parameters are errors.",
         contact(name = "The operator of this gateway"),
         license(name = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0"),
     ),

@@ -66,8 +66,9 @@ pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Parameter>)> {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A unique key of 1 to 255 visible ASCII characters, for example a UUID. A request repeated with its key within 24 hours \
-             gets the first answer, with `Idempotency-Replayed: true`; another request with the key is refused (422).",
+            "A unique key of 1 to 255 visible ASCII characters, for example a UUID. If you repeat a request with its key within \
+             24 hours, you get the first answer, with `Idempotency-Replayed: true`. A different request with the same key is \
+             refused (422).",
         ))
         .schema(Some(
             ObjectBuilder::new()

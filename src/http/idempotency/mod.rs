@@ -8,8 +8,8 @@
 //!   at any replicas, one of them gets the claim.
 //! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
-//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`]. After that, the
-//!   next request executes the handler again, so handlers must tolerate a second execution.
+//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`] and the time of
+//!   `Prefer: wait`. After that, the next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
 
@@ -133,7 +133,8 @@ pub struct KeyedRequests {
 }
 
 impl KeyedRequests {
-    /// Executes a request in a separate task, which continues if the caller disconnects.
+    /// Executes a request in a separate task, which continues if the caller disconnects. If the request was executed before,
+    /// returns the stored answer instead.
     pub(super) async fn spawn(
         self: Arc<Self>,
         tenant: TenantId,

@@ -16,7 +16,7 @@ route_table! { "analyses":
     /// Submit a call
     ///
     /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome
-    /// from a `callback`, a webhook or the events, or get the URL in `Location`.
+    /// from a `callback`, a webhook or the events, or send GET to the URL in `Location`.
     ///
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
     /// progress adds the `callback` and replaces `metadata` and the facts in `call` that you send. With `reanalyze`, AloVoice
@@ -56,8 +56,8 @@ route_table! { "analyses":
     /// first page, so it is not on the other pages. Use a cursor with the filters it was created with; `limit` may change.
     ///
     /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
-    /// still have a `next_cursor`; then `searched_back_to` says how far it has searched. The list ends when `next_cursor` is
-    /// `null`.
+    /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
+    /// is `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
         params(ListQuery),
@@ -92,10 +92,11 @@ route_table! { "analyses":
     /// and there is no event. If AloVoice cannot be reached, the gateway tries three times and `last_error` has the reason.
     ///
     /// While an analysis or a refresh is in progress, the gateway already polls AloVoice, and the request changes nothing.
-    /// A refresh that begins earlier than `vendor.polling.min_interval` after the previous refresh of the call is delayed. A tenant has at most 100
-    /// refreshes in progress; the answer to further requests is 429.
+    /// Two refreshes of a call are at least `vendor.polling.min_interval` apart: if you request one earlier, it is delayed. A
+    /// tenant has at most 100 refreshes in progress; the answer to further requests is 429.
     ///
-    /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end of the refresh before it answers with 200.
+    /// With `Prefer: wait=N` the gateway waits up to N seconds (at most 60) for the end of the refresh. It answers 200 if the
+    /// refresh has ended, otherwise 202.
     post "/v1/analyses/{call_id}/refresh" => analyses::refresh_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),

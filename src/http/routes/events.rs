@@ -13,11 +13,11 @@ route_table! { "events":
     /// order. Events are kept for the retention period of the gateway (`store.retention`).
     ///
     /// A JSON answer is one page with the cursor of the next page. With `Accept: text/event-stream` the answer is a
-    /// stream of Server-Sent Events. Its field `id` is the event id, `event` is the type, and `data` is the event in
-    /// the same form as in a page, on one line. If the stream breaks, reconnect with `Last-Event-ID`, to any replica:
-    /// no event is lost or repeated. `EventSource` does this by itself. The stream begins with an `id` without data,
-    /// so you can resume even before the first event. Comments keep the connection open. The stream ends when the
-    /// token expires or the server stops; connect again.
+    /// stream of Server-Sent Events. In each of them, the field `id` is the event id, `event` is the type, and `data` is
+    /// the event in the same form as on a page, on one line. If the stream breaks, reconnect with `Last-Event-ID`, to any
+    /// replica: no event is lost or repeated. `EventSource` does this by itself. The stream begins with an `id` without
+    /// data, so you can resume even before the first event. Comments keep the connection open. The stream ends when the
+    /// token expires or the server stops; then connect again.
     get "/v1/events" => events::list_events, Token(AnalysesRead);
     {
         params(ListEvents, LastEventId),

@@ -10,7 +10,7 @@ use crate::http::problem::ApiError;
 use crate::http::query::QueryParameters;
 use crate::http::request::ApiRequest;
 
-/// Returns the route of a handler that is executed once for each `Idempotency-Key`.
+/// Returns the route of a handler that is executed once for each `Idempotency-Key`. A request without a key is always executed.
 pub(super) fn once<P, Q, B, Handler, Outcome>(handler: Handler) -> Route
 where
     P: PathParameters + 'static,
