@@ -98,7 +98,7 @@ async fn an_unfinished_call_is_not_polled_twice() {
     stage.record("1", |found| found.analysis.status.as_str() == "processing").await;
     for _ in 0..3 {
         let answer = refresh_with(&acme, "1", &[]).await;
-        assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("processing")));
+        assert_eq!((answer.status, &answer.json()["status"]), (202, &json!("processing")), "{answer:?}");
         assert!(answer.has("retry-after"));
     }
     assert_eq!((stage.vendor.submits(&call("1")), stage.vendor.polls(&call("1"))), (1, 0));

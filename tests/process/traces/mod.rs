@@ -186,7 +186,13 @@ async fn checked(TracedRun { stage, collector, logs }: TracedRun) -> String {
         );
     }
     assert!(!logged(&logs).is_empty());
-    tree(&spans, CALLERS_SPAN)
+
+    // Each poll asks for a probe until a probe has ended. The store decides which of them sends it.
+    let (probes, others): (Vec<_>, Vec<_>) =
+        spans.into_iter().partition(|span| span.attributes.get("outcome").is_some_and(|it| it == "answered"));
+    let [probe] = probes.as_slice() else { panic!("{probes:?}") };
+    let sender = others.iter().find(|span| span.id == probe.parent_id).unwrap();
+    format!("{}probe of: {}\n{}", tree(&others, CALLERS_SPAN), sender.name, tree(&probes, &sender.id))
 }
 
 #[tokio::test]
@@ -202,7 +208,6 @@ async fn one_trace_from_the_request_to_the_callback() {
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
-        GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
@@ -212,6 +217,8 @@ async fn one_trace_from_the_request_to_the_callback() {
       deliver callback [consumer] attempt=… call_id=traced delivery=… tenant=acme
         POST [client] http.request.method=POST http.response.status_code=200 outcome=delivered server.address=127.0.0.1 server.port=…
         finish_attempt deliveries [internal] db.collection.name=deliveries db.operation.name=finish_attempt db.system.name=sqlite
+    probe of: poll result
+    GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
     ");
 }
 
@@ -233,7 +240,6 @@ async fn one_trace_over_replicas() {
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
-        GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=304 outcome=unchanged server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [client] db.collection.name=analyses db.operation.name=apply db.system.name=postgresql
@@ -243,6 +249,8 @@ async fn one_trace_over_replicas() {
       deliver callback [consumer] attempt=… call_id=traced delivery=… tenant=acme
         POST [client] http.request.method=POST http.response.status_code=200 outcome=delivered server.address=127.0.0.1 server.port=…
         finish_attempt deliveries [client] db.collection.name=deliveries db.operation.name=finish_attempt db.system.name=postgresql
+    probe of: poll result
+    GET /callgetairesult/{token}/{call_id} [client] failed error.type=404 http.request.method=GET http.response.status_code=404 outcome=answered server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
     ");
 }
 
