@@ -208,9 +208,6 @@ async fn one_trace_from_the_request_to_the_callback() {
       poll result [consumer] call_id=traced tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
-      poll result [consumer] call_id=traced tenant=acme
-        GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=not_ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
-        apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
       poll result [consumer] call_id=traced event=analysis.completed tenant=acme
         GET /callgetairesult/{token}/{call_id} [client] http.request.method=GET http.response.status_code=200 outcome=ready server.address=127.0.0.1 server.port=… url.template=/callgetairesult/{token}/{call_id}
         apply analyses [internal] db.collection.name=analyses db.operation.name=apply db.system.name=sqlite
