@@ -34,7 +34,8 @@ FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /image/root /
 # The folder of the SQLite file, the only folder that is written to. The default store.url is relative to it.
 COPY --from=build --chown=65532:65532 /image/data /data
-COPY LICENSE NOTICE /usr/share/doc/alovoice-gateway/
+# The bill of materials is written by tests/sbom/run. A pattern, so that the image can be built without it.
+COPY LICENSE NOTICE target/sbom/alovoice-gateway.cdx.jso[n] /usr/share/doc/alovoice-gateway/
 WORKDIR /data
 VOLUME ["/data"]
 

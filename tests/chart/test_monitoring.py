@@ -1,6 +1,7 @@
 """Alerts and dashboard: each alert has a test and a runbook, every metric exists, and every expression is valid."""
 
 import json
+import pathlib
 import re
 import subprocess
 import tempfile
@@ -11,8 +12,12 @@ import yaml
 from rendering import CHART, PROJECT, TOOLS, only, render
 
 ALERT_FILES = ["alerts.yaml", "alerts-sqlite.yaml"]
-# Metrics of Prometheus and of the kubelet (for the volume of the SQLite file).
-EXTERNAL_METRICS = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
+# Metrics of Prometheus, of the kubelet (for the volume of the SQLite file), of cAdvisor and of kube-state-metrics.
+EXTERNAL_METRICS = {
+    "up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes", "container_memory_working_set_bytes",
+    "container_cpu_usage_seconds_total", "container_cpu_cfs_periods_total", "container_cpu_cfs_throttled_periods_total",
+    "kube_pod_container_resource_limits",
+}
 # Metrics of the process, from the crate prometheus.
 PROCESS_METRICS = {f"process_{name}" for name in (
     "cpu_seconds_total", "open_fds", "max_fds", "virtual_memory_bytes", "resident_memory_bytes", "start_time_seconds", "threads")}
@@ -54,7 +59,7 @@ def dashboard_expressions():
 def named(expression):
     """The metrics in an expression, each with the labels of its matchers."""
     bare = expression.replace("$__rate_interval", "5m")
-    for name, matchers in re.findall(rf"\b((?:alovoice_gateway|process|kubelet_volume)_[a-z_]+|up)\b({SELECTOR})?", bare):
+    for name, matchers in re.findall(rf"\b((?:alovoice_gateway|process|kubelet_volume|container|kube_pod)_[a-z_]+|up)\b({SELECTOR})?", bare):
         yield name, set(re.findall(r"([a-z_]+)\s*(?:=~|!=|!~|=)", matchers))
 
 
@@ -62,7 +67,7 @@ def grouped(expression):
     return {label for labels in re.findall(r"by \(([^)]*)\)", expression) for label in re.split(r",\s*", labels)}
 
 
-SCRAPE_LABELS = {"namespace", "job", "instance", "persistentvolumeclaim", "alertname"}
+SCRAPE_LABELS = {"namespace", "job", "instance", "pod", "container", "resource", "persistentvolumeclaim", "alertname"}
 
 
 class Metrics(unittest.TestCase):
@@ -157,6 +162,29 @@ class Dashboard(unittest.TestCase):
             file.flush()
             done = subprocess.run([TOOLS / "promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def faults(self, text):
+        """Returns the faults that TypeScript finds in a dashboard by the types of Grafana's schema."""
+        tools = TOOLS / "dashboard"
+        with tempfile.TemporaryDirectory(dir=tools) as folder:
+            file = pathlib.Path(folder) / "dashboard.ts"
+            file.write_text((PROJECT / "tests" / "dashboard" / "dashboard.ts").read_text() + f"\nexport const dashboard: GrafanaDashboard = {text};\n")
+            compiler = [TOOLS / "node", tools / "node_modules" / "typescript" / "bin" / "tsc"]
+            options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022"]
+            return subprocess.run([*compiler, *options, file], capture_output=True, text=True, check=False).stdout
+
+    def test_the_dashboard_follows_the_schema_of_grafana(self):
+        text = (CHART / "files" / "dashboard.json").read_text()
+        self.assertEqual(self.faults(text), "")
+        for right, wrong in [('"uid"', '"uuid"'), ('"colorMode"', '"colourMode"'), ('"drawStyle": "line"', '"drawStyle": "lines"'), ('"h": 8', '"h": "8"')]:
+            with self.subTest(wrong):
+                self.assertIn("error TS", self.faults(text.replace(right, wrong, 1)))
+
+    def test_the_container_of_the_metrics_is_that_of_the_chart(self):
+        containers = only(render("postgres"), "Deployment")["spec"]["template"]["spec"]["containers"]
+        queried = {name for _, expression, _ in dashboard_expressions() for name in re.findall(r'container="([^"]*)"', expression)}
+        self.assertEqual(queried, {container["name"] for container in containers})
+        self.assertLessEqual({"cpu", "memory"}, set(containers[0]["resources"]["limits"]))
 
     def test_panels_do_not_overlap_and_have_unique_ids(self):
         taken, ids = {}, set()

@@ -1,11 +1,13 @@
 """Runs every query of the dashboard and the alerts on a Prometheus that scrapes a sandbox."""
 
+import http.server
 import json
 import os
 import pathlib
 import re
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -34,6 +36,35 @@ NOT_HERE = [
     ("alovoice_gateway_store_connections", ""),
     ("alovoice_gateway_store_transaction_retries_total", ""),
 ]
+
+
+# Metrics of cAdvisor and kube-state-metrics for the pod of the sandbox.
+POD = 'namespace="ns",pod="gw-0",container="gateway"'
+CLUSTER_METRICS = f"""
+container_memory_working_set_bytes{{{POD}}} 1e8
+container_cpu_usage_seconds_total{{{POD}}} 12
+container_cpu_cfs_periods_total{{{POD}}} 0
+container_cpu_cfs_throttled_periods_total{{{POD}}} 0
+kube_pod_container_resource_limits{{{POD},resource="memory"}} 1e9
+kube_pod_container_resource_limits{{{POD},resource="cpu"}} 2
+"""
+
+
+class Cluster(http.server.BaseHTTPRequestHandler):
+    """Serves the metrics of the cluster. The counters grow with each scrape."""
+
+    scrapes = 0
+
+    def do_GET(self):
+        type(self).scrapes += 1
+        metrics = re.sub(r"(_total{.*}) (\d+)", lambda match: f"{match[1]} {int(match[2]) + self.scrapes}", CLUSTER_METRICS)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(metrics.encode())
+
+    def log_message(self, *_):
+        pass
 
 
 class Program:
@@ -90,10 +121,17 @@ class Queries(unittest.TestCase):
         cls.admin = sandbox.find(r"\nMetrics +http://(\S+)/metrics\n")[1]
         cls.api = sandbox.find(r"\nSwagger UI +(http://\S+)/swagger-ui/")[1]
         cls.receiver = sandbox.find(r"\nReceiver +(http://\S+)")[1]
+        cluster = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
+        threading.Thread(target=cluster.serve_forever, daemon=True).start()
+        cls.addClassCleanup(cluster.server_close)
+        cls.addClassCleanup(cluster.shutdown)
         settings = pathlib.Path(folder.name) / "prometheus.yml"
         settings.write_text(json.dumps({
             "global": {"scrape_interval": SCRAPE_INTERVAL, "scrape_timeout": SCRAPE_INTERVAL},
-            "scrape_configs": [{"job_name": "gw", "static_configs": [{"targets": [cls.admin], "labels": {"namespace": "ns"}}]}],
+            "scrape_configs": [
+                {"job_name": "gw", "static_configs": [{"targets": [cls.admin], "labels": {"namespace": "ns", "pod": "gw-0"}}]},
+                {"job_name": "cluster", "static_configs": [{"targets": [f"127.0.0.1:{cluster.server_port}"]}]},
+            ],
         }))
         prometheus = Program(
             TOOLS / "prometheus", f"--config.file={settings}", f"--storage.tsdb.path={folder.name}/series",
@@ -112,10 +150,10 @@ class Queries(unittest.TestCase):
         self.assertEqual(ask(analyses, self.token)[0], 200)
         self.assertEqual(ask(f"{analyses}/call-1")[0], 401)
 
-    def query(self, expression):
+    def query(self, expression, job=".*"):
         """The numbers that a query returns, without NaN."""
-        expression = expression.replace("$__rate_interval", "30s")
-        for variable in ("namespace", "job", "tenant"):
+        expression = expression.replace("$__rate_interval", "30s").replace("$job", job)
+        for variable in ("namespace", "tenant"):
             expression = expression.replace(f"${variable}", ".*")
         address = f"{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
         status, body = ask(address)
@@ -137,6 +175,12 @@ class Queries(unittest.TestCase):
         for title, expression in wanted:
             self.query(expression)
         self.assertLessEqual(EMPTY_WHEN_WELL, {title for title, _ in wanted})
+
+    def test_the_number_of_replicas_is_0_when_none_answers(self):
+        expression = next(expression for title, expression, _ in dashboard_expressions() if title == "Replicas")
+        self.answered([("Replicas", "alovoice_gateway_build_info")])
+        self.assertEqual(self.query(expression), ["1"])
+        self.assertEqual(self.query(expression, job="stopped"), ["0"])
 
     def test_every_queried_series_exists(self):
         """Covers alerts and panels that are empty without faults too."""

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use alovoice_gateway::config::{StoreSettings, StoreUrl};
-use alovoice_gateway::store::postgres::{MIGRATIONS, inspect};
+use alovoice_gateway::store::postgres::{INDEXES, MIGRATIONS, inspect};
 
 use crate::fresh_database;
 use crate::patience::PATIENCE;
@@ -108,10 +108,13 @@ async fn missing_privileges_are_named() {
 
     // A role that may only use what another role has created.
     let tables = MIGRATIONS.iter().map(|step| step.sql).collect::<String>();
+    let indexes =
+        INDEXES.map(|index| format!("CREATE INDEX {} ON {}", index.name, index.definition)).join(";");
     let versions =
         format!("INSERT INTO gateway_schema SELECT n, 1 FROM generate_series(1, {}) n", MIGRATIONS.len());
     let (url, _database) = url_of_role(&[
         &tables,
+        &indexes,
         "CREATE TABLE gateway_schema (version integer PRIMARY KEY, compatible_from integer NOT NULL)",
         &versions,
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",

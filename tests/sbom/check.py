@@ -1,13 +1,14 @@
-"""Removes crates that are not built from an SBOM, and validates the result.
+"""Removes crates that are not built from an SBOM, adds bundled libraries, and validates the result.
 
 cargo-cyclonedx uses the features in the lock file, so it also lists optional crates that are not enabled. The output of `cargo
-tree` on standard input lists the crates that are built. Usage: check.py MADE WRITTEN
+tree` on standard input lists the crates that are built. Usage: check.py MADE WRITTEN TRIPLE
 """
 
 import json
 import sys
 from pathlib import Path
 
+import bundled
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -18,7 +19,7 @@ def built(tree):
     return {(name, version.removeprefix("v")) for name, version, *_ in words}
 
 
-def main(made, written):
+def main(made, written, triple):
     bom = json.loads(Path(made).read_text())
     root = bom["metadata"]["component"]
     crates = built(sys.stdin) - {(root["name"], root["version"])}
@@ -33,14 +34,13 @@ def main(made, written):
         for d in bom["dependencies"]
         if d["ref"] in known
     ]
-    text = json.dumps(bom, indent=2) + "\n"
-
-    faults = []
     listed = {(c["name"], c["version"]) for c in bom["components"]}
-    faults += [f"{name} {version} is built and not listed" for name, version in sorted(crates - listed)]
+    faults = [f"{name} {version} is built and not listed" for name, version in sorted(crates - listed)]
     for component in bom["components"]:
         missing = [key for key in ("purl", "licenses", "hashes") if not component.get(key)]
         faults += [f"{component['name']} has no {key}" for key in missing]
+    faults += bundled.add(bom, triple)
+    text = json.dumps(bom, indent=2) + "\n"
     if str(Path.cwd()) in text:
         faults.append("it names a folder of this machine")
     if error := JsonStrictValidator(SchemaVersion.V1_5).validate_str(text):
@@ -48,7 +48,7 @@ def main(made, written):
     if faults:
         sys.exit("\n".join(faults))
     Path(written).write_text(text)
-    print(f"{written}: {len(listed)} crates, each with its licence and checksum; CycloneDX 1.5")
+    print(f"{written}: {len(listed)} crates, each with its licence and checksum, and {len(bundled.LIBRARIES)} bundled libraries; CycloneDX 1.5")
 
 
 main(*sys.argv[1:])

@@ -1,9 +1,6 @@
 -- The facts of a call (domain/call_facts.rs) as JSON; NULL in rows that an earlier version inserted.
 ALTER TABLE analyses ADD COLUMN call_facts text;
 
--- Finds the analyses whose attributes are missing, because an earlier version inserted them.
-CREATE INDEX analyses_without_attributes ON analyses (id) WHERE call_facts IS NULL AND metadata <> '{}';
-
 -- Names and values by which lists find analyses (domain/attributes.rs). call_id and submitted_at are those of the analysis.
 CREATE TABLE attributes (
     analysis     bigint NOT NULL REFERENCES analyses (id) ON DELETE CASCADE,

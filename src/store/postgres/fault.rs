@@ -52,6 +52,12 @@ impl Fault {
         matches!(error.code().and_then(|code| code.code().get(..2)), Some("22" | "54"))
     }
 
+    /// Whether a statement gave up because another transaction holds a lock that it needs.
+    pub(super) fn is_blocked(&self) -> bool {
+        let blocked = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        matches!(self, Self::Postgres(error) if error.code().is_some_and(|code| blocked.contains(code)))
+    }
+
     /// Whether the server has become a standby.
     pub(super) fn is_read_only(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))

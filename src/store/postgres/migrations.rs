@@ -1,13 +1,22 @@
 //! Migrations of the schema.
 //!
-//! Steps run under an advisory lock, so that replicas that start together run each step once. A step only adds to the
+//! One replica at a time migrates, under an advisory lock, so that replicas that start together run each step once. A step only adds to the
 //! schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
 //! has ended. The table `gateway_schema` holds the oldest version of the program that can work with the schema.
+//!
+//! Replicas of the previous version serve requests during a migration. A step needs the lock of each table that it changes, and every
+//! statement of the replicas queues behind a step that waits for a lock. So a step gives up after [`LOCK_TIMEOUT`], for
+//! example while a backup reads the table, and is repeated after [`LOCK_PAUSE`]. Indexes of existing tables are created
+//! after the steps, without a lock that blocks writes: see [`super::indexes`].
 
+use std::time::Duration;
+
+use tokio::time::sleep;
 use tokio_postgres::{Client, Transaction};
 
 use super::super::StoreError;
 use super::fault::Fault;
+use super::indexes::{self, ConcurrentIndex, INDEXES};
 
 /// One step of the migration of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +36,21 @@ pub const MIGRATIONS: [Migration; 3] = [
 ];
 
 /// The name of the lock contains the schema's name, so that two gateways in one database have different locks.
-const LOCK: &str =
-    "SELECT pg_advisory_xact_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
+const TRY_LOCK: &str =
+    "SELECT pg_try_advisory_lock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
+
+const UNLOCK: &str =
+    "SELECT pg_advisory_unlock(hashtext('alovoice-gateway schema'), hashtext(current_schema()))";
+
+/// Interval between two attempts to get the lock. A statement that waited for the lock would keep a snapshot, and
+/// `CREATE INDEX CONCURRENTLY`, which runs under the lock, waits for all older snapshots.
+const LOCK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Maximum time that a step waits for the lock of a table.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pause before a step that did not get the lock of a table is repeated. Replicas run their statements meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
      (version integer PRIMARY KEY, compatible_from integer NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())";
@@ -40,27 +62,80 @@ struct SchemaVersion {
     compatible_from: usize,
 }
 
-/// Runs the missing steps, each in its own transaction, so that a step's locks end before the next step begins.
-pub(super) async fn take_steps(client: &mut Client, steps: &[Migration]) -> Result<(), Fault> {
-    while take_step(client, steps).await? {}
-    Ok(())
-}
-
-/// Runs the steps that the database has not run yet. [`PostgresStore::open`](super::PostgresStore::open) runs
-/// [`MIGRATIONS`]; tests run steps of later versions.
+/// Runs the steps that the database has not run yet, and creates the missing indexes.
+/// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]; tests use those of later versions. The connection
+/// must have its own session, which has no time limits afterwards.
 ///
 /// # Errors
 /// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.
-pub async fn migrate(client: &mut Client, steps: &[Migration]) -> Result<(), StoreError> {
-    Ok(take_steps(client, steps).await?)
+pub async fn migrate(
+    client: &mut Client,
+    steps: &[Migration],
+    indexes: &[ConcurrentIndex],
+) -> Result<(), StoreError> {
+    Ok(run(client, steps, indexes).await?)
 }
 
-/// Runs the next step of the migration. Returns whether a step was missing.
+pub(super) async fn run(
+    client: &mut Client,
+    steps: &[Migration],
+    indexes: &[ConcurrentIndex],
+) -> Result<(), Fault> {
+    // A step or an index of a large table may take long.
+    let session = "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
+    client.batch_execute(session).await?;
+    lock(client).await?;
+    let outcome = run_locked(client, steps, indexes).await;
+    // After a failure the connection may be lost, and the lock with it.
+    let unlocked = client.batch_execute(UNLOCK).await;
+    outcome?;
+    Ok(unlocked?)
+}
+
+/// Waits until no other replica migrates.
+async fn lock(client: &Client) -> Result<(), Fault> {
+    let mut is_logged = false;
+    while !client.query_one(TRY_LOCK, &[]).await?.try_get::<_, bool>(0)? {
+        if !is_logged {
+            tracing::info!("waiting for another gateway that updates the schema");
+            is_logged = true;
+        }
+        sleep(LOCK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+async fn run_locked(
+    client: &mut Client,
+    steps: &[Migration],
+    indexes: &[ConcurrentIndex],
+) -> Result<(), Fault> {
+    while take_step(client, steps).await? {}
+    indexes::create_missing(client, indexes).await
+}
+
+/// Runs the next step of the migration, and repeats it while other transactions lock its tables. Returns whether a step was missing.
 async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
+    let mut is_logged = false;
+    loop {
+        match try_step(client, steps).await {
+            Err(fault) if fault.is_blocked() => {
+                if !is_logged {
+                    tracing::warn!(error = %fault, "schema update waits for other transactions");
+                    is_logged = true;
+                }
+                sleep(LOCK_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Runs the next step in its own transaction, so that the locks of the step end before the next step begins.
+async fn try_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
-    // A step on a large table may take long, and other replicas wait for it.
-    transaction.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL client_min_messages = warning").await?;
-    transaction.execute(LOCK, &[]).await?;
+    let limit = format!("SET LOCAL lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+    transaction.batch_execute(&limit).await?;
     transaction.batch_execute(TABLE).await?;
     let found = found(&transaction).await?;
     check(found, steps)?;
@@ -86,7 +161,7 @@ pub(super) async fn inspect(client: &mut Client) -> Result<bool, Fault> {
         transaction.query_one("SELECT to_regclass('gateway_schema')::text", &[]).await?.try_get(0)?;
     let found = if table.is_some() { found(&transaction).await? } else { SchemaVersion::default() };
     check(found, &MIGRATIONS)?;
-    Ok(found.version >= MIGRATIONS.len())
+    Ok(found.version >= MIGRATIONS.len() && indexes::are_complete(&transaction, &INDEXES).await?)
 }
 
 async fn found(transaction: &Transaction<'_>) -> Result<SchemaVersion, Fault> {

@@ -19,6 +19,7 @@ mod deliveries;
 mod delivery_claims;
 mod fault;
 mod feed;
+mod indexes;
 mod leases;
 mod list_reader;
 mod list_statement;
@@ -69,6 +70,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::env::Env;
 
+pub use self::indexes::{ConcurrentIndex, INDEXES};
 pub use self::migrations::{MIGRATIONS, Migration, migrate};
 pub use self::open::{PostgresOpenError, inspect};
 pub(super) use self::target::Target;

@@ -12,6 +12,7 @@ use super::super::scan_limits::ScanLimits;
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, password};
 use super::fault::Fault;
+use super::indexes::INDEXES;
 use super::leases::HeldLeases;
 use super::listener::{Echoes, Freshness, Listener};
 use super::migrations::{self, MIGRATIONS};
@@ -80,7 +81,7 @@ impl PostgresStore {
         let Examined { connector, listening, is_current } =
             retry(&context, examination_timeout(context.operation_timeout), "examine", examine).await?;
         let pool = connector.pool(settings.max_connections).map_err(PostgresOpenError::Settings)?;
-        let channel = migrate(&context, &pool, is_current).await?;
+        let channel = migrate(&context, &pool, &listening, is_current).await?;
         let (listeners, _) = broadcast::channel(CHANGE_BACKLOG);
         let (freshness, stop) = (Arc::new(Freshness::new()), CancellationToken::new());
         let listener = Listener {
@@ -150,15 +151,26 @@ fn connectors(
 }
 
 /// Migrates the schema unless it `is_current`. Returns the schema's channel, with a new id for this replica.
-async fn migrate(context: &StoreContext, pool: &Pool, is_current: bool) -> Result<NoticeChannel, StoreError> {
+async fn migrate(
+    context: &StoreContext,
+    pool: &Pool,
+    listening: &Connector,
+    is_current: bool,
+) -> Result<NoticeChannel, StoreError> {
     with_retries(context, pool, MIGRATION_TIMEOUT, "migrate", |mut session| async move {
-        let client = session.client()?;
+        let names = "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', ''), \
+             current_user::text, current_setting('search_path')";
+        let row = session.client()?.query_one(names, &[]).await?;
+        drop(session);
+        let (schema, origin, role, search_path): (String, String, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         if !is_current {
-            migrations::take_steps(client, &MIGRATIONS).await?;
+            // A pooler may give each transaction another session, but the migration needs one session.
+            let (mut client, _driving) = listening.connect(None).await?;
+            let same = "SELECT set_config('role', $1, false), set_config('search_path', $2, false)";
+            client.execute(same, &[&role, &search_path]).await?;
+            migrations::run(&mut client, &MIGRATIONS, &INDEXES).await?;
         }
-        let names = "SELECT current_schema()::text, replace(gen_random_uuid()::text, '-', '')";
-        let row = client.query_one(names, &[]).await?;
-        let (schema, origin): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let schema: String = schema.chars().filter(char::is_ascii).take(MAX_SCHEMA_CHARS).collect();
         Ok(NoticeChannel { name: format!("alovoice_gateway.{schema}"), origin })
     })

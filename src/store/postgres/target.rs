@@ -16,6 +16,7 @@ use super::super::tables::{Cell, Cells, Column, ColumnKind, Table};
 use super::connect::Connector;
 use super::copy_record::{self, CopyRecord};
 use super::fault::Fault;
+use super::indexes::INDEXES;
 use super::migrations::{self, MIGRATIONS};
 use super::requirements::examine;
 use super::{PostgresOpenError, listings};
@@ -38,8 +39,9 @@ impl Target {
             connector.map_err(|error| PostgresOpenError::Settings(format!("store.url: {error}")))?;
         let connector = examine(connector, None).await?.connector;
         let pool = connector.pool(1).map_err(PostgresOpenError::Settings)?;
-        let mut client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
-        migrations::migrate(&mut client, &MIGRATIONS).await?;
+        let (mut migrating, _driving) = connector.connect(None).await.map_err(Fault::from)?;
+        migrations::run(&mut migrating, &MIGRATIONS, &INDEXES).await?;
+        let client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
         // No request waits for a copy, and reading a large table takes long.
         client.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
         Ok(Self { client })

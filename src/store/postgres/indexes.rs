@@ -1,0 +1,94 @@
+//! Indexes of tables that may be large.
+//!
+//! A step of the schema creates an index only on a table that the same step creates, because the index of a large table takes
+//! long, and `CREATE INDEX` blocks writes to the table until the index is complete. All other indexes are in [`INDEXES`].
+//! Each start creates those that are missing, with `CREATE INDEX CONCURRENTLY`, which blocks no reads or writes.
+//! PostgreSQL leaves an invalid index if that statement is interrupted. Such an index is dropped and created again.
+//!
+//! Every version creates the indexes of its own list. So an index is dropped by a step of the version after the one that
+//! no longer lists it.
+
+use tokio_postgres::{Client, GenericClient};
+
+use super::fault::Fault;
+
+/// An index that is created while replicas write to its table.
+#[derive(Debug, Clone, Copy)]
+pub struct ConcurrentIndex {
+    /// Name of the index. An index with another definition has another name.
+    pub name: &'static str,
+    /// The rest of the statement after `ON`: table, columns and condition.
+    pub definition: &'static str,
+}
+
+/// The indexes that this version needs.
+pub const INDEXES: [ConcurrentIndex; 2] = [
+    // Lists that search, or filter by tags or by the status `completed`, examine only analyses that have a result. The other
+    // columns are part of the index so that PostgreSQL reads no rows of the table.
+    ConcurrentIndex {
+        name: "analyses_with_result",
+        definition: "analyses (tenant, submitted_at, call_id) INCLUDE (id, revision) WHERE revision > 0",
+    },
+    // Finds the analyses whose attributes are missing, because an earlier version inserted them.
+    ConcurrentIndex {
+        name: "analyses_without_attributes",
+        definition: "analyses (id) WHERE call_facts IS NULL AND metadata <> '{}'",
+    },
+];
+
+/// Whether an index of this name is valid. There is no row if there is no index.
+const IS_VALID: &str = "SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
+     WHERE relname = $1 AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
+
+/// Returns whether all indexes are complete. The transaction of the caller may be read-only.
+pub(super) async fn are_complete(
+    client: &impl GenericClient,
+    indexes: &[ConcurrentIndex],
+) -> Result<bool, Fault> {
+    for index in indexes {
+        if is_valid(client, index).await? != Some(true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Creates the indexes that are missing or invalid. The caller prevents other replicas from doing the same. The session must
+/// have no time limits: each index waits for the end of all transactions that are older than itself.
+pub(super) async fn create_missing(client: &Client, indexes: &[ConcurrentIndex]) -> Result<(), Fault> {
+    for index in indexes {
+        let name = index.name;
+        match is_valid(client, index).await? {
+            Some(true) => continue,
+            Some(false) => client.batch_execute(&format!("DROP INDEX CONCURRENTLY {name}")).await?,
+            None => {}
+        }
+        tracing::info!(index = name, "index creation started");
+        client.batch_execute(&format!("CREATE INDEX CONCURRENTLY {name} ON {}", index.definition)).await?;
+        tracing::info!(index = name, "index creation finished");
+    }
+    Ok(())
+}
+
+async fn is_valid(client: &impl GenericClient, index: &ConcurrentIndex) -> Result<Option<bool>, Fault> {
+    let row = client.query_opt(IS_VALID, &[&index.name]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::migrations::MIGRATIONS;
+
+    #[test]
+    fn steps_create_indexes_only_on_tables_that_they_create() {
+        for step in MIGRATIONS {
+            let indexes =
+                step.sql.lines().filter(|line| line.starts_with("CREATE") && line.contains(" INDEX "));
+            for line in indexes {
+                let (_, definition) = line.split_once(" ON ").unwrap();
+                let table = definition.split(' ').next().unwrap();
+                assert!(step.sql.contains(&format!("CREATE TABLE {table} (")), "{line}");
+            }
+        }
+    }
+}
