@@ -44,6 +44,7 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
             &metrics.vendor_token_refusals,
             &metrics.submissions_unconfirmed,
             &metrics.submissions_repeated,
+            &metrics.webhook_events_filtered,
         ] {
             let _ = counter.with_label_values(&[tenant]);
         }

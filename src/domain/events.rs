@@ -128,6 +128,11 @@ fn body_of(kind: EventKind, timestamp: Timestamp, data: &impl Serialize) -> Resu
     Ok(serde_json::to_vec(&EventBody { r#type: kind, timestamp, data })?.into())
 }
 
+/// Returns the `data` of an event's body; `null` if the body cannot be parsed.
+pub fn event_data(body: &[u8]) -> serde_json::Value {
+    serde_json::from_slice(body).map(|mut body: serde_json::Value| body["data"].take()).unwrap_or_default()
+}
+
 /// Type of a test event. A test event has no analysis and is not in the feed.
 pub const WEBHOOK_TEST: &str = "webhook.test";
 

@@ -15,6 +15,8 @@ pub mod deliveries;
 pub mod event_payload;
 pub mod events;
 pub mod feed;
+pub mod field_problem;
+pub mod filters;
 pub mod idempotency;
 pub mod ids;
 pub mod invisible;

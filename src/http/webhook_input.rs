@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::body::JsonFields;
+use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::EventKind;
+use crate::domain::field_problem::FieldProblem;
+use crate::domain::filters::ContentFilter;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
@@ -36,6 +40,9 @@ pub struct CreateWebhook {
     #[schema(min_items = 1, max_items = 3)]
     events: Option<Vec<EventKind>>,
     #[serde(default)]
+    #[schema(schema_with = filter_schema)]
+    filter: Option<ExactObject>,
+    #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
     /// `full` sends the whole analysis. `thin` sends its ids, status, revision and URL, for receivers that limit the size of a
@@ -55,6 +62,23 @@ pub struct CreateWebhook {
     /// generates one.
     #[serde(default)]
     secret: Option<String>,
+}
+
+/// Returns the schema of a filter. Its limits and fields depend on each other, so only its description names them.
+fn filter_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Which events to receive, by content: conditions on `data`, in the manner of MongoDB. Keys are paths such as `tags.name` or \
+             `metadata.ticket`, and the operators `$eq $ne $gt $gte $lt $lte $in $nin $exist $startsWith $contains $or $and \
+             $not`. An array matches if one element does. Unknown paths and operators are errors. Up to 4 KiB, 100 values and \
+             8 levels. `null` receives all events.",
+        ))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .min_properties(Some(1))
+        .max_properties(Some(100))
+        .examples([json!({"tags.name": "Жалоба", "talk_metrics.duration_ms": {"$gte": 30_000}})])
+        .into()
 }
 
 fn headers_schema() -> Schema {
@@ -109,6 +133,9 @@ pub struct ChangeWebhook {
     #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 3)]
     events: Option<Option<Vec<EventKind>>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = filter_schema)]
+    filter: Option<Option<ExactObject>>,
+    #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
     /// Payload of the events that the webhook receives. It also applies to pending deliveries.
@@ -145,6 +172,12 @@ impl FieldErrors {
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };
         self.take("#/events", event_filter(kinds, "all types"))
+    }
+
+    fn filter(&mut self, filter: ExactObject) -> Option<ContentFilter> {
+        let parsed = ContentFilter::parse(filter.0);
+        let add = |problem: FieldProblem| self.add(format!("#/filter{}", problem.pointer), problem.detail);
+        parsed.map_err(|problems| problems.into_iter().for_each(add)).ok()
     }
 
     fn description(&mut self, description: Option<&str>) {
@@ -186,6 +219,7 @@ impl CreateWebhook {
         let mut errors = FieldErrors::default();
         let url = errors.take("#/url", CallbackUrl::parse(&self.url));
         let events = errors.events(self.events.as_deref());
+        let filter = self.filter.and_then(|filter| errors.filter(filter));
         errors.description(self.description.as_deref());
         let given = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let mut headers = CustomHeaders::default();
@@ -199,6 +233,7 @@ impl CreateWebhook {
             (Some(url), Some(events)) => Ok(Registration {
                 url,
                 events,
+                filter,
                 payload: self.payload,
                 headers,
                 description: self.description,
@@ -215,6 +250,7 @@ impl ChangeWebhook {
         let mut errors = FieldErrors::default();
         let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
         let events = self.events.and_then(|events| errors.events(events.as_deref()));
+        let filter = self.filter.map(|filter| filter.and_then(|filter| errors.filter(filter)));
         errors.description(self.description.as_ref().and_then(Option::as_deref));
         let headers = match self.headers {
             None => HeaderChanges::None,
@@ -225,6 +261,7 @@ impl ChangeWebhook {
         Ok(WebhookChange {
             url,
             events,
+            filter,
             payload: self.payload,
             headers,
             description: self.description,

@@ -4,6 +4,7 @@ use actix_web::HttpResponseBuilder;
 use actix_web::http::header::{self, HeaderValue};
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use serde_json::Map;
 use utoipa::ToSchema;
 
 use crate::analyses::WebhookState;
@@ -26,6 +27,9 @@ pub struct WebhookResource {
     /// The types of events that the webhook receives.
     #[schema(max_items = 3)]
     events: Vec<EventKind>,
+    /// The filter on the content of events; `null` if the webhook receives all events of these types.
+    #[schema(required = true, value_type = Option<HashMap<String, Value>>)]
+    filter: Option<Map<String, serde_json::Value>>,
     /// Payload of the events that the webhook receives.
     payload: EventPayload,
     /// The names of the custom headers, in lower case. Their values are secret and never returned.
@@ -135,6 +139,7 @@ impl WebhookResource {
             id: webhook.id.to_string(),
             url: webhook.url.as_str().to_owned(),
             events: webhook.events.kinds().to_vec(),
+            filter: webhook.filter.map(|filter| filter.source().clone()),
             payload: webhook.payload,
             header_names: webhook.header_names,
             description: webhook.description,

@@ -9,12 +9,14 @@ use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, Value, json, values};
+use super::webhook_rows::read_filter;
 use super::{Change, StoreError, subscriptions};
 use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, test_body};
+use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, event_data, test_body};
+use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
@@ -108,7 +110,7 @@ pub(super) async fn write_test(
 
 /// Parameter: the tenant.
 pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
-    "SELECT id, events FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
+    "SELECT id, events, filter FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
 ]);
 
 /// Returns the receivers of an event.
@@ -127,6 +129,16 @@ async fn destinations(
         row.parse("events", |text| EventFilter::from_text(text).ok_or(()))
             .map(|filter| filter.wants(event.kind))
     };
+    // Only a filter needs the parsed event.
+    let mut data = None;
+    let mut passes = |filter: &ContentFilter| {
+        let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
+        if !passes {
+            let filtered = &transaction.env().metrics.webhook_events_filtered;
+            filtered.with_label_values(&[event.tenant.as_str()]).inc();
+        }
+        passes
+    };
     let (parameters, tenant) = (values![row], values![&event.tenant]);
     // The statements run in this order, so the lock is held when the webhooks are read.
     let (callbacks, _, webhooks) = try_join!(
@@ -140,7 +152,9 @@ async fn destinations(
         transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
             let id: Cow<'_, str> = row.get("id")?;
             let wants = skip(transaction, "webhooks", &id, wants(row))?.unwrap_or(true);
-            Ok(skip(transaction, "webhooks", &id, row.get::<WebhookId>("id"))?.filter(|_| wants))
+            let filter = skip(transaction, "webhooks", &id, read_filter(row))?.flatten();
+            let is_receiver = wants && filter.as_ref().is_none_or(&mut passes);
+            Ok(skip(transaction, "webhooks", &id, row.get::<WebhookId>("id"))?.filter(|_| is_receiver))
         }),
     )?;
     let webhooks = webhooks.into_iter().flatten().map(Destination::Webhook);

@@ -21,6 +21,7 @@ mod event_streams;
 mod events;
 mod expensive_reads;
 mod failing_calls;
+mod filters;
 mod heads;
 mod idempotency;
 mod input;

@@ -196,6 +196,7 @@ macro_rules! contract {
                 an_outdated_change_is_not_written,
                 the_number_of_webhooks_is_limited,
                 an_event_is_sent_to_every_webhook_that_wants_it,
+                an_event_is_sent_to_webhooks_whose_filter_it_passes,
                 a_delivery_uses_the_present_url_of_its_webhook,
                 a_gone_webhook_is_disabled_and_its_deliveries_wait,
                 a_webhook_that_fails_for_five_days_is_disabled,
@@ -216,6 +217,7 @@ macro_rules! contract {
             ],
             replays: [
                 a_replay_sends_each_event_since_a_time_once,
+                a_replay_sends_the_events_that_pass_the_filter,
                 a_replay_restarts_finished_deliveries_only,
                 a_replay_counts_each_outcome_once,
                 a_replay_waits_for_a_slow_webhook,

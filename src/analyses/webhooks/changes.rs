@@ -3,6 +3,7 @@
 use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
+use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::webhooks::{
@@ -17,6 +18,8 @@ pub struct Registration {
     pub url: CallbackUrl,
     /// Types of the events that are sent.
     pub events: EventFilter,
+    /// Filter on the content of the events.
+    pub filter: Option<ContentFilter>,
     /// Payload of the events.
     pub payload: EventPayload,
     /// Custom headers of the requests.
@@ -48,6 +51,8 @@ pub struct WebhookChange {
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
+    /// Filter on the content of events from now on; `Some(None)` removes it.
+    pub filter: Option<Option<ContentFilter>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
@@ -79,6 +84,7 @@ impl Webhooks {
             id,
             url: registration.url,
             events: registration.events,
+            filter: registration.filter,
             payload: registration.payload,
             description: registration.description,
             header_names: registration.headers.names(),
@@ -143,6 +149,9 @@ impl Webhooks {
         }
         if let Some(events) = &change.events {
             webhook.events = events.clone();
+        }
+        if let Some(filter) = &change.filter {
+            webhook.filter.clone_from(filter);
         }
         if let Some(payload) = change.payload {
             webhook.payload = payload;

@@ -13,6 +13,7 @@ use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::event_payload::EventPayload;
 use super::events::EventKind;
+use super::filters::ContentFilter;
 use super::ids::WebhookId;
 
 /// Maximum number of webhooks per tenant.
@@ -106,6 +107,8 @@ pub struct Webhook {
     pub url: CallbackUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
+    /// Filter on the content of the events; `None` for all events of these types.
+    pub filter: Option<ContentFilter>,
     /// Payload of the events that the webhook receives.
     pub payload: EventPayload,
     /// Description for people.

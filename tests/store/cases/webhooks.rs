@@ -7,6 +7,7 @@ use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::filters::ContentFilter;
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -20,12 +21,13 @@ use alovoice_gateway::store::{
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
+use serde_json::json;
 
 use super::deliveries::A;
 use super::replays::{begin, replay_to};
 use crate::harness::{
     Harness, LEASE, acme, call_id, delivered, event_of, finished, globex, obtained, ready, slots, submission,
-    trace, with_callback, with_payload,
+    trace, with_callback, with_metadata, with_payload,
 };
 use crate::rows::readable;
 
@@ -39,6 +41,7 @@ pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
         id: WebhookId::generate(now, &entropy),
         url: CallbackUrl::parse(url).unwrap(),
         events: EventFilter::all(),
+        filter: None,
         payload: EventPayload::Full,
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
@@ -201,6 +204,38 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     harness.submit(with_callback("adopted-0", A)).await;
     assert_eq!(deliveries_to(&harness, every.id).await, to_every);
     assert_eq!(harness.deliveries("adopted-0").await.len(), 2);
+}
+
+fn filter(filter: serde_json::Value) -> ContentFilter {
+    ContentFilter::parse(filter.as_object().unwrap().clone()).unwrap()
+}
+
+pub(crate) async fn an_event_is_sent_to_webhooks_whose_filter_it_passes(harness: Harness) {
+    let mut webhooks = Vec::new();
+    for source in [
+        json!({"metadata.ticket": "T-1"}),
+        json!({"transcript": {"speaker": "operator", "text": {"$contains": "salom"}}}),
+        json!({"metadata.ticket": {"$ne": "T-1"}}),
+    ] {
+        let webhook = Webhook { filter: Some(filter(source)), ..new_webhook(&harness, A) };
+        assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+        assert_eq!(found(&harness, webhook.id).await, webhook);
+        webhooks.push(webhook);
+    }
+    harness.complete(with_metadata("1", "T-1"), "salom").await;
+    harness.complete(with_metadata("2", "T-2"), "xayr").await;
+    for (webhook, expected) in webhooks.iter().zip(["1", "1", "2"]) {
+        assert_eq!(calls(&deliveries_to(&harness, webhook.id).await), [expected]);
+    }
+    // Pending deliveries stay when the filter changes. This version gets every event of a webhook whose filter it cannot read.
+    let changed = Webhook { filter: None, ..webhooks[0].clone() };
+    assert!(harness.store.change_webhook(&acme(), changed, false).await.unwrap());
+    let damage = format!("UPDATE webhooks SET filter = '{{\"later\":1}}' WHERE id = '{}'", webhooks[1].id);
+    harness.rows.change(&damage, 1).await;
+    harness.complete(with_metadata("3", "T-1"), "xayr").await;
+    for (webhook, expected) in webhooks.iter().zip([&["3", "1"][..], &["3", "1"], &["2"]]) {
+        assert_eq!(calls(&deliveries_to(&harness, webhook.id).await), expected);
+    }
 }
 
 pub(crate) async fn a_delivery_uses_the_present_url_of_its_webhook(harness: Harness) {
