@@ -40,8 +40,8 @@ pub use self::prober::Prober;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
-    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
-    WebhookState, Webhooks, WebhooksError,
+    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Preview, PreviewSubject, Registration, ReplayRequest,
+    WebhookChange, WebhookState, Webhooks, WebhooksError,
 };
 use crate::alovoice::{VendorClient, VendorPermits};
 use crate::callbacks::Guard;

@@ -9,6 +9,7 @@ use super::clock::{Entropy, Timestamp};
 use super::event_payload::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
+use super::transforms::Transform;
 
 /// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
 /// (there will be no further attempt).
@@ -127,6 +128,14 @@ impl Destination {
         match self {
             Self::Callback(callback) => callback.payload,
             Self::Webhook(_) => EventPayload::Full,
+        }
+    }
+
+    /// Returns the transform for the store, as JSON. A delivery to a webhook has the transform of the webhook.
+    pub fn transform(&self) -> Option<String> {
+        match self {
+            Self::Callback(callback) => callback.transform.as_ref().map(Transform::to_json),
+            Self::Webhook(_) => None,
         }
     }
 

@@ -39,6 +39,7 @@ pub mod tags;
 pub mod talk_metrics;
 pub mod trace;
 pub mod transcript;
+pub mod transforms;
 pub mod transport_error;
 pub mod usage;
 pub mod vendor_token;

@@ -21,6 +21,22 @@ pub enum AttemptOutcome {
         /// `Retry-After` of a 429 or 503.
         retry_after: Option<Duration>,
     },
+    /// The receiver does not accept the event now, as its preset knows from the answer.
+    Declined {
+        /// Status of the answer, which may be 200.
+        status: u16,
+        /// Reason, for the owner of the webhook.
+        reason: String,
+        /// Minimum pause before the next attempt.
+        retry_after: Duration,
+    },
+    /// The receiver will never accept this request, as its preset knows from the answer.
+    Rejected {
+        /// Status of the answer, which may be 200.
+        status: u16,
+        /// Reason, for the owner of the webhook.
+        reason: String,
+    },
     /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
     Gone,
     /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
@@ -28,6 +44,13 @@ pub enum AttemptOutcome {
         /// Reason, for the operator.
         detail: String,
     },
+    /// Nothing was sent, because the transform could not render the event.
+    Unrendered {
+        /// Reasons, for the owner of the transform.
+        detail: String,
+    },
+    /// Nothing was sent, because the attempt before may have arrived, and a second request would double its effect.
+    Unknown,
     /// Nothing was sent, because the guard forbids the address.
     Forbidden {
         /// Rule that forbids the address.
@@ -41,13 +64,22 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Label of [`AttemptOutcome::Unrendered`].
+    pub const UNRENDERED: &str = "transform";
+    /// Label of [`AttemptOutcome::Rejected`].
+    pub const REJECTED: &str = "rejected";
+
     /// Returns the label of the outcome in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
             Self::Refused { .. } => "refused",
+            Self::Declined { .. } => "declined",
+            Self::Rejected { .. } => Self::REJECTED,
             Self::Gone => "gone",
             Self::Unsigned { .. } => "unsigned",
+            Self::Unrendered { .. } => Self::UNRENDERED,
+            Self::Unknown => "unknown",
             Self::Forbidden { .. } => "forbidden",
             Self::Failed { error } => error.kind(),
         }
@@ -60,8 +92,14 @@ impl fmt::Display for AttemptOutcome {
         match self {
             Self::Delivered { status } => write!(f, "delivered with status {status}"),
             Self::Refused { status, .. } => write!(f, "the receiver answered with status {status}"),
+            Self::Declined { status, reason, .. } | Self::Rejected { status, reason } => {
+                write!(f, "{reason} (status {status})")
+            }
             Self::Gone => f.write_str("the receiver answered 410 and wants no more callbacks"),
-            Self::Unsigned { detail } | Self::Forbidden { detail } => f.write_str(detail),
+            Self::Unsigned { detail } | Self::Unrendered { detail } | Self::Forbidden { detail } => {
+                f.write_str(detail)
+            }
+            Self::Unknown => f.write_str("the attempt before may have arrived, and on_unknown is give_up"),
             Self::Failed { error } => error.fmt(f),
         }
     }
@@ -101,6 +139,10 @@ pub enum GiveUpReason {
     Gone,
     /// The schedule has no more attempts.
     Exhausted,
+    /// The receiver will never accept the request.
+    Rejected,
+    /// An attempt may have arrived, and a repeat would double its effect.
+    Unknown,
 }
 
 /// Pauses before the second and each later attempt.
@@ -136,9 +178,14 @@ impl RetrySchedule {
         let floor = match outcome {
             AttemptOutcome::Delivered { .. } => return RetryDecision::Delivered,
             AttemptOutcome::Gone => return RetryDecision::GiveUp(GiveUpReason::Gone),
+            AttemptOutcome::Unknown => return RetryDecision::GiveUp(GiveUpReason::Unknown),
+            AttemptOutcome::Rejected { .. } => return RetryDecision::GiveUp(GiveUpReason::Rejected),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-            // A forbidden address is retried, because the name may resolve differently later and settings can change.
+            AttemptOutcome::Declined { retry_after, .. } => *retry_after,
+            // A forbidden address is retried, because the name may resolve differently later and settings can change. A transform
+            // that fails can be changed too.
             AttemptOutcome::Unsigned { .. }
+            | AttemptOutcome::Unrendered { .. }
             | AttemptOutcome::Forbidden { .. }
             | AttemptOutcome::Failed { .. } => Duration::ZERO,
         };

@@ -126,9 +126,11 @@ pub struct Attempt {
     /// Start time. The attempt is recorded before the request is sent.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// The outcome: `delivered`, `refused` (another status than 2xx), `gone` (410), `timeout`, `connect`, `dns`,
-    /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (no secret could be
-    /// read) or `request` (the request could not be built). It is `null` while the attempt is in progress, or if the
+    /// The outcome: `delivered`, `refused` (another status than 2xx), `declined` and `rejected` (a preset knows from the answer
+    /// that the receiver does not accept the event now, or never), `gone` (410), `timeout`, `connect`, `dns`, `tls`, `closed`,
+    /// `protocol`, `proxy`, `forbidden` (the address is not allowed), `transform` (the event could not be rendered), `unknown` (the
+    /// attempt before may have arrived, and `on_unknown` is `give_up`), `unsigned` (no secret could be read) or `request` (the
+    /// request could not be built). It is `null` while the attempt is in progress, or if the
     /// gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,

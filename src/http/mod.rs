@@ -56,6 +56,7 @@ pub mod usage;
 mod vendor_answers;
 pub mod webhook_actions;
 pub mod webhook_input;
+pub mod webhook_previews;
 pub mod webhook_replays;
 pub mod webhook_resource;
 mod webhooks;

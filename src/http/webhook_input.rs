@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Schem
 use super::body::JsonFields;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
+use super::json::Object;
 use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
@@ -18,6 +19,7 @@ use crate::domain::events::EventKind;
 use crate::domain::field_problem::FieldProblem;
 use crate::domain::filters::ContentFilter;
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
 /// Maximum number of characters of a description.
@@ -42,6 +44,13 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
+    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    #[serde(default)]
+    #[schema(value_type = Option<Transform>)]
+    transform: Option<Object<Transform>>,
+    /// The HTTP method of the requests. The default is the one of the preset, or `POST`.
+    #[serde(default)]
+    method: Option<DeliveryMethod>,
     #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
@@ -65,7 +74,7 @@ pub struct CreateWebhook {
 }
 
 /// Returns the schema of a filter. Its limits and fields depend on each other, so only its description names them.
-fn filter_schema() -> Schema {
+pub(super) fn filter_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
         .description(Some(
@@ -135,6 +144,14 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = filter_schema)]
     filter: Option<Option<ExactObject>>,
+    /// How the body is made from the event; `null` sends the event. It also applies to pending deliveries.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Transform>)]
+    transform: Option<Option<Object<Transform>>>,
+    /// The HTTP method of the requests; `null` for the one of the preset, or `POST`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<DeliveryMethod>)]
+    method: Option<Option<DeliveryMethod>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
@@ -174,7 +191,7 @@ impl FieldErrors {
         self.take("#/events", event_filter(kinds, "all types"))
     }
 
-    fn filter(&mut self, filter: ExactObject) -> Option<ContentFilter> {
+    pub(super) fn filter(&mut self, filter: ExactObject) -> Option<ContentFilter> {
         let parsed = ContentFilter::parse(filter.0);
         let add = |problem: FieldProblem| self.add(format!("#/filter{}", problem.pointer), problem.detail);
         parsed.map_err(|problems| problems.into_iter().for_each(add)).ok()
@@ -220,6 +237,7 @@ impl CreateWebhook {
         let url = errors.take("#/url", CallbackUrl::parse(&self.url));
         let events = errors.events(self.events.as_deref());
         let filter = self.filter.and_then(|filter| errors.filter(filter));
+        let transform = self.transform.and_then(|it| errors.transform("#/transform", it.0));
         errors.description(self.description.as_deref());
         let given = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let mut headers = CustomHeaders::default();
@@ -234,6 +252,8 @@ impl CreateWebhook {
                 url,
                 events,
                 filter,
+                transform,
+                method: self.method,
                 payload: self.payload,
                 headers,
                 description: self.description,
@@ -251,6 +271,7 @@ impl ChangeWebhook {
         let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
         let events = self.events.and_then(|events| errors.events(events.as_deref()));
         let filter = self.filter.map(|filter| filter.and_then(|filter| errors.filter(filter)));
+        let transform = self.transform.map(|it| it.and_then(|it| errors.transform("#/transform", it.0)));
         errors.description(self.description.as_ref().and_then(Option::as_deref));
         let headers = match self.headers {
             None => HeaderChanges::None,
@@ -262,6 +283,8 @@ impl ChangeWebhook {
             url,
             events,
             filter,
+            transform,
+            method: self.method,
             payload: self.payload,
             headers,
             description: self.description,

@@ -14,7 +14,7 @@ use super::webhook_health::{self, Verdict};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::{DeliveryId, TenantId};
-use crate::domain::retries::{GiveUpReason, RetryDecision};
+use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
 
@@ -108,6 +108,9 @@ impl FinishAttempt {
         let attempt = &self.attempt;
         let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
         let outcome = match attempt.next {
+            _ if [AttemptOutcome::UNRENDERED, AttemptOutcome::REJECTED].contains(&attempt.outcome) => {
+                WebhookOutcome::Undeliverable { status: attempt.status, error: error() }
+            }
             RetryDecision::Delivered => WebhookOutcome::Delivered,
             RetryDecision::WaitUntil(_) => WebhookOutcome::Unsigned { error: error() },
             RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {

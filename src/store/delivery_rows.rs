@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::claims::{ClaimedDelivery, ClaimedWebhook, Lease};
 use super::values::Row;
-use super::webhook_rows::read_sealed;
+use super::webhook_rows::{read_method, read_sealed, read_transform};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
@@ -111,7 +111,17 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
     };
     let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
     let body: Vec<u8> = row.get("body")?;
-    Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
+    let (transform, method) = (read_transform(row)?, read_method(row)?);
+    let follows_unknown = row.get("follows_unknown")?;
+    Ok(ClaimedDelivery {
+        lease,
+        delivery,
+        webhook,
+        transform,
+        method,
+        follows_unknown,
+        body: Bytes::from(body),
+    })
 }
 
 /// Returns the webhook of a delivery; `None` for the callback of a submission.

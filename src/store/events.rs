@@ -9,7 +9,7 @@ use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, Value, json, values};
-use super::webhook_rows::read_filter;
+use super::webhook_rows::{read_filter, read_transform};
 use super::{Change, StoreError, subscriptions};
 use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
 use crate::domain::callback_url::CallbackUrl;
@@ -20,6 +20,7 @@ use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 use crate::domain::webhooks::EventFilter;
 
 /// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that
@@ -119,10 +120,11 @@ async fn destinations(
     row: i64,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    let callbacks = sql!("SELECT url, payload FROM callbacks WHERE analysis = ?1");
+    let callbacks = sql!("SELECT url, payload, transform FROM callbacks WHERE analysis = ?1");
     let callback = |row: &dyn Row| {
         let url = row.parse("url", CallbackUrl::parse)?;
-        Ok(Destination::Callback(SubmissionCallback { url, payload: row.get("payload")? }))
+        let (payload, transform) = (row.get("payload")?, read_transform(row)?);
+        Ok(Destination::Callback(SubmissionCallback { url, payload, transform }))
     };
     // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
     let wants = |row: &dyn Row| {
@@ -169,7 +171,7 @@ async fn insert_deliveries(
 ) -> Result<(), StoreError> {
     let insert = sql!(
         "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, trace, \
-         payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)"
+         payload, transform) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12)"
     );
     let mut rows = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
@@ -185,26 +187,32 @@ async fn insert_deliveries(
             delivery.due_at.into(),
             json(&delivery.trace)?.into(),
             delivery.destination.payload().as_str().into(),
+            delivery.destination.transform().into(),
         ]);
     }
     transaction.execute_each(insert, &rows).await
 }
 
-/// Parameters: the row of the analysis, the URL and the payload.
-pub(super) static ADD_CALLBACK: Sql =
-    Sql::new(&["INSERT INTO callbacks (analysis, url, payload) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"]);
+/// Parameters: the row of the analysis, the URL, the payload and the transform.
+pub(super) static ADD_CALLBACK: Sql = Sql::new(&[
+    "INSERT INTO callbacks (analysis, url, payload, transform) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+]);
 
-/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload.
+/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload and transform.
 pub(super) async fn add_callback(
     transaction: &impl Transaction,
     row: i64,
     callback: &SubmissionCallback,
 ) -> Result<bool, StoreError> {
-    let values = values![row, callback.url.as_str(), callback.payload.as_str()];
+    let transform = callback.transform.as_ref().map(Transform::to_json);
+    let values = values![row, callback.url.as_str(), callback.payload.as_str(), transform];
     if transaction.execute(&ADD_CALLBACK, values).await? > 0 {
         return Ok(true);
     }
-    let update = sql!("UPDATE callbacks SET payload = ?3 WHERE analysis = ?1 AND url = ?2 AND payload <> ?3");
+    let update = sql!(
+        "UPDATE callbacks SET payload = ?3, transform = ?4 WHERE analysis = ?1 AND url = ?2 \
+         AND (payload <> ?3 OR transform IS DISTINCT FROM ?4)"
+    );
     transaction.execute(update, values).await?;
     Ok(false)
 }

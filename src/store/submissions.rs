@@ -12,6 +12,7 @@ use crate::domain::analysis::{Analysis, Submission, VendorResult};
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 use crate::domain::usage::Usage;
 
 /// Creates the analysis of a new call, or changes the existing one.
@@ -38,8 +39,8 @@ impl Rule for Submit {
             &[
                 "WITH inserted AS (",
                 INSERT,
-                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload) SELECT id, CAST(?26 AS text), \
-                 CAST(?27 AS text) FROM inserted WHERE CAST(?26 AS text) IS NOT NULL) SELECT id FROM inserted",
+                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) SELECT id, \
+                 CAST(?26 AS text), CAST(?27 AS text), CAST(?28 AS text) FROM inserted WHERE CAST(?26 AS text) IS NOT NULL) SELECT id FROM inserted",
             ],
         );
         let analysis = begin(transaction, &self.tenant, &self.submission);
@@ -47,6 +48,7 @@ impl Rule for Submit {
         let callback = self.submission.callback.as_ref();
         values.push(callback.map(|callback| callback.url.as_str()).into());
         values.push(callback.map(|callback| callback.payload.as_str()).into());
+        values.push(callback.and_then(|callback| callback.transform.as_ref()).map(Transform::to_json).into());
         if transaction.find(&INSERT_WITH_CALLBACK, &values, |_| Ok(())).await?.is_none() {
             return Ok(None);
         }
@@ -95,7 +97,8 @@ impl Rule for SubmitAll {
             let Some(row) = row else { continue };
             if let Some(callback) = &self.submissions[index].callback {
                 let (url, payload) = (callback.url.as_str(), callback.payload.as_str());
-                callbacks.push([Value::from(row), url.into(), payload.into()]);
+                let transform = callback.transform.as_ref().map(Transform::to_json);
+                callbacks.push([Value::from(row), url.into(), payload.into(), transform.into()]);
             }
             stored[index] = Some(StoredAnalysis { analysis, result: None });
         }

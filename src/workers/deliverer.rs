@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, error_span};
@@ -13,18 +15,21 @@ use super::attempt_slots::AttemptSlots;
 use super::{OutcomeWriter, Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
-use crate::domain::deliveries::Delivery;
 use crate::domain::ids::TenantId;
 use crate::domain::receivers::Receivers;
-use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
+use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision, RetrySchedule};
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::{RenderedBody, Transform, TransformError, TransformInput};
 use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
+
+/// Maximum number of transforms that run at the same time.
+const MAX_RENDERINGS: usize = 2;
 
 /// The worker that delivers events.
 pub struct Deliverer {
@@ -38,6 +43,7 @@ pub struct Deliverer {
     receivers: Arc<Receivers>,
     slots: Arc<AttemptSlots>,
     outcomes: OutcomeWriter,
+    renderings: Semaphore,
 }
 
 #[async_trait]
@@ -98,6 +104,7 @@ impl Deliverer {
             receivers,
             slots: Arc::new(AttemptSlots::new(wake)),
             outcomes,
+            renderings: Semaphore::new(MAX_RENDERINGS),
         }
     }
 
@@ -105,12 +112,16 @@ impl Deliverer {
     async fn deliver(&self, claimed: ClaimedDelivery, trace: TraceContext) {
         let delivery = &claimed.delivery;
         let sent = match self.credentials(&claimed) {
-            Ok(credentials) => self.send(&claimed, &credentials, trace).await,
-            Err(reason) => unsigned(reason),
+            Ok(_) if doubles(&claimed) => unsent(AttemptOutcome::Unknown),
+            Ok(credentials) => match self.body(&claimed).await {
+                Ok(body) => self.send(&claimed, &credentials, body, trace).await,
+                Err(error) => unsent(AttemptOutcome::Unrendered { detail: error.to_string() }),
+            },
+            Err(reason) => unsent(AttemptOutcome::Unsigned { detail: reason.to_owned() }),
         };
         let outcome = sent.outcome.label();
         self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
-        let next = self.next(delivery, &sent.outcome);
+        let next = self.next(&claimed, &sent);
         log_outcome(&claimed, &sent, next);
         self.receivers.record(
             &delivery.tenant,
@@ -156,11 +167,35 @@ impl Deliverer {
         Ok(Credentials { secrets, headers: sealer.open_headers(&webhook.sealed).ok_or(lost)? })
     }
 
+    /// Returns the body of the request. A transform may compute for a while and holds the parsed event in memory, so only a
+    /// few run at a time, outside of the threads for I/O.
+    async fn body(&self, claimed: &ClaimedDelivery) -> Result<RenderedBody, TransformError> {
+        let event = claimed.body.clone();
+        let Some(transform) = claimed.transform.clone() else {
+            return Ok(RenderedBody { body: event, content_type: "application/json".to_owned() });
+        };
+        let call_id = claimed.delivery.call_id.as_ref();
+        let link = call_id.map(|call_id| self.env.public_url.analysis(call_id)).unwrap_or_default();
+        let _permit = self.renderings.acquire().await;
+        let rendered =
+            spawn_blocking(move || transform.render(TransformInput { event: &event, link: &link }));
+        rendered
+            .await
+            .unwrap_or_else(|_| Err(TransformError(vec!["the gateway could not render it".to_owned()])))
+    }
+
     /// Sends the request inside a separate span.
-    async fn send(&self, claimed: &ClaimedDelivery, credentials: &Credentials, trace: TraceContext) -> Sent {
+    async fn send(
+        &self,
+        claimed: &ClaimedDelivery,
+        credentials: &Credentials,
+        rendered: RenderedBody,
+        trace: TraceContext,
+    ) -> Sent {
         let delivery = &claimed.delivery;
         let id = delivery.event_id.to_string();
-        let span = spans::client("POST", delivery.url.as_url(), None);
+        let method = Transform::method(claimed.method, claimed.transform.as_ref());
+        let span = spans::client(method.as_str(), delivery.url.as_url(), None);
         if delivery.attempts > 1 {
             span.record("resend_count", i64::from(delivery.attempts - 1));
         }
@@ -170,8 +205,11 @@ impl Deliverer {
             id: &id,
             timestamp: self.env.wall_clock.now(),
             secrets: &credentials.secrets,
+            method,
+            content_type: &rendered.content_type,
+            preset: claimed.transform.as_ref().and_then(Transform::preset),
             headers: &credentials.headers,
-            body: claimed.body.clone(),
+            body: rendered.body,
             traceparent: &traceparent,
         };
         let sent = self.sender.send(&outgoing).await;
@@ -187,9 +225,13 @@ impl Deliverer {
     }
 
     /// Decides what follows after an attempt.
-    fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> RetryDecision {
+    fn next(&self, claimed: &ClaimedDelivery, sent: &Sent) -> RetryDecision {
+        let (delivery, outcome) = (&claimed.delivery, &sent.outcome);
         let now = self.env.clock.now();
         match outcome {
+            AttemptOutcome::Failed { .. } if sent.is_written && gives_up_on_unknown(claimed) => {
+                RetryDecision::GiveUp(GiveUpReason::Unknown)
+            }
             // The outcome disables the webhook. This delivery waits with all others of the webhook.
             AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
             // Only the operator can fix this. Until then, all deliveries of the webhook wait.
@@ -208,6 +250,15 @@ impl Deliverer {
             self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
         }
     }
+}
+
+fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
+    claimed.transform.as_ref().is_some_and(Transform::gives_up_on_unknown)
+}
+
+/// Whether the attempt could double the effect of the one before. A redelivery is what its caller wants.
+fn doubles(claimed: &ClaimedDelivery) -> bool {
+    claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
 }
 
 /// Logs the outcome of an attempt. The log line also has the ids of the surrounding span.
@@ -238,11 +289,7 @@ struct Credentials {
     headers: CustomHeaders,
 }
 
-fn unsigned(reason: &'static str) -> Sent {
-    Sent {
-        outcome: AttemptOutcome::Unsigned { detail: reason.to_owned() },
-        latency: Duration::ZERO,
-        response: Vec::new(),
-        status: None,
-    }
+/// Returns the result of an attempt that sent nothing.
+const fn unsent(outcome: AttemptOutcome) -> Sent {
+    Sent { outcome, latency: Duration::ZERO, is_written: false, response: Vec::new(), status: None }
 }

@@ -115,6 +115,13 @@ fn steps(hook: &str) -> Vec<Step> {
         Step { method: Method::POST, ..Step::get("test_webhook", "/v1/webhooks/whk_/test") }.answers(409),
         Step::post("create_webhook", "/v1/webhooks", 201, json!({"url": hook})),
         Step { method: Method::POST, ..Step::get("test_webhook", "/v1/webhooks/whk_/test") }.answers(202),
+        Step::post(
+            "preview_unregistered_webhook",
+            "/v1/webhooks/preview",
+            200,
+            json!({"call_id": "1716207617.42", "filter": {"revision": 1}, "transform": {"preset": "telegram.message"}}),
+        ),
+        Step::post("preview_webhook", "/v1/webhooks/whk_/preview", 200, json!({"call_id": "1716207618.43"})),
         Step::get("get_delivery", "/v1/deliveries/dlv_").until(|delivery| delivery["status"] == "delivered"),
         Step::get("list_deliveries", "/v1/deliveries?webhook=whk_").until(|list| {
             list["deliveries"].as_array().unwrap().iter().all(|delivery| delivery["status"] == "delivered")

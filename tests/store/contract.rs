@@ -95,6 +95,7 @@ macro_rules! contract {
             ],
             deliveries: [
                 an_attempt_is_recorded_with_its_claim,
+                a_delivery_has_the_latest_transform_of_its_callback,
                 a_successful_delivery_is_finished,
                 a_failed_attempt_is_retried_when_due,
                 a_delivery_is_given_up,

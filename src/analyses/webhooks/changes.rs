@@ -6,6 +6,7 @@ use crate::domain::event_payload::EventPayload;
 use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{
     CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, SealedSecrets, Webhook, WebhookSealer,
 };
@@ -20,6 +21,10 @@ pub struct Registration {
     pub events: EventFilter,
     /// Filter on the content of the events.
     pub filter: Option<ContentFilter>,
+    /// How the bodies are made from the events.
+    pub transform: Option<Transform>,
+    /// HTTP method of the requests.
+    pub method: Option<DeliveryMethod>,
     /// Payload of the events.
     pub payload: EventPayload,
     /// Custom headers of the requests.
@@ -53,6 +58,10 @@ pub struct WebhookChange {
     pub events: Option<EventFilter>,
     /// Filter on the content of events from now on; `Some(None)` removes it.
     pub filter: Option<Option<ContentFilter>>,
+    /// How the bodies are made from the events, including pending ones; `Some(None)` sends the events.
+    pub transform: Option<Option<Transform>>,
+    /// HTTP method of the requests; `Some(None)` for that of the transform.
+    pub method: Option<Option<DeliveryMethod>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
@@ -85,6 +94,8 @@ impl Webhooks {
             url: registration.url,
             events: registration.events,
             filter: registration.filter,
+            transform: registration.transform,
+            method: registration.method,
             payload: registration.payload,
             description: registration.description,
             header_names: registration.headers.names(),
@@ -108,7 +119,7 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the URL, the payload or the headers change or the webhook
+    /// Changes a webhook. Pending deliveries use the new state. If the URL, the method, the payload, the transform or the headers change or the webhook
     /// is enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
     ///
     /// # Errors
@@ -124,6 +135,8 @@ impl Webhooks {
         }
         let forgive = change.url.is_some()
             || change.payload.is_some()
+            || change.transform.is_some()
+            || change.method.is_some()
             || change.enabled == Some(true)
             || !matches!(change.headers, HeaderChanges::None);
         for _ in 0..TRIES {
@@ -152,6 +165,12 @@ impl Webhooks {
         }
         if let Some(filter) = &change.filter {
             webhook.filter.clone_from(filter);
+        }
+        if let Some(transform) = &change.transform {
+            webhook.transform.clone_from(transform);
+        }
+        if let Some(method) = change.method {
+            webhook.method = method;
         }
         if let Some(payload) = change.payload {
             webhook.payload = payload;

@@ -6,6 +6,7 @@ use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 
 /// The receiver that a submission names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct SubmissionCallback {
     pub url: CallbackUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
+    /// How the body is made from the event; `None` sends the event.
+    pub transform: Option<Transform>,
 }
 
 /// A caller's request to analyze a call.

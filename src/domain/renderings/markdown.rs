@@ -1,5 +1,6 @@
 //! Markdown (CommonMark with the extensions of GitHub and GitLab): a heading, the facts of the call, a paragraph per turn.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::{UNKNOWN_SPEAKER, clock, name, spoken};
@@ -34,7 +35,7 @@ pub fn render(transcript: &Transcript) -> String {
 const MARKS: &str = r"\`*_[]<>&~|$#@";
 
 /// Escapes markup with backslashes, even in text that would become a link automatically.
-fn escaped(text: &str) -> String {
+pub(in super::super) fn escaped(text: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         let (before, rest) = text.as_bytes().split_at(at);
@@ -45,7 +46,7 @@ fn escaped(text: &str) -> String {
         }
         escaped.push(c);
     }
-    escaped
+    Cow::Owned(escaped)
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ pub mod webvtt;
 use super::transcript::{Speaker, Turn};
 
 /// Name of a speaker without a name from the vendor.
-const UNKNOWN_SPEAKER: &str = "Unknown";
+pub(super) const UNKNOWN_SPEAKER: &str = "Unknown";
 
 /// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if there is none.
-fn name(speaker: &Speaker) -> Option<String> {
+pub(super) fn name(speaker: &Speaker) -> Option<String> {
     match speaker {
         Speaker::Operator => Some("Operator".to_owned()),
         Speaker::Client => Some("Client".to_owned()),
@@ -25,13 +25,13 @@ fn name(speaker: &Speaker) -> Option<String> {
 
 /// Puts the text on one line. Each run of white space and control characters becomes one space. A run at the start or
 /// at the end is removed.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the turns with words, each text on one line.
-fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
+pub(super) fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
     turns.iter().map(|turn| (turn, one_line(&turn.text))).filter(|(_, text)| !text.is_empty())
 }
 
@@ -42,7 +42,7 @@ fn parts(ms: i64) -> (i64, i64, i64, i64) {
 }
 
 /// Returns the time in the call for people, such as `0:03:55`.
-fn clock(ms: i64) -> String {
+pub(super) fn clock(ms: i64) -> String {
     let (hours, minutes, seconds, _) = parts(ms);
     format!("{hours}:{minutes:02}:{seconds:02}")
 }

@@ -15,6 +15,7 @@ use super::event_payload::EventPayload;
 use super::events::EventKind;
 use super::filters::ContentFilter;
 use super::ids::WebhookId;
+use super::transforms::{DeliveryMethod, Transform};
 
 /// Maximum number of webhooks per tenant.
 pub const MAX_WEBHOOKS: usize = 50;
@@ -109,7 +110,11 @@ pub struct Webhook {
     pub events: EventFilter,
     /// Filter on the content of the events; `None` for all events of these types.
     pub filter: Option<ContentFilter>,
-    /// Payload of the events that the webhook receives.
+    /// How the body is made from the event; `None` sends the event.
+    pub transform: Option<Transform>,
+    /// HTTP method of the requests; `None` for that of the transform.
+    pub method: Option<DeliveryMethod>,
+    /// Payload of the events that the webhook receives. It has no effect on a webhook with a transform.
     pub payload: EventPayload,
     /// Description for people.
     pub description: Option<String>,
@@ -130,6 +135,11 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// Returns the HTTP method of the requests: its own, or that of the transform.
+    pub fn method(&self) -> DeliveryMethod {
+        Transform::method(self.method, self.transform.as_ref())
+    }
+
     /// Enables the webhook and resets its health. Pending deliveries continue.
     pub fn enable(&mut self) {
         if self.disabled.take().is_some() {

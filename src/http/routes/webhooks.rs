@@ -3,9 +3,10 @@
 use super::route_table;
 use crate::auth::Scope::WebhooksManage;
 use crate::http::operations::Access::Token;
-use crate::http::shared_problems::{EncryptionNotConfigured, WebhookConflict};
+use crate::http::shared_problems::{EncryptionNotConfigured, ResourceNotFound, WebhookConflict};
 use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
+use crate::http::webhook_previews::{PreviewCall, PreviewResource, PreviewWebhook};
 use crate::http::webhook_replays::{ReplayEstimate, ReplayEvents, ReplayResource};
 use crate::http::webhook_resource::{WebhookList, WebhookResource};
 
@@ -36,6 +37,16 @@ route_table! { "webhooks":
     get "/v1/webhooks" => webhooks::list_webhooks, Token(WebhooksManage);
     {
         responses((status = 200, description = "All webhooks.", body = WebhookList))
+    }
+
+    /// Preview the request of a webhook that is not registered
+    ///
+    /// Answers with the request that a webhook with these parts would get for a call: method, headers, body and size, whether the
+    /// event passes the filter, and every problem. Nothing is sent or stored.
+    post "/v1/webhooks/preview" => webhook_previews::preview_unregistered_webhook, Token(WebhooksManage);
+    {
+        request_body = PreviewWebhook,
+        responses((status = 200, description = "The request.", body = PreviewResource), ResourceNotFound)
     }
 
     /// Get a webhook and its health
@@ -83,6 +94,16 @@ route_table! { "webhooks":
                 headers(("Location" = String, description = "Link to the delivery."))),
             WebhookConflict,
         )
+    }
+
+    /// Preview the request of a webhook
+    ///
+    /// Answers with the request that the webhook would get for a call: method, headers, body and size, whether the event passes the
+    /// filter, and every problem. Nothing is sent.
+    post "/v1/webhooks/{webhook_id}/preview" => webhook_previews::preview_webhook, Token(WebhooksManage);
+    {
+        request_body = PreviewCall,
+        responses((status = 200, description = "The request.", body = PreviewResource))
     }
 
     /// Rotate the secret of a webhook

@@ -42,6 +42,8 @@ pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
         url: CallbackUrl::parse(url).unwrap(),
         events: EventFilter::all(),
         filter: None,
+        transform: None,
+        method: None,
         payload: EventPayload::Full,
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
