@@ -49,8 +49,8 @@ use crate::store::{KeyTerms, Queue};
 use crate::telemetry::Telemetry;
 use crate::tenants::{DefaultLimits, Tenants};
 use crate::workers::{
-    self, Deliverer, KeyRefresher, OutcomeWriter, Replayer, Retention, SecretRefresher, TokenWatcher,
-    VendorWorker, Wake, Wakes, Worker,
+    self, AttributeIndexer, Deliverer, KeyRefresher, OutcomeWriter, Replayer, Retention, SecretRefresher,
+    TokenWatcher, VendorWorker, Wake, Wakes, Worker,
 };
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
@@ -245,6 +245,7 @@ pub async fn start(
     run(Arc::new(poller), wakes.poller);
     run(Arc::new(deliverer), wakes.deliverer);
     run(Arc::new(Replayer { store: store.clone() }), wakes.replayer);
+    run(Arc::new(AttributeIndexer { store: store.clone() }), Wake::default());
     run(Arc::new(secrets), Wake::default());
     run(Arc::new(token_watcher), wakes.token_watcher);
     run(Arc::new(KeyRefresher { verifier, env: env.clone() }), Wake::default());

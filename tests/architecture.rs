@@ -109,6 +109,7 @@ const PURE: &[&str] = &[
     "jiff",
     "minijinja",
     "percent_encoding",
+    "phonenumber",
     "rand",
     "secrecy",
     "serde",

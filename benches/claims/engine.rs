@@ -59,6 +59,7 @@ impl Engine {
                     url: StoreUrl::Postgres(database.url().to_owned().into()),
                     listen_url: None,
                     password_file: None,
+                    lock_timeout: None,
                     max_connections: 4,
                     retention: Duration::MAX,
                 };

@@ -56,6 +56,13 @@ impl Calls<'_> {
         let unfinished =
             format!("(WITH RECURSIVE {} SELECT i FROM open)", count("open (i)", self.unfinished));
         sql += &self.analyses(&format!("{unfinished} AS open"), "processing", 0, *finished, "poll");
+        for (name, value) in [("agent", "id % 100"), ("metadata.ticket", "id"), ("direction", "'inbound'")] {
+            _ = write!(
+                sql,
+                "INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) SELECT id, tenant, call_id, \
+                 submitted_at, '{name}', CAST({value} AS text) FROM analyses WHERE tenant = '{tenant}';"
+            );
+        }
 
         // The texts end the SQL literal and begin the next one.
         let result =

@@ -17,6 +17,7 @@ mod postgres;
 use std::time::{Duration, Instant};
 
 use alovoice_gateway::domain::analysis::Status;
+use alovoice_gateway::domain::attributes::{Attribute, AttributeSource};
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
@@ -77,6 +78,12 @@ fn queries(calls: &Calls<'_>) -> Vec<(&'static str, AnalysisFilter)> {
     let status = |status| AnalysisFilter { status: Some(status), ..all() };
     let at = |share: i64| Some(Timestamp::from_millis(calls.submitted_at(calls.finished * share / 10)));
     let of_client = SearchQuery::parse("so0", Some(SpeakerSide::Client)).unwrap();
+    let having = |attributes: &[(AttributeSource<'_>, &str)]| {
+        let attributes = attributes.iter().map(|(source, value)| Attribute::new(*source, value).unwrap());
+        AnalysisFilter { attributes: attributes.collect(), ..all() }
+    };
+    let (agent, inbound) = ((AttributeSource::Agent, "17"), (AttributeSource::Direction, "inbound"));
+    let ticket = (AttributeSource::Metadata("ticket"), "1000000017");
     vec![
         ("all calls", all()),
         ("status `completed`", status(Status::Completed)),
@@ -93,6 +100,23 @@ fn queries(calls: &Calls<'_>) -> Vec<(&'static str, AnalysisFilter)> {
         (
             "tag of a tenth and a rare word",
             AnalysisFilter { search: words(RARE_WORD).search, ..tag("price") },
+        ),
+        ("direction of all calls", having(&[inbound])),
+        ("agent of 1 in 100", having(&[agent])),
+        ("unknown agent", having(&[(AttributeSource::Agent, "nobody")])),
+        ("metadata of one call", having(&[ticket])),
+        ("direction of all calls and metadata of one call", having(&[inbound, ticket])),
+        (
+            "agent of 1 in 100 and a tag of a tenth",
+            AnalysisFilter { tags: tag("price").tags, ..having(&[agent]) },
+        ),
+        (
+            "agent of 1 in 100 and a rare word",
+            AnalysisFilter { search: words(RARE_WORD).search, ..having(&[agent]) },
+        ),
+        (
+            "agent of 1 in 100, `failed`, no call",
+            AnalysisFilter { status: Some(Status::Failed), ..having(&[agent]) },
         ),
         ("word of all calls", words(COMMON_WORD)),
         ("word of 1 in 2,000", words("so15000")),

@@ -1,8 +1,10 @@
 //! Bodies of submissions.
 
 use actix_web::body::MessageBody;
+use alovoice_gateway::domain::call_facts::CallFacts;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::ids::CallId;
+use alovoice_gateway::domain::phone::Region;
 use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
@@ -15,10 +17,12 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// A body is accepted unchanged, or refused with a short problem that has the location.
 pub fn check(input: &[u8]) {
     let trace = TraceContext::parse(TRACE).unwrap();
-    let submission = match SubmitAnalysis::from_json(input).and_then(|body| body.into_submission(trace)) {
-        Ok(submission) => submission,
-        Err(error) => return refused(&error),
-    };
+    let region = Region::parse("UZ").unwrap();
+    let submission =
+        match SubmitAnalysis::from_json(input).and_then(|body| body.into_submission(region, trace)) {
+            Ok(submission) => submission,
+            Err(error) => return refused(&error),
+        };
     // A byte order mark is ignored.
     let body: Value = serde_json::from_slice(input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input)).unwrap();
     assert_eq!(CallId::parse(body["call_id"].as_str().unwrap()), Ok(submission.call_id));
@@ -31,6 +35,16 @@ pub fn check(input: &[u8]) {
     let metadata = submission.metadata.map(|metadata| metadata.to_json());
     let metadata = metadata.map_or(Value::Null, |json| serde_json::from_str(&json).unwrap());
     assert_eq!(metadata, body["metadata"], "the metadata is unchanged");
+    let call = serde_json::to_value(&submission.call).unwrap();
+    assert_eq!((&call["direction"], &call["queue"]), (&body["call"]["direction"], &body["call"]["queue"]));
+    assert_eq!(serde_json::from_value::<CallFacts>(call).unwrap(), stored(&submission.call));
+}
+
+/// Returns call facts as a store reads them back. No ids are the same as an empty object.
+fn stored(given: &CallFacts) -> CallFacts {
+    let mut facts = CallFacts::default();
+    facts.replace_by(given);
+    facts
 }
 
 /// Checks that a problem is useful for callers.

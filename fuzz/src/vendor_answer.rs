@@ -2,6 +2,7 @@
 
 use alovoice_gateway::alovoice::AnswerReader;
 use alovoice_gateway::domain::analysis::{Analysis, AnalysisResult, Submission};
+use alovoice_gateway::domain::call_facts::CallFacts;
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::ids::{CallId, TenantId};
 use alovoice_gateway::domain::lifecycle::PollOutcome;
@@ -58,6 +59,7 @@ fn shown(result: AnalysisResult) {
         call_id: CallId::parse("1").unwrap(),
         callback: None,
         metadata: None,
+        call: CallFacts::default(),
         reanalyze: false,
         trace: TraceContext::parse(TRACE).unwrap(),
     };

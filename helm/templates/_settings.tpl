@@ -22,11 +22,16 @@ A template returns text, so structured data is passed as JSON.
 {{- end -}}
 {{- else -}}
 {{- $_ := set $store "url" "sqlite:///data/alovoice-gateway.db" -}}
+{{- /* A deleted pod uses the file for up to its grace period, while the pod that replaces it starts. */ -}}
+{{- if not $store.lock_timeout -}}
+{{- $_ := set $store "lock_timeout" (printf "%ds" (include "alovoice-gateway.gracePeriod" . | int64 | min 3600)) -}}
+{{- end -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
-{{- if and .Values.ingress.enabled .Values.ingress.hosts (not $config.server.public_url) -}}
-{{- $scheme := ternary "https" "http" (not (empty .Values.ingress.tls)) -}}
-{{- $_ := set $config.server "public_url" (printf "%s://%s" $scheme (first .Values.ingress.hosts)) -}}
+{{- if not $config.server.public_url -}}
+{{- with include "alovoice-gateway.publicUrl" . -}}
+{{- $_ := set $config.server "public_url" . -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $config -}}
 {{- end -}}
@@ -55,6 +60,19 @@ A template returns text, so structured data is passed as JSON.
 {{- printf "postgres://%s@%s/%s?%s" $user (join "," $servers) $name (join "&" $parameters) -}}
 {{- end -}}
 
+{{/*
+Name of an element of a list, of {index, value}. An issuer has a name of its own: running pods read their files again, so the name of a file must keep its
+meaning when another issuer is put before it.
+*/}}
+{{- define "alovoice-gateway.elementName" -}}
+{{- if and (kindIs "map" .value) (hasKey .value "issuer") -}}
+{{- $host := regexReplaceAll "^[a-z]+://" .value.issuer "" -}}
+{{- printf "%s-%s" (regexReplaceAll "[^A-Za-z0-9]+" $host "-" | trunc 40 | trimAll "-") (sha256sum .value.issuer | trunc 8) -}}
+{{- else -}}
+{{- .index -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Of {value, at, filesPath}, where `at` is the key's path: JSON with a path in place of each file. */}}
 {{- define "alovoice-gateway.paths" -}}
 {{- $top := . -}}
@@ -71,7 +89,8 @@ A template returns text, so structured data is passed as JSON.
 {{- else if kindIs "slice" .value -}}
 {{- $elements := list -}}
 {{- range $index, $value := .value -}}
-{{- $elements = append $elements (include "alovoice-gateway.paths" (dict "value" $value "at" (printf "%s.%d" $top.at $index) "filesPath" $top.filesPath)) -}}
+{{- $at := printf "%s.%s" $top.at (include "alovoice-gateway.elementName" (dict "index" $index "value" $value)) -}}
+{{- $elements = append $elements (include "alovoice-gateway.paths" (dict "value" $value "at" $at "filesPath" $top.filesPath)) -}}
 {{- end -}}
 {{- printf "[%s]" (join ", " $elements) -}}
 {{- else -}}
@@ -91,7 +110,8 @@ A template returns text, so structured data is passed as JSON.
 {{- end -}}
 {{- else if kindIs "slice" .value -}}
 {{- range $index, $value := .value -}}
-{{- include "alovoice-gateway.filesIn" (dict "value" $value "at" (printf "%s.%d" $top.at $index)) -}}
+{{- $name := include "alovoice-gateway.elementName" (dict "index" $index "value" $value) -}}
+{{- include "alovoice-gateway.filesIn" (dict "value" $value "at" (printf "%s.%s" $top.at $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -11,11 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 const MIB: usize = 1 << 20;
-/// Size up to which an answer needs no permit, in bytes.
+/// Maximum size in bytes of an answer that needs no permit.
 const SMALL: usize = 64 << 10;
 /// Number of answers of the maximum size that fit into the budget.
 const LARGEST_AT_ONCE: usize = 2;
-/// Minimum size of the budget, in MiB.
+/// Minimum size of the memory budget for answers, in MiB.
 const MIN_BUDGET_MIB: usize = 32;
 
 /// The memory that one answer uses. The permit is held until the result is stored.
@@ -23,7 +23,7 @@ const MIN_BUDGET_MIB: usize = 32;
 #[must_use = "dropping the permit releases the memory of the answer"]
 pub struct BodyPermit(Option<OwnedSemaphorePermit>);
 
-/// The budget. Each permit of the semaphore is one MiB.
+/// The memory budget for the vendor's answers. Each permit of the semaphore is one MiB.
 pub(super) struct BodyBudget {
     free: Arc<Semaphore>,
     largest: usize,

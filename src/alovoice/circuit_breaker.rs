@@ -36,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Time for which an answer shows that the vendor works and accepts the token. During this time, repeated failures of a call, a
 /// single `Retry-After` and a refused token may concern only one call.
 const ANSWER_VALIDITY: Duration = Duration::from_secs(60);
-/// Divisor of the maximum concurrency. The result is the minimum limit of the calls that have failed.
+/// The limit of the calls that have failed is never below the maximum concurrency divided by this number.
 const MIN_FAILED_SHARE: usize = 8;
 
 /// State of the vendor, derived from one request.
@@ -57,7 +57,7 @@ pub(super) enum VendorHealth {
     },
 }
 
-/// A request that has ended.
+/// A request to the vendor that has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EndedRequest {
     pub(super) health: VendorHealth,

@@ -30,7 +30,7 @@ use crate::domain::vendor_token::VendorToken;
 use crate::env::Env;
 use crate::http_client::Network;
 
-/// One of the vendor's methods.
+/// A method of the vendor's API.
 #[derive(Clone, Copy)]
 pub(super) struct Method {
     /// The label `operation` in metrics and log lines.

@@ -8,7 +8,7 @@ use url::Url;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// Deadline of the request.
+/// Time limit of the request that checks the connection.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A path that the vendor does not have. The path names the sender, because the vendor's log shows the path.
 const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];

@@ -50,7 +50,7 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
     Some(json)
 }
 
-/// Returns the only object with an `answer` in a text.
+/// Returns the object with a member `answer` in a text; `None` unless there is exactly one.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
     // Each failed attempt reads a part of the text. The budget bounds the total.

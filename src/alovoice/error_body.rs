@@ -21,7 +21,7 @@ const CUT_BYTES: usize = 4 << 10;
 /// Maximum time for reading the body of an error. A slow body must not delay the outcome.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether the status is an error.
+/// Whether the status is an error, or a redirect other than 304.
 pub(super) fn is_refusal(status: StatusCode) -> bool {
     status != StatusCode::NOT_MODIFIED && (status.is_redirection() || status.as_u16() >= 400)
 }

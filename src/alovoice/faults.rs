@@ -9,7 +9,7 @@ use crate::domain::lifecycle::VendorFault;
 use crate::domain::transport_error::TransportError;
 use crate::http_client::Network;
 
-/// Returns the fault of a status that means the same for all requests; `None` if its meaning depends on the request.
+/// Returns the fault that a status indicates; `None` if the meaning of the status depends on the request.
 pub(super) fn fault_of_status(
     status: StatusCode,
     retry_after: Option<Duration>,
@@ -53,7 +53,7 @@ pub(super) fn quoted(text: impl Into<String>, words: Option<String>) -> String {
     }
 }
 
-/// Returns the fault of a status that the vendor should not send.
+/// Returns the fault for a status that the vendor should not send.
 pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
@@ -64,7 +64,7 @@ pub(super) const UNCONFIRMED: &str = "the vendor's answer does not confirm the s
 /// Public text for an answer with status 404.
 pub(super) const UNKNOWN_CALL: &str = "the vendor does not know the call (404)";
 
-/// Returns the fault of a call that the vendor does not know.
+/// Returns the fault for a call that the vendor does not know.
 pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
     fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }

@@ -15,7 +15,7 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 /// parser of stored results has a much higher limit.
 const MAX_LEVELS: usize = 64;
 
-/// A value as its JSON text.
+/// A JSON value, kept as its text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Json<'a>(&'a RawValue);
 
@@ -86,7 +86,7 @@ impl<'a> Json<'a> {
         self.reader().deserialize_bytes(Text).ok()
     }
 
-    /// Returns a number, or the number in a string.
+    /// Returns the value of a number, or of a string that contains a number.
     pub(super) fn number(self) -> Option<f64> {
         let text = self.string();
         let number = text.as_deref().map_or(self.0.get(), str::trim);

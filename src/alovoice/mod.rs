@@ -4,12 +4,14 @@
 //! `client` puts it into a URL, and no error, log line or answer that leaves the module contains a URL.
 //!
 //! - `client` sends the requests; `recordings` streams the recordings; `connection` checks that the vendor answers.
-//! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it, `json` reads
-//!   its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such answers.
-//! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an answer: the
-//!   answer without ids and times, which recognizes similar answers.
+//! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it,
+//!   `json` reads its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body`
+//!   reads such answers.
+//! - `results` requests results and probes the vendor's answer to an unknown call. `shape` derives the shape of an
+//!   answer: the answer without ids and times, which recognizes similar answers.
 //! - `permits` limits the concurrent requests of each tenant; `circuit_breaker` pauses a tenant whose requests fail.
-//! - `vendor_time` reads the vendor's clock, a witness for [`domain::clock_guard`](crate::domain::clock_guard).
+//! - `vendor_time` reads the vendor's clock. [`domain::clock_guard`](crate::domain::clock_guard) compares the gateway's
+//!   clock with it.
 //! - `body_budget` limits the memory of all answers together.
 
 mod answer;

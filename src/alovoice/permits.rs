@@ -64,8 +64,8 @@ pub struct FreePermits<'a> {
     pub by_tenant: Vec<(TenantId, usize, ClaimOrder)>,
     /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,
-    /// Earliest time at which an open circuit allows a request: at first only about calls that have not failed, later
-    /// also about the others.
+    /// Earliest time at which an open circuit allows a request. At first the circuit allows only requests about calls
+    /// that have not failed, later all requests.
     pub next_probe: Option<Timestamp>,
     permits: &'a VendorPermits,
     _taking: MutexGuard<'a, ()>,

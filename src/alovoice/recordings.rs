@@ -21,10 +21,10 @@ pub const REQUEST_HEADERS: [&str; 6] =
 const RESPONSE_HEADERS: [&str; 6] =
     ["accept-ranges", "content-length", "content-range", "content-type", "etag", "last-modified"];
 
-/// Number of bytes of one recording that the vendor may send ahead over HTTP/2.
+/// Number of bytes of one recording that the vendor may send over HTTP/2 before the caller has read them.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Number of bytes that the vendor may send ahead for all recordings of a connection together. It is larger than the sum of
-/// their windows, so one recording cannot block the others.
+/// Number of bytes of all recordings of a connection that the vendor may send before the callers have read them. It is
+/// larger than the sum of the windows of the recordings, so one recording cannot block the others.
 const CONNECTION_WINDOW: u32 = 256 << 20;
 
 /// A request for a recording or a part of it.

@@ -21,7 +21,7 @@ const MAX_ETAG_BYTES: usize = 256;
 /// The vendor's answer to a request for a result.
 #[derive(Debug)]
 pub struct VendorAnswer {
-    /// Meaning of the answer if the vendor knows the call.
+    /// What the answer says about the call, if the vendor knows the call.
     pub outcome: PollOutcome,
     /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, or if it repeats
     /// an earlier answer (304).
@@ -37,8 +37,8 @@ impl VendorAnswer {
 }
 
 impl VendorClient {
-    /// Gets the result of a call (`callgetairesult`), and records the outcome in the circuit breaker. With `etag`, an
-    /// unchanged result has no body.
+    /// Gets the result of a call (`callgetairesult`), and records the outcome in the circuit breaker. With `etag`, the
+    /// vendor does not send an unchanged result again.
     pub async fn result(
         &self,
         permit: &VendorPermit,

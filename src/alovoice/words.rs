@@ -12,7 +12,7 @@ use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::invisible::is_invisible;
 use crate::domain::vendor_token::VendorToken;
 
-/// Maximum length of the words, in characters.
+/// Maximum length of the vendor's own words, in characters.
 const MAX_CHARS: usize = 200;
 /// Maximum number of characters of a text that are searched for words.
 const MAX_TEXT_CHARS: usize = 16 << 10;

@@ -28,7 +28,7 @@ pub(super) struct RepresentationCache {
     epochs: Box<[AtomicU64]>,
 }
 
-/// The epoch of a key at one time.
+/// The epoch of a cache key, as it was at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch(u64);
 

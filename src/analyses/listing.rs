@@ -73,7 +73,10 @@ fn codec(tenant: &TenantId, filter: &AnalysisFilter) -> CursorCodec {
     let codec = terms.fold(codec, |codec, term| {
         term.forms.iter().fold(codec.filter([u8::from(term.prefix)]), CursorCodec::filter)
     });
-    filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag.as_str()))
+    let codec = filter.tags.iter().fold(codec, |codec, tag| codec.filter("tag").filter(tag.as_str()));
+    filter.attributes.iter().fold(codec, |codec, attribute| {
+        codec.filter("attribute").filter(attribute.name()).filter(attribute.value())
+    })
 }
 
 fn encode(codec: &CursorCodec, position: &ListPosition) -> String {
@@ -95,6 +98,7 @@ fn decode(codec: &CursorCodec, cursor: &str) -> Result<ListPosition, InvalidCurs
 mod tests {
     use super::*;
     use crate::domain::analysis::Status;
+    use crate::domain::attributes::{Attribute, AttributeSource};
     use crate::domain::tags::TagKey;
 
     #[test]
@@ -109,6 +113,10 @@ mod tests {
         for other in [
             AnalysisFilter { status: Some(Status::Completed), ..AnalysisFilter::default() },
             AnalysisFilter { tags: vec![TagKey::of("a")], ..AnalysisFilter::default() },
+            AnalysisFilter {
+                attributes: vec![Attribute::new(AttributeSource::Agent, "17").unwrap()],
+                ..AnalysisFilter::default()
+            },
             AnalysisFilter { submitted_after: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
             AnalysisFilter { submitted_before: Some(Timestamp::from_millis(0)), ..AnalysisFilter::default() },
         ] {

@@ -103,8 +103,8 @@ impl Analyses {
         }
     }
 
-    /// Returns the analysis of a call. With `wait`, returns when the analysis is finished and no reanalysis of the
-    /// call is in progress, or when the time is over.
+    /// Returns the analysis of a call. With `wait`, returns when the analysis is finished and no reanalysis of the call
+    /// is in progress, or when `wait` has elapsed.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`], also for another tenant's call.
@@ -120,7 +120,8 @@ impl Analyses {
         self.read_when(tenant, &key, wait, trace, |representation| !representation.under_way).await
     }
 
-    /// Reads the analysis of a call. Waits until the analysis meets a condition, or until the time is over.
+    /// Reads the analysis of a call. Waits until the analysis meets the condition `is_met`, or until `wait` has
+    /// elapsed.
     async fn read_when(
         &self,
         tenant: &Tenant,

@@ -12,7 +12,7 @@ use crate::tenants::Tenant;
 
 impl Analyses {
     /// Plans one more poll of a finished analysis. If a poll is already planned, the analysis does not change. With
-    /// `wait`, returns when the poll has ended and no analysis is in progress, or when the time is over.
+    /// `wait`, returns when the poll has ended and no analysis is in progress, or when `wait` has elapsed.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`], as for [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].

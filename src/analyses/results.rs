@@ -34,6 +34,7 @@ impl Analyses {
             call_id: analysis.call_id,
             revision: analysis.revision,
             begin_time: result.begin_time,
+            call: analysis.call,
             turns: result.transcript,
         };
         Ok((transcript, permit))
@@ -67,7 +68,8 @@ impl Analyses {
             .await
     }
 
-    /// Reads a value. Before it reads a large value, it waits for memory for this number of copies.
+    /// Reads a value with `read`. Before it reads a large value, it waits until the memory budget has room for `copies`
+    /// copies of the value.
     pub(super) async fn sized<T, R>(
         &self,
         tenant: &TenantId,
@@ -96,8 +98,8 @@ impl Analyses {
     /// [`REQUEST_HEADERS`](crate::alovoice::REQUEST_HEADERS).
     ///
     /// # Errors
-    /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the vendor
-    /// named none on its own host.
+    /// [`AnalysesError::NoResult`] until the analysis is completed, [`AnalysesError::NoRecording`] if the result names
+    /// no recording on the vendor's host.
     pub async fn recording(
         &self,
         tenant: &Tenant,

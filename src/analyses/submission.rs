@@ -24,7 +24,7 @@ impl Analyses {
         Ok(())
     }
 
-    /// Stores a submission on disk. With `wait`, returns when the outcome is known, or when the time is over.
+    /// Stores a submission on disk. With `wait`, returns when the outcome is known, or when `wait` has elapsed.
     ///
     /// # Errors
     /// The errors of [`Analyses::admit`], and [`AnalysesError::Store`] if the store fails.

@@ -1,7 +1,7 @@
 //! Reads the usage of a tenant.
 
 use super::{Analyses, AnalysesError};
-use crate::domain::usage::{Day, Usage};
+use crate::domain::usage::{Day, FactUsage, Usage, UsageFact};
 use crate::tenants::Tenant;
 
 impl Analyses {
@@ -22,5 +22,19 @@ impl Analyses {
             (day, found.map_or(Some(Usage::default()), |(_, usage)| usage))
         };
         Ok(from.until(to).map(of_day).collect())
+    }
+
+    /// Returns the usage from `from` to `to`, inclusive, by agent or by queue: the `limit` ones with the most submissions.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn usage_by_fact(
+        &self,
+        tenant: &Tenant,
+        fact: UsageFact,
+        (from, to): (Day, Day),
+        limit: usize,
+    ) -> Result<Vec<FactUsage>, AnalysesError> {
+        Ok(self.store.usage_by_fact(tenant.id(), fact, (from, to), limit).await?)
     }
 }

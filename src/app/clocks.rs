@@ -17,8 +17,8 @@ use crate::workers::{ClockKeeper, Clocks};
 /// Maximum gradual correction of the clock at one comparison. It is so small that no lease ends early because of it.
 const GRADUAL: Duration = Duration::from_millis(200);
 
-/// Creates the keeper of the gateway's clock `own`, and sets `own` to its first time in this process. `server` shows the time of
-/// a PostgreSQL server.
+/// Creates the keeper of the gateway's clock `own`, and sets `own` to its initial time. `server` shows the time of a
+/// PostgreSQL server.
 pub(super) async fn keep(
     settings: &Settings,
     (own, server): (Arc<SteadyClock>, Arc<SteadyClock>),

@@ -12,10 +12,11 @@ use crate::http::admin::Readiness;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the store. A busy
-/// database needs it: leases that are not released delay their work until they expire.
+/// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the
+/// store. A busy database needs this time. Leases that are not released delay their work until they expire.
 const CLOSING_SHARE: Duration = Duration::from_secs(3);
-/// Part of [`CLOSING_SHARE`] in which the steps of workers may end. A claim in progress would take new leases after the release.
+/// Part of [`CLOSING_SHARE`] during which the shutdown waits for the current steps of the worker loops. A claim that is
+/// still in progress would take new leases after the release.
 const STEP_PATIENCE: Duration = Duration::from_secs(2);
 /// Interval at which the shutdown checks whether the store is still in use.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1);

@@ -1,6 +1,8 @@
 //! Opens the store that the settings name.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 use crate::config::{Settings, StoreUrl};
@@ -8,9 +10,12 @@ use crate::domain::clock::{SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
 use crate::env::Env;
 use crate::store::postgres::{self, PostgresStore};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteOpenError, SqliteStore};
 use crate::store::{Store, StoreContext};
 use crate::telemetry::metrics::Metrics;
+
+/// Interval between attempts to lock a SQLite file.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Opens the store for a gateway. `clock` shows the time of a PostgreSQL server, which all replicas share.
 pub(super) async fn open(
@@ -18,14 +23,32 @@ pub(super) async fn open(
     env: &Env,
     clock: Arc<SteadyClock>,
 ) -> Result<Arc<dyn Store>, StartError> {
-    let context = context(settings, env.clone());
     Ok(match &settings.store.url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, context)?),
+        StoreUrl::Sqlite(path) => Arc::new(open_file(path, settings, env).await?),
         StoreUrl::Postgres(url) => {
             let set = move |now| clock.set(now);
-            Arc::new(PostgresStore::open(url, &settings.store, context, set).await?)
+            Arc::new(PostgresStore::open(url, &settings.store, context(settings, env.clone()), set).await?)
         }
     })
+}
+
+/// Opens a SQLite file. If another process uses the file, waits up to `store.lock_timeout` for its end: a gateway that was told to
+/// stop uses the file until its last requests are finished.
+async fn open_file(path: &Path, settings: &Settings, env: &Env) -> Result<SqliteStore, SqliteOpenError> {
+    let limit = settings.store.lock_timeout.unwrap_or(settings.server.shutdown_grace);
+    let mut waited = Duration::ZERO;
+    loop {
+        match SqliteStore::open(path, context(settings, env.clone())) {
+            Err(error @ SqliteOpenError::InUse(_)) if waited < limit => {
+                if waited.is_zero() {
+                    tracing::warn!(%error, timeout = ?limit, "waiting for the store");
+                }
+                tokio::time::sleep(LOCK_INTERVAL).await;
+                waited += LOCK_INTERVAL;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens the store for a command. Gateways may use the store at the same time. The file or the schema must exist and

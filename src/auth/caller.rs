@@ -49,7 +49,7 @@ impl Scopes {
         self.0.contains(scope)
     }
 
-    /// Whether at least one of these texts is a scope of the API.
+    /// Whether at least one of the granted scopes is a scope of the API.
     pub(super) fn has_any_known(&self) -> bool {
         Scope::ALL.iter().any(|scope| self.contains(scope.as_str()))
     }

@@ -106,8 +106,8 @@ impl Claims {
     }
 }
 
-/// Returns the name of a tenant: a [`single_text`], or the only key of an object of objects. Keycloak issues an organization with its
-/// details as `{"acme": {"id": "…"}}`.
+/// Returns the name of a tenant. The claim is a text that [`single_text`] accepts, or an object of objects whose only
+/// key is the name. Keycloak issues an organization with its details as `{"acme": {"id": "…"}}`.
 fn tenant_name(value: &Value) -> Option<String> {
     match value {
         Value::Object(organizations) if organizations.len() == 1 => {

@@ -249,7 +249,7 @@ fn rsa(key: &RSAKeyParameters, scheme: &'static signature::RsaParameters) -> Res
     Ok(Material::Public(key))
 }
 
-/// Returns an uncompressed point (SEC 1, 2.3.3).
+/// Encodes a point of an elliptic curve in uncompressed form (SEC 1, 2.3.3).
 fn point(x: &str, y: &str, size: usize) -> Result<Vec<u8>, KeyFault> {
     Ok([vec![4], coordinate(x, size)?, coordinate(y, size)?].concat())
 }

@@ -47,7 +47,7 @@ struct Vector {
     jws: RawJws,
 }
 
-/// A vector in the compact or in the JSON serialization.
+/// The signed token of a test vector, in the compact or in the JSON serialization.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawJws {
@@ -55,7 +55,7 @@ enum RawJws {
     Json(IgnoredAny),
 }
 
-/// The verdicts on all vectors.
+/// The verdicts of the signature check on all test vectors.
 struct Verdicts {
     valid: usize,
     invalid: usize,

@@ -64,7 +64,7 @@ pub struct Outgoing<'a> {
     pub traceparent: &'a str,
 }
 
-/// The result of an attempt.
+/// The result of an attempt to deliver a callback.
 #[derive(Debug)]
 pub struct Sent {
     /// Outcome of the attempt, with the reason of a failure.

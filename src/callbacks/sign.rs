@@ -83,7 +83,7 @@ pub fn verify(
     if matches { Ok(()) } else { Err(SignatureError::Mismatch) }
 }
 
-/// The signed content.
+/// The content that a signature covers: id, timestamp and body.
 struct SignedContent<'a> {
     id: &'a str,
     timestamp: i64,

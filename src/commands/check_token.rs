@@ -53,7 +53,8 @@ fn read(file: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Returns the value of an `Authorization` header. A file may contain only the token, the value, or the whole header.
+/// Returns the value of an `Authorization` header with the token. `text` is the token alone, the value of the header,
+/// or the whole header line.
 fn with_scheme(text: &str) -> String {
     // An editor may begin the file with a byte order mark.
     let text = text.trim_start_matches('\u{feff}').trim();

@@ -43,6 +43,8 @@ pub(super) enum Accepts {
     StoreUrl,
     /// The URL of a PostgreSQL database.
     PostgresUrl,
+    /// A region of phone numbers.
+    Region,
     /// A filter for logs.
     LogFilter,
     /// A list of values.
@@ -86,6 +88,7 @@ impl fmt::Display for Accepts {
             Self::Origin => f.write_str("an origin such as \"https://crm.example.uz\""),
             Self::Network => f.write_str("a network such as \"10.0.0.0/8\" or \"fd00::/8\""),
             Self::Address => f.write_str("an IP address and a port such as \"0.0.0.0:8080\""),
+            Self::Region => f.write_str("the ISO 3166-1 code of a region, such as \"UZ\""),
             Self::StoreUrl => f.write_str("\"sqlite://path\" or \"postgres://user@host:5432/database\""),
             Self::PostgresUrl => f.write_str("\"postgres://user@host:5432/database\""),
             Self::LogFilter => f.write_str("a log filter such as \"info\""),
@@ -142,6 +145,7 @@ impl Accepts {
             Self::Url | Self::ProxyUrl | Self::StoreUrl | Self::PostgresUrl => "URL".to_owned(),
             Self::Origin => "origin".to_owned(),
             Self::Network => "network".to_owned(),
+            Self::Region => "region".to_owned(),
             Self::Address => "address and port".to_owned(),
             Self::LogFilter => "log filter".to_owned(),
             Self::List { of, or_one, .. } => {

@@ -9,8 +9,8 @@
 /// - `fields of NAME { … }` fills a struct that is defined elsewhere and has a field per key.
 /// - `keys of NAME { … } build |section| { … }` reads the keys into local variables and builds the value from them.
 ///
-/// A `check` block compares keys. In it each field is a local `Option`, which is `None` if the value is invalid. So
-/// one invalid value does not hide a problem between two others.
+/// A `check` block compares keys. In the block, each field is a local `Option`, which is `None` if the value is
+/// invalid. So one invalid value does not hide a contradiction between two other values.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])+

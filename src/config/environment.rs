@@ -29,7 +29,7 @@ pub(super) type Origins = BTreeMap<String, String>;
 /// Returns the environment of this process, for [`load`](super::load).
 ///
 /// Unlike [`std::env::vars`], it does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and
-/// the rule of the key judges the result.
+/// the rule of the key checks the resulting text.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -124,7 +124,8 @@ impl Variable {
         Some(Self { name: name.clone(), levels, text: text.clone() })
     }
 
-    /// Finds or creates the value to which `levels` lead in the table at `path`.
+    /// Follows the keys in `levels` from the table at `path`. Returns the path and the value that they lead to. Tables
+    /// and values that are missing are created.
     fn place<'t>(
         &self,
         table: &'t mut Table,
@@ -155,8 +156,8 @@ impl Variable {
         }
     }
 
-    /// Finds the key of the file that a part of a variable's name means. The case does not matter: variables are in
-    /// upper case by convention, and names of tenants may be in lower case.
+    /// Returns the key in the settings file that corresponds to `level`, a part of the variable's name. Upper and lower
+    /// case are equal here: variables are in upper case by convention, and names of tenants may be in lower case.
     fn key_like(&self, table: &Table, path: &str, level: &str) -> Result<String, SettingsProblem> {
         let mut alike = table.keys().filter(|key| key.eq_ignore_ascii_case(level));
         match (table.contains_key(level), alike.next(), alike.next()) {

@@ -46,7 +46,7 @@ pub(super) trait Contents {
     /// Reads the value and records each problem.
     fn read(&self, section: &mut Section<'_>, name: &'static str, value: &Value) -> Option<Self::Value>;
 
-    /// Returns the type and the bounds.
+    /// Returns the type and the bounds of valid values.
     fn accepts(&self) -> Accepts;
 
     /// Declares a key that has a default. The default is written as in the file, and the same rule applies to it.
@@ -237,7 +237,7 @@ pub(super) fn table<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: false, table: PhantomData }
 }
 
-/// Keys of the same table that together become one field.
+/// Declares keys of the same table that together become one field.
 pub(super) fn inline<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: true, table: PhantomData }
 }

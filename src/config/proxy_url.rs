@@ -41,8 +41,8 @@ impl fmt::Debug for ProxyUrl {
 #[error("must be the URL of a proxy such as \"http://proxy.example.uz:3128\"")]
 pub struct InvalidProxyUrl;
 
-/// The characters that are not percent-encoded in a user name and a password (RFC 3986, 3.2.1), and `%`, because the text may be
-/// encoded already.
+/// The characters that are percent-encoded in a user name and a password: all except those that RFC 3986, 3.2.1,
+/// allows, and except `%`, because the text may be encoded already.
 const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

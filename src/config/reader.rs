@@ -113,7 +113,7 @@ impl<'r> Section<'r> {
         Some(value)
     }
 
-    /// Reads the value of a key by a rule.
+    /// Parses and checks the value of a key by a rule.
     pub(super) fn judge<T>(
         &self,
         key: &str,
@@ -125,7 +125,7 @@ impl<'r> Section<'r> {
         self.reader.judge(path, value, origin, rule)
     }
 
-    /// Reads the elements of a list by a rule.
+    /// Parses and checks each element of a list by a rule.
     pub(super) fn judge_elements<T>(
         &self,
         key: &str,

@@ -137,12 +137,12 @@ impl<T> ValueRule<T> {
         }
     }
 
-    /// Reads the value.
+    /// Checks a value by the rule and converts it.
     pub(super) fn apply(&self, given: RawValue<'_>) -> Result<T, InvalidValue> {
         (self.parse)(given)
     }
 
-    /// Returns the type and the bounds.
+    /// Returns the type and the bounds of valid values.
     pub(super) fn accepts(&self) -> &Accepts {
         &self.accepts
     }

@@ -9,7 +9,7 @@ use super::keys::Contents;
 use super::postgres_url::PostgresUrl;
 use super::rules::{duration, file, integer, secret_text};
 use super::store_url::StoreUrl;
-use super::units::{DAY, SECOND};
+use super::units::{DAY, HOUR, SECOND};
 
 settings! {
     /// The database that keeps analyses, events, deliveries and webhooks.
@@ -24,6 +24,9 @@ settings! {
         listen_url: Option<PostgresUrl> = secret_text(Accepts::PostgresUrl).optional().example("postgres://gateway@db-direct.example.uz:5432/gateway"),
         /// File with the password for PostgreSQL. The gateway reads the file for every new connection.
         password_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/database-password"),
+        /// Maximum time that a starting gateway waits for a SQLite file in use by another process, such as a gateway that is stopping.
+        /// The default is server.shutdown_grace.
+        lock_timeout: Option<Duration> = duration(Duration::ZERO..=HOUR).optional().example("35s"),
         /// Maximum number of connections from this process to PostgreSQL. One more connection listens for changes by other replicas.
         max_connections: usize = integer(2..=1000).default(16),
         /// Time after which finished analyses, their events and their deliveries are deleted.

@@ -9,9 +9,10 @@ use super::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::keys::{Contents, FieldSource, SettingsTable, describe};
 use super::rate_limit::{RATE, RateLimitSettings};
 use super::reader::Section;
-use super::rules::{file, integer, variable};
+use super::rules::{InvalidValue, ValueRule, file, integer, variable};
 use super::vendor::CONCURRENCY;
 use crate::domain::ids::TenantId;
+use crate::domain::phone::Region;
 
 settings! {
     /// A tenant is a customer with its own vendor token. Its name is the value of the tenant claim in its tokens. At least one
@@ -29,6 +30,8 @@ settings! {
         burst: Option<u32> = integer(RATE).optional().example(150),
         /// Maximum number of submits and polls in flight. It overrides vendor.max_concurrency.
         max_concurrency: Option<usize> = integer(CONCURRENCY).optional().example(16),
+        /// Region that completes phone numbers without a country code in submissions and filters: an ISO 3166-1 code.
+        default_region: Region = region().default("UZ").example("KZ"),
     }
 }
 
@@ -40,6 +43,14 @@ impl TenantSettings {
             burst: self.burst.unwrap_or(common.burst),
         }
     }
+}
+
+/// Creates the rule for a region of phone numbers.
+fn region() -> ValueRule<Region> {
+    ValueRule::new(Accepts::Region, |given| {
+        let region = Region::parse(given.text().unwrap_or_default());
+        region.map_err(|_| InvalidValue::must_be(Accepts::Region))
+    })
 }
 
 /// Location of a secret. The settings never hold the secret itself.
@@ -71,12 +82,12 @@ pub(crate) struct SecretKeys {
 }
 
 impl SecretKeys {
-    /// Returns the key of the file.
+    /// Returns the settings key for the path of the file.
     pub(crate) fn file_key(&self) -> &'static str {
         self.names[0]
     }
 
-    /// Returns the key of the environment variable.
+    /// Returns the settings key for the name of the environment variable.
     pub(crate) fn env_key(&self) -> &'static str {
         self.names[1]
     }

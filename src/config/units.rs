@@ -16,11 +16,11 @@ pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 
-/// The units of a duration in milliseconds, largest first.
+/// The units of a duration, each with its length in milliseconds, largest first.
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
 
-/// The units of a size in bytes, largest first.
+/// The units of a size, each with its number of bytes, largest first.
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A duration, written `200ms`, `15s`, `5m`, `24h` or `90d`. `Display` drops fractions of a millisecond.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::answer_warnings::AnswerWarning;
+use super::call_facts::CallFacts;
 use super::clock::Timestamp;
 use super::ids::{CallId, TenantId};
 use super::tags::Tag;
@@ -62,7 +63,7 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Whether the analysis has its outcome. Only a revision can follow.
+    /// Whether the analysis has an outcome: a result or a failure.
     pub const fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
@@ -208,6 +209,8 @@ pub struct Analysis {
     pub finished_at: Option<Timestamp>,
     /// Metadata of the latest submission that had any.
     pub metadata: Metadata,
+    /// Facts of the call from its submissions.
+    pub call: CallFacts,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
     /// The error of the last request to the vendor, if it failed or gave no result.
@@ -225,6 +228,8 @@ pub struct Analysis {
 impl Analysis {
     /// Creates the analysis of a call that was not submitted before.
     pub fn begin(tenant: TenantId, submission: Submission, now: Timestamp) -> Self {
+        let mut call = CallFacts::default();
+        call.replace_by(&submission.call);
         Self {
             tenant,
             call_id: submission.call_id,
@@ -233,6 +238,7 @@ impl Analysis {
             submitted_at: now,
             finished_at: None,
             metadata: submission.metadata.unwrap_or_default(),
+            call,
             failure: None,
             last_error: None,
             last_reanalysis: None,
@@ -242,7 +248,8 @@ impl Analysis {
         }
     }
 
-    /// Returns the time at which a caller should poll again; `None` if no round and no refresh is in progress.
+    /// Returns the time at which a caller should poll again; `None` if neither an analysis nor a refresh is in
+    /// progress.
     pub fn retry_at(&self) -> Option<Timestamp> {
         let work = self.work.as_ref().filter(|_| self.is_under_way() || self.is_refreshing())?;
         // A leased request usually ends long before its lease, so the caller may ask again at once.

@@ -57,7 +57,7 @@ pub struct AnswerWarning {
 pub struct AnswerWarnings(BTreeMap<WarningCode, u32>);
 
 impl AnswerWarnings {
-    /// Counts a deviation `times` times.
+    /// Adds `times` occurrences of a deviation.
     pub fn add(&mut self, code: WarningCode, times: usize) {
         if times > 0 {
             let count = self.0.entry(code).or_default();

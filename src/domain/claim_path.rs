@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath(String);
 
-/// A path starts with a slash but is not a JSON Pointer.
+/// The path starts with a slash, but is not a JSON Pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a JSON Pointer: \"~\" must be followed by 0 (for \"~\") or 1 (for \"/\")")]
 pub struct InvalidClaimPath;

@@ -44,7 +44,7 @@ impl Timestamp {
 
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
-    /// The result saturates at the maximum.
+    /// Returns the time that is `duration` later. The result saturates at the maximum.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
@@ -149,7 +149,7 @@ impl ClockStep {
     }
 }
 
-/// The label `direction` of a difference in milliseconds.
+/// Returns the label `direction` for a difference in milliseconds.
 pub const fn direction(millis: i64) -> &'static str {
     if millis < 0 { "backward" } else { "forward" }
 }
@@ -160,7 +160,7 @@ pub const fn direction(millis: i64) -> &'static str {
 #[derive(Debug)]
 pub struct SteadyClock {
     base: Instant,
-    /// Time at `base` in milliseconds.
+    /// The time that this clock showed at the moment `base`, in milliseconds.
     at_base: AtomicI64,
 }
 

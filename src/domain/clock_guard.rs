@@ -128,7 +128,7 @@ pub enum JumpConfirmation {
 }
 
 impl JumpConfirmation {
-    /// The name of the reason in logs.
+    /// Returns the name of the reason in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Vendor => "vendor",
@@ -172,7 +172,8 @@ pub struct ClockGuard {
 }
 
 impl ClockGuard {
-    /// Begins with the stored time, if there is one. Returns the guard and the first time of the gateway's clock.
+    /// Creates the guard from the state in the store, if there is one. Returns the guard and the time at which the
+    /// gateway's clock starts.
     pub fn start(stored: Option<StoredClock>, reference: Timestamp) -> (Self, Timestamp) {
         let own = match stored {
             // The stored time is a little older than the end of the previous run.

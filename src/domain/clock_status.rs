@@ -17,7 +17,7 @@ struct Compared {
 }
 
 impl ClockStatus {
-    /// Records the result of a comparison.
+    /// Records the result of a comparison of the clocks.
     pub fn set(&self, doubt: Option<Doubt>, retention_after: Timestamp) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Compared { doubt, retention_after });
     }

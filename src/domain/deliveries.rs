@@ -79,14 +79,14 @@ pub struct Delivery {
     pub attempts: u32,
     /// Number of attempts before the last redelivery. The retry schedule restarts after them.
     pub earlier_attempts: u32,
-    /// Earliest time of the next attempt. While the delivery is leased, the end of the lease.
+    /// Earliest time of the next attempt. While the delivery is leased, it is the end of the lease.
     pub due_at: Timestamp,
     /// Trace of the submission.
     pub trace: TraceContext,
 }
 
 impl Delivery {
-    /// Returns the number of attempts since the last redelivery. The retry schedule counts these.
+    /// Returns the number of attempts since the last redelivery. Only these attempts count in the retry schedule.
     pub const fn attempts_of_round(&self) -> u32 {
         self.attempts.saturating_sub(self.earlier_attempts)
     }

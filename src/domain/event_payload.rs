@@ -32,7 +32,7 @@ impl EventPayload {
 }
 
 impl<'de> Deserialize<'de> for EventPayload {
-    /// Reads a string, because the derived code reports another type as malformed JSON.
+    /// Reads a string first, because the derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         Self::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, &["full", "thin"]))

@@ -46,7 +46,7 @@ impl EventKind {
 }
 
 impl<'de> Deserialize<'de> for EventKind {
-    /// Reads a string, because the derived code reports another type as malformed JSON.
+    /// Reads a string first, because the derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         let known = &["analysis.completed", "analysis.failed", "analysis.updated"];

@@ -48,12 +48,12 @@ impl FeedEvent {
 /// is logarithmic in the length of the feed.
 #[derive(Debug)]
 pub struct Bisection {
-    /// Events before this number are older than the deleted event.
+    /// Events up to this number are older than the deleted event.
     older: i64,
-    /// Events after this number are younger, or do not exist.
+    /// Events after this number are younger than the deleted event, or do not exist.
     younger: i64,
     found_younger: bool,
-    /// Result if no event is younger.
+    /// Result of the search if no event is younger than the deleted event.
     end: i64,
 }
 

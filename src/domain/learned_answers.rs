@@ -37,7 +37,7 @@ pub struct LearnedAnswers {
     pending: Vec<PendingAnswer>,
 }
 
-/// Answer for a call in progress.
+/// An answer of the vendor about a call in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PendingAnswer {
     shape: AnswerShape,
@@ -113,18 +113,19 @@ impl LearnedAnswers {
     /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
     /// changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
-    /// Minimum time between two writes of a known answer of calls in progress.
+    /// Minimum time after which a known answer of calls in progress is written to the store again.
     const REFRESH: Duration = Duration::from_hours(1);
     /// Maximum number of different answers of calls in progress.
     const MAX_PENDING: usize = 16;
 
-    /// Creates the answers of a tenant without learned answers.
+    /// Creates the empty state of a tenant, before anything is learned.
     pub const fn nothing() -> Self {
         Self { account: None, unknown: UnknownAnswers::nothing(), pending: Vec::new() }
     }
 
-    /// Returns the answers for requests with this token. After a change of the token, only the answers of calls in progress stay:
-    /// the token usually belongs to the same account, whose calls are still in progress.
+    /// Returns the learned answers that apply to requests with this token. If the token has changed, only the answers
+    /// of calls in progress are kept: the new token usually belongs to the same account, whose calls are still in
+    /// progress.
     #[must_use]
     pub fn of_account(self, account: TokenFingerprint) -> Self {
         if self.account == Some(account) {
@@ -133,12 +134,14 @@ impl LearnedAnswers {
         Self { account: Some(account), unknown: UnknownAnswers::nothing(), pending: self.pending }
     }
 
-    /// Whether no probe has started from `since` to `now`. A time in the future comes from a wrong clock and does not count.
+    /// Whether no probe has started from `since` to `now`. A probe whose start time is in the future does not count,
+    /// because that time comes from a wrong clock.
     pub fn lacks_probe(&self, since: Timestamp, now: Timestamp) -> bool {
         self.unknown.lacks_probe(since, now)
     }
 
-    /// Returns the earliest useful time of a probe, if there was none within [`Self::PROBE_INTERVAL`].
+    /// Returns the time since which a probe is missing, if no probe has started within [`Self::PROBE_INTERVAL`] before
+    /// `now`; else `None`.
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
         Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since, now))
     }
@@ -148,8 +151,8 @@ impl LearnedAnswers {
         Timestamp::from_millis(now.as_millis().saturating_sub(interval))
     }
 
-    /// Returns the earliest useful time of a probe after a call became ready at `now`, if the latest answer for
-    /// unknown calls is not trusted.
+    /// Returns the earliest start of a probe that confirms the latest answer for unknown calls, after a call became
+    /// ready at `now`. Returns `None` if that answer needs no confirmation.
     pub fn confirming_probe(&self, now: Timestamp) -> Option<Timestamp> {
         self.unknown.is_suspect().then_some(now)
     }

@@ -36,7 +36,7 @@ use super::pace::{Pace, ProcessingTime};
 use super::polling::PollingPolicy;
 
 impl Analysis {
-    /// Applies the outcome of the current work. Without work it changes nothing.
+    /// Applies the outcome of the current work to the analysis. If the analysis has no work, nothing changes.
     pub fn apply(&mut self, step: Step, context: &Context<'_>) -> Effect {
         let reanalysis = self.reanalysis();
         let Some(mut work) = self.work.take() else { return Effect::none() };
@@ -57,7 +57,8 @@ impl Analysis {
         effect
     }
 
-    /// Records the end of a reanalysis, if the step ended one.
+    /// Records the end of a reanalysis, if applying a step has ended it. `before` is the reanalysis that was in
+    /// progress before the step.
     fn end_reanalysis(&mut self, before: Option<Reanalysis>, effect: &Effect, context: &Context<'_>) {
         let Some(before) = before.filter(|_| !self.is_under_way()) else { return };
         let outcome = match &effect.obtained {
@@ -79,9 +80,9 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
-    /// Fails a round that is past its deadline without another poll, for use while the vendor is unreachable. It also
-    /// ends a refresh that is past its deadline. It changes nothing before the deadline, and nothing in a completed
-    /// analysis that only polls for late tags.
+    /// Fails an analysis or a reanalysis that is past its deadline, without another poll. It also ends a refresh that
+    /// is past its deadline. It is used while the vendor is unreachable. It changes nothing before the deadline, and
+    /// nothing in a completed analysis that only polls for late tags.
     pub fn expire(&mut self, context: &Context<'_>) -> Effect {
         let reanalysis = self.reanalysis();
         let Some(work) = self.work.take() else { return Effect::none() };
@@ -107,14 +108,15 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission: replaces the metadata, and starts a new round if the submission requests one and
-    /// no round is in progress.
+    /// Applies another submission: replaces the metadata and the call facts that it has, and starts a reanalysis if the submission
+    /// requests one and no analysis is in progress.
     ///
-    /// A completed analysis stays completed during the new round. A failed analysis becomes queued.
+    /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
         if let Some(metadata) = &submission.metadata {
             self.metadata = metadata.clone();
         }
+        self.call.replace_by(&submission.call);
         if submission.reanalyze && !self.is_under_way() {
             self.work = Some(Work::begin(now));
             self.last_error = None;
@@ -127,7 +129,7 @@ impl Analysis {
         }
     }
 
-    /// Whether a round is in progress.
+    /// Whether an analysis or a reanalysis is in progress.
     pub fn is_under_way(&self) -> bool {
         self.work.as_ref().is_some_and(|work| work.stage.is_of_round())
     }
@@ -232,7 +234,8 @@ impl Analysis {
         Effect { event: Some(event), obtained: Some(obtained), ..Effect::none() }
     }
 
-    /// Ends the round without a result. A completed analysis stays completed and gets `last_error`.
+    /// Ends the current analysis or reanalysis without a result. A completed analysis stays completed and gets
+    /// `last_error`.
     fn fail(&mut self, code: FailureCode, detail: String, now: Timestamp) -> Effect {
         self.work = None;
         if self.status == Status::Completed {
@@ -256,7 +259,7 @@ impl Analysis {
     }
 }
 
-/// Returns the failure of a round that reached its deadline, from the error of its last request.
+/// Returns the failure of an analysis that reached its deadline, from the error of its last request.
 fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
     let failure = match code {
         FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,

@@ -1,6 +1,7 @@
 //! Lists of analyses: filter, position and page.
 
 use super::analysis::{Analysis, Status};
+use super::attributes::Attribute;
 use super::clock::Timestamp;
 use super::search::SearchQuery;
 use super::summary::ResultSummary;
@@ -15,6 +16,9 @@ pub struct AnalysisFilter {
     pub tags: Vec<TagKey>,
     /// Search in the transcript.
     pub search: Option<SearchQuery>,
+    /// Attributes. The analysis must have all of them. A page is read along the first one, so the attribute that the fewest calls
+    /// have comes first.
+    pub attributes: Vec<Attribute>,
     /// Lower bound of the time of submission, exclusive.
     pub submitted_after: Option<Timestamp>,
     /// Upper bound of the time of submission, exclusive.
@@ -23,14 +27,20 @@ pub struct AnalysisFilter {
 
 impl AnalysisFilter {
     /// Returns whether a page may have to examine many analyses that do not match. This is so if a part of the filter
-    /// is not a bound of an index.
+    /// is not a bound of the index along which the page is read.
     pub fn skips_analyses(&self) -> bool {
-        self.status == Some(Status::Completed) || self.has_indexed_part()
+        let has_other_parts = self.attributes.len() > 1 || self.status.is_some();
+        self.needs_result() || (!self.attributes.is_empty() && has_other_parts)
+    }
+
+    /// Returns whether only analyses with a result can match.
+    pub fn needs_result(&self) -> bool {
+        self.status == Some(Status::Completed) || !self.tags.is_empty() || self.search.is_some()
     }
 
     /// Returns whether an index finds all matches without examining other analyses.
     pub fn has_indexed_part(&self) -> bool {
-        !self.tags.is_empty() || self.search.is_some()
+        !self.tags.is_empty() || self.search.is_some() || !self.attributes.is_empty()
     }
 }
 

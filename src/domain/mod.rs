@@ -3,8 +3,10 @@
 pub mod analysis;
 pub mod answer_shape;
 pub mod answer_warnings;
+pub mod attributes;
 pub mod audio_link;
 pub mod audit;
+pub mod call_facts;
 pub mod callback_url;
 pub mod claim_order;
 pub mod claim_path;
@@ -24,6 +26,7 @@ pub mod learned_answers;
 pub mod lifecycle;
 pub mod listing;
 pub mod pace;
+pub mod phone;
 pub mod polling;
 pub mod public_url;
 pub mod receivers;

@@ -5,8 +5,7 @@ use std::time::Duration;
 /// Schedule of the polls, from `[vendor.polling]`. The settings reference describes each field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// Time from the vendor's acceptance to the first poll, until enough samples for a [`Pace`](super::pace::Pace)
-    /// exist.
+    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a [`Pace`](super::pace::Pace).
     pub first_after: Duration,
     /// Minimum interval between two polls.
     pub min_interval: Duration,
@@ -14,7 +13,7 @@ pub struct PollingPolicy {
     pub max_interval: Duration,
     /// Next interval as a share of the time since the acceptance.
     pub growth: f64,
-    /// Time from the submission to the failure.
+    /// Time from the submission after which an unfinished analysis fails.
     pub deadline: Duration,
     /// Time for which "not found" means "not ready yet".
     pub not_found_grace: Duration,

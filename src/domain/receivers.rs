@@ -73,7 +73,7 @@ impl Receivers {
         self.lock().get(tenant).is_some_and(|receivers| receivers.values().any(|state| state.is_prompt))
     }
 
-    /// Returns the time at which the next pause ends.
+    /// Returns the earliest time at which the pause of a receiver ends; `None` if no receiver is paused.
     pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
         let tenants = self.lock();
         let states = tenants.values().flat_map(HashMap::values);

@@ -85,7 +85,8 @@ impl SealingKeys {
         self.open_by(purpose, context, sealed).map(|(_, plain)| plain)
     }
 
-    /// Seals data of another key with the first key, so that the other key can be removed.
+    /// Opens data that another key sealed, and seals the data with the first key. Afterwards the other key can be
+    /// removed.
     pub fn reseal(&self, purpose: Purpose, context: &[u8], entropy: &dyn Entropy, sealed: &[u8]) -> Resealed {
         match self.open_by(purpose, context, sealed) {
             Some((0, _)) => Resealed::Unchanged,

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::analysis::{
     Analysis, AnalysisResult, Failure, LastError, LastReanalysis, Metadata, Reanalysis, Status,
 };
+use super::call_facts::CallFacts;
 use super::clock::Timestamp;
 use super::ids::CallId;
 use super::public_url::PublicUrl;
@@ -90,6 +91,8 @@ pub struct AnalysisSummary {
     /// The `metadata` of the submission.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
+    /// Facts of the call from its submissions.
+    pub call: CallFacts,
     /// Why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
@@ -126,6 +129,7 @@ impl AnalysisSummary {
             submitted_at: analysis.submitted_at,
             completed_at: analysis.finished_at.filter(|_| analysis.status == Status::Completed),
             metadata: analysis.metadata.clone(),
+            call: analysis.call.clone(),
             error: analysis.failure.clone(),
             last_error: analysis.last_error.clone(),
             reanalysis: analysis.reanalysis(),

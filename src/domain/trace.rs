@@ -42,7 +42,7 @@ impl TraceContext {
         }
     }
 
-    /// Creates the context inside an exported span.
+    /// Creates the trace context for work inside an exported span.
     pub const fn of_span(trace_id: u128, span_id: NonZeroU64) -> Self {
         Self { trace_id, flags: SAMPLED, span_id }
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::call_facts::CallFacts;
 use super::clock::Timestamp;
 use super::ids::CallId;
 
@@ -15,6 +16,8 @@ pub struct Transcript {
     pub revision: u32,
     /// Start of the call.
     pub begin_time: Option<Timestamp>,
+    /// Facts of the call from its submissions.
+    pub call: CallFacts,
     /// Turns of the conversation, sorted by time.
     pub turns: Vec<Turn>,
 }

@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::call_facts::CallFacts;
 use super::clock::Timestamp;
 use super::events::EventKind;
 
@@ -69,6 +70,50 @@ impl<'de> Deserialize<'de> for Day {
         let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
         Ok(Self::of(Timestamp::from_millis(midnight.timestamp().as_millisecond())))
     }
+}
+
+/// A fact of calls by which usage is counted: `agent` (the agent's id, or the name of an agent without an id) or `queue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageFact {
+    /// The id of the agent, or the name if there is no id.
+    Agent,
+    /// The queue of the call.
+    Queue,
+}
+
+impl UsageFact {
+    /// Returns the name in the API and the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Queue => "queue",
+        }
+    }
+
+    /// Returns the facts of a call by which its usage is counted, with their values.
+    pub fn of(call: &CallFacts) -> impl Iterator<Item = (Self, &str)> {
+        let agent = call.agent.as_ref().and_then(|agent| agent.id.as_ref().or(agent.name.as_ref()));
+        let facts = [(Self::Agent, agent), (Self::Queue, call.queue.as_ref())];
+        facts.into_iter().filter_map(|(fact, value)| Some((fact, value?.as_str())))
+    }
+}
+
+/// Usage of the calls with one value of a [`UsageFact`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FactUsage {
+    /// The agent or the queue.
+    #[schema(max_length = 256, example = "17")]
+    pub value: String,
+    /// Number of accepted submissions, including repeated ones.
+    #[schema(example = 40)]
+    pub submissions: u64,
+    /// Number of completed analyses. Later revisions do not count.
+    #[schema(example = 39)]
+    pub completions: u64,
+    /// Number of failed analyses.
+    #[schema(example = 1)]
+    pub failures: u64,
 }
 
 /// Usage counters of a tenant.
@@ -157,7 +202,22 @@ impl AddAssign for Usage {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn usage_is_counted_by_the_id_or_else_the_name_of_the_agent_and_by_queue() {
+        let facts = |call: serde_json::Value| -> Vec<(UsageFact, String)> {
+            let call = serde_json::from_value(call).unwrap();
+            UsageFact::of(&call).map(|(fact, value)| (fact, value.to_owned())).collect()
+        };
+        let row = |fact, value: &str| (fact, value.to_owned());
+        let both = json!({"agent": {"id": "17", "name": "Ali"}, "queue": "support"});
+        assert_eq!(facts(both), [row(UsageFact::Agent, "17"), row(UsageFact::Queue, "support")]);
+        assert_eq!(facts(json!({"agent": {"id": null, "name": "Ali"}})), [row(UsageFact::Agent, "Ali")]);
+        assert_eq!(facts(json!({"phone": "+998901234567"})), []);
+    }
 
     #[test]
     fn a_day_parses_its_own_text_and_starts_at_midnight_utc() {

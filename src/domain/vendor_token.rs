@@ -75,7 +75,7 @@ impl VendorToken {
         Echo::of(self.expose()).erased_from(bytes)
     }
 
-    /// Whether the bytes contain the token in one of these spellings.
+    /// Whether the bytes contain the token in a spelling that [`VendorToken::erased_from`] recognizes.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.erased_from(bytes).is_some()
     }

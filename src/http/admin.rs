@@ -41,7 +41,7 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// The line of `/readyz` while notifications of other replicas may not arrive.
+/// The line in the body of `/readyz` while notifications from other replicas might be lost.
 const NOT_CURRENT: &str =
     "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
@@ -59,7 +59,7 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
     }
 }
 
-/// Returns the result of the readiness check, with the reason if not ready.
+/// Checks whether this replica is ready. The error is the reason why it is not.
 async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
     if !readiness.get() {
         return Err("starting or draining".to_owned());

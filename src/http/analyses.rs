@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Schem
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{JsonBody, JsonFields, NoFields, OptionalBody};
+use super::call_input::CallInput;
 use super::conditional::is_unchanged;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
@@ -23,13 +24,15 @@ use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
 use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
+use crate::domain::phone::Region;
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
 
 /// A call to analyze.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}}))]
+#[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"},
+    "call": {"direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support"}}))]
 pub struct SubmitAnalysis {
     /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
     /// `.` or `..`. Percent-encode it in paths, as for every URL.
@@ -47,6 +50,10 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(schema_with = metadata_schema)]
     metadata: Option<ExactObject>,
+    /// Facts of the call that AloVoice does not know, such as the agent and the phone number.
+    #[serde(default)]
+    #[schema(value_type = Option<CallInput>)]
+    call: Option<Object<CallInput>>,
     /// Whether AloVoice analyzes a finished call again. By default each call is sent to AloVoice once.
     #[serde(default)]
     reanalyze: bool,
@@ -126,19 +133,20 @@ impl JsonFields for SubmitAnalysis {
 }
 
 impl SubmitAnalysis {
-    /// Checks every field.
+    /// Checks every field. `region` completes phone numbers without a country code.
     ///
     /// # Errors
     /// `invalid_request`, with all fields that break a rule.
-    pub fn into_submission(self, trace: TraceContext) -> Result<Submission, ApiError> {
+    pub fn into_submission(self, region: Region, trace: TraceContext) -> Result<Submission, ApiError> {
         let mut errors = FieldErrors::default();
         let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
         let callback = self.callback.and_then(|callback| callback.0.into_receiver(&mut errors));
         let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
+        let call = self.call.map(|Object(call)| call.into_facts(region, &mut errors)).unwrap_or_default();
         errors.check()?;
         // An invalid call id is among the errors already.
         let call_id = call_id.ok_or_else(|| ApiError::invalid(Vec::new()))?;
-        Ok(Submission { call_id, callback, metadata, reanalyze: self.reanalyze, trace })
+        Ok(Submission { call_id, callback, metadata, call, reanalyze: self.reanalyze, trace })
     }
 }
 
@@ -147,7 +155,7 @@ pub(super) async fn submit_analysis(
     request: ApiRequest<(), NoQuery, JsonBody<SubmitAnalysis>>,
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, wait, body, .. } = request;
-    let submission = body.0.into_submission(trace)?;
+    let submission = body.0.into_submission(tenant.default_region(), trace)?;
     let location = state.env.public_url.analysis(&submission.call_id);
     let analysis = state.analyses.submit(&tenant, submission, wait).await?;
     let mut response = if analysis.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };

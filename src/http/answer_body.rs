@@ -7,15 +7,15 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::web::Bytes;
-use actix_web::{HttpMessage, HttpResponse};
 
 use super::problem::ApiError;
+use super::request_context::RequestContext;
 use super::state::ApiState;
 use crate::analyses::MemoryPermit;
-use crate::domain::ids::TenantId;
 
 /// Maximum size of a chunk. The buffer of a connection holds up to two chunks.
 const CHUNK: usize = 32 << 10;
@@ -27,14 +27,11 @@ const UNCOUNTED: usize = 8 << 10;
 const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
-/// The tenant whose share of the budget the answer uses. The request carries this value in its extensions.
-#[derive(Clone)]
-pub(super) struct AnswerTenant(pub(super) TenantId);
 
 /// Marks a body whose memory is not used for this answer alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OtherMemory {
-    /// All callers share the body. Only its buffer counts.
+    /// All callers share the body in memory. Only the connection's buffer (at most two chunks) counts against the budget.
     Shared,
     /// The body is streamed, and counts its memory against another budget.
     Streamed,
@@ -112,8 +109,8 @@ fn permit(
         return Ok(Some(taken));
     }
     let bytes = if other == Some(OtherMemory::Shared) { bytes.min(2 * CHUNK) } else { bytes };
-    let tenant = response.request().extensions().get::<AnswerTenant>().cloned();
-    let tenant = tenant.as_ref().map(|tenant| &tenant.0);
+    let tenant = RequestContext::of(response.request(), |context| context.tenant.clone()).flatten();
+    let tenant = tenant.as_ref();
     let small = (bytes <= SMALL).then(|| state.small_answers.try_take(tenant, bytes).ok()).flatten();
     match small.map_or_else(|| state.answers.try_take(tenant, bytes), Ok) {
         Ok(permit) => Ok(Some(permit)),

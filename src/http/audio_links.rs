@@ -110,7 +110,7 @@ fn open(request: &HttpRequest) -> Result<LinkedRequest, ApiError> {
     Ok(LinkedRequest { tenant, call_id: link.call_id })
 }
 
-/// Streams the recording of a link.
+/// Streams the recording that a link gives access to.
 pub(super) async fn get_linked_audio(
     http: HttpRequest,
     trace: RequestTrace,

@@ -17,9 +17,10 @@ use super::idempotency::REPLAYED;
 use super::item_statuses::ItemStatuses;
 use super::operations::ApiOperation;
 use super::path;
-use super::request_context::{RequestName, RequestTrace};
+use super::request_context::RequestContext;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
+use crate::domain::trace::TraceContext;
 
 /// The audit entry of a request, kept in the extensions of the request. It is written after the answer. If the caller
 /// disconnects earlier, it is written without a status, and only for operations that may change data.
@@ -32,7 +33,7 @@ struct Entry {
     actor: AuditActor,
     /// The id of the request. For an operation that only reads, it is known only with the answer.
     request_id: Option<String>,
-    trace: Option<RequestTrace>,
+    trace: Option<TraceContext>,
     /// The calls that the request concerns. A call has its own status if that status differs from the status of the
     /// answer. Each call gets a line; a request without calls gets one.
     calls: Vec<(CallId, Option<u16>)>,
@@ -52,8 +53,7 @@ enum AuditActor {
 impl AuditEntry {
     /// Begins the entry of a request with a valid token.
     pub(super) fn begin_for_token(request: &HttpRequest, operation: &ApiOperation, caller: &Arc<Caller>) {
-        let call_id = path::call_id(request).ok();
-        begin(request, operation, call_id, || AuditActor::Token(Arc::clone(caller)));
+        begin(request, operation, || (AuditActor::Token(Arc::clone(caller)), path::call_id(request).ok()));
     }
 
     /// Begins the entry of a request with a valid link.
@@ -63,7 +63,7 @@ impl AuditEntry {
         tenant: &TenantId,
         call_id: &CallId,
     ) {
-        begin(request, operation, Some(call_id.clone()), || AuditActor::Link(tenant.clone()));
+        begin(request, operation, || (AuditActor::Link(tenant.clone()), Some(call_id.clone())));
     }
 
     /// Adds the calls that the body names.
@@ -77,8 +77,7 @@ impl AuditEntry {
 fn begin(
     request: &HttpRequest,
     operation: &ApiOperation,
-    call_id: Option<CallId>,
-    actor: impl FnOnce() -> AuditActor,
+    actor_and_call: impl FnOnce() -> (AuditActor, Option<CallId>),
 ) {
     let only_reads = request.method().is_safe();
     let is_enabled = match only_reads {
@@ -90,13 +89,15 @@ fn begin(
     }
     // The text of an invalid id could be anything, so it is not logged.
     let segment = |name| request.match_info().query(name);
-    let mut extensions = request.extensions_mut();
+    let (actor, call_id) = actor_and_call();
+    let context = RequestContext::of(request, |context| (context.trace, context.request_id.clone()));
+    let (trace, request_id) = context.unzip();
     let entry = Entry {
         action: operation.id,
         only_reads,
-        actor: actor(),
-        request_id: extensions.get::<RequestName>().map(|name| name.0.clone()),
-        trace: extensions.get::<RequestTrace>().copied(),
+        actor,
+        request_id: request_id.flatten(),
+        trace,
         calls: call_id.into_iter().map(|call_id| (call_id, None)).collect(),
         webhook: WebhookId::parse(segment("webhook_id")),
         delivery: DeliveryId::parse(segment("delivery_id")),
@@ -104,7 +105,7 @@ fn begin(
         status: None,
         replayed: None,
     };
-    extensions.insert(AuditEntry(Rc::new(RefCell::new(entry))));
+    request.extensions_mut().insert(AuditEntry(Rc::new(RefCell::new(entry))));
 }
 
 /// Completes the entry of an answered request, if the caller was authenticated. Dropping the entry writes its lines.
@@ -149,7 +150,7 @@ macro_rules! write_line {
             issuer,
             subject,
             request_id = $request_id,
-            trace_id = entry.trace.map(|trace| tracing::field::display(trace.0)),
+            trace_id = entry.trace.map(tracing::field::display),
             call_id = call.map(|(call_id, _)| call_id.as_str()),
             webhook_id = entry.webhook.map(tracing::field::display),
             delivery_id = entry.delivery.map(tracing::field::display),

@@ -15,6 +15,7 @@ use super::state::ApiState;
 use crate::analyses::BatchItem;
 use crate::domain::analysis::Submission;
 use crate::domain::ids::CallId;
+use crate::domain::phone::Region;
 use crate::domain::summary::AnalysisSummary;
 use crate::domain::trace::TraceContext;
 use crate::tenants::Tenant;
@@ -60,8 +61,8 @@ pub struct BatchResult {
 }
 
 /// Parses an item.
-fn read(item: &RawValue, index: usize, trace: TraceContext) -> Result<Submission, ApiError> {
-    let read = || SubmitAnalysis::from_json(item.get().as_bytes())?.into_submission(trace);
+fn read(item: &RawValue, index: usize, region: Region, trace: TraceContext) -> Result<Submission, ApiError> {
+    let read = || SubmitAnalysis::from_json(item.get().as_bytes())?.into_submission(region, trace);
     read().map_err(|error| error.within(&format!("/analyses/{index}")))
 }
 
@@ -87,7 +88,8 @@ pub(super) async fn submit_analyses(
         let rule = format!("must have 1 to {MAX_ITEMS} items, has {}", items.len());
         return Err(ApiError::invalid_field("#/analyses", &rule));
     }
-    let parsed = items.iter().enumerate().map(|(index, item)| read(item, index, trace)).collect();
+    let region = tenant.default_region();
+    let parsed = items.iter().enumerate().map(|(index, item)| read(item, index, region, trace)).collect();
     let results = submit(&state, &tenant, &items, parsed, &request_id).await?;
     let names_a_call = |result: &&BatchResult| {
         result.call_id.as_deref().is_some_and(|call_id| CallId::parse(call_id).is_ok())

@@ -30,7 +30,7 @@ pub const fn large_bodies(max_body_bytes: usize) -> usize {
     max_body_bytes.saturating_mul(LARGEST_AT_ONCE)
 }
 
-/// The body of an operation.
+/// The request body that an operation takes.
 pub trait RequestBody: Sized {
     /// Whether the operation takes a body.
     const PRESENCE: BodyPresence;

@@ -8,7 +8,7 @@
 //! - It passes a body once the request has memory for it (`ConnectionState::resume`).
 //! - It closes if the client reads nothing of an answer for the time-out. Until then, the unread bytes count against a
 //!   budget.
-//! - It closes if it is idle and another connection needs its place ([`super::open_connections`]).
+//! - It closes if it is idle and the server needs room for another connection ([`super::open_connections`]).
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ use crate::telemetry::metrics::Metrics;
 const READ_AT_ONCE: usize = 16 << 10;
 /// Maximum size of a head, or of written bytes, that needs no permit, in bytes. Every connection has a buffer of this size.
 const SMALL: usize = 8 << 10;
-/// Maximum number of written bytes that a client has not read.
+/// Maximum number of written bytes of one connection that the client has not read.
 const WRITE_BUFFER: usize = 64 << 10;
 /// Size of the budget of written bytes that clients have not read, in bytes.
 pub const WRITE_BUFFERS: usize = 256 * WRITE_BUFFER;

@@ -12,11 +12,12 @@ use crate::domain::ids::TenantId;
 
 /// The state that a connection shares with its requests.
 pub struct ConnectionState {
-    /// Place among the connections of the server thread.
+    /// The entry of this connection among the open connections of the server thread.
     pub(super) open: Rc<OpenConnection>,
     /// Number of requests whose answers are not complete.
     requests: Cell<usize>,
-    /// Place among the connections of a tenant: the tenant of the last request with a valid token.
+    /// The entry of this connection in the connection limit of a tenant: the tenant of the last request with a valid
+    /// token.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
     pub(super) is_last: Cell<bool>,
@@ -28,7 +29,7 @@ pub struct ConnectionState {
     pub(super) reader: Cell<Option<Waker>>,
 }
 
-/// A place among the connections of a tenant.
+/// An open connection that counts against the limit of a tenant.
 pub(super) struct ConnectionPlace {
     pub(super) tenant: TenantId,
     pub(super) _permit: OwnedSemaphorePermit,
@@ -112,8 +113,9 @@ impl ConnectionState {
     }
 }
 
-/// Whether the connection of a request ends after the answer: the tenant has too many connections, another connection needs
-/// the place, or the client asks for another protocol, which the gateway does not support.
+/// Whether the connection of a request ends after the answer. This is so if the tenant has too many connections, if the
+/// server needs room for another connection, or if the client asks for another protocol, which the gateway does not
+/// support.
 pub fn is_last(request: &HttpRequest) -> bool {
     let ends = |state: &Rc<ConnectionState>| state.is_last.get() || state.open.is_last_place_taken();
     request.head().upgrade() || ConnectionState::of(request).is_some_and(ends)

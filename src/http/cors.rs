@@ -143,7 +143,7 @@ const RESPONSE_HEADERS: [&str; 14] = [
     "x-request-id",
 ];
 
-/// Returns the middleware. It does nothing if no origin is allowed.
+/// Returns the CORS middleware. It does nothing if no origin is allowed.
 pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
     let closed = Cors::default()
         .allowed_methods(METHODS)

@@ -84,7 +84,7 @@ pub struct DeliveryResource {
     webhook: Option<String>,
     /// The URL of the receiver. For a webhook it is the current URL.
     url: String,
-    /// Form of the event's payload. For a webhook it is the present setting of the webhook.
+    /// Form of the event's payload. For a webhook it is the current setting of the webhook.
     payload: EventPayload,
     /// The id of the event, sent as `webhook-id`.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]

@@ -45,7 +45,7 @@ fn members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::
     Ok(object)
 }
 
-/// A value under the same rules.
+/// A JSON value without loss, by the rules of [`ExactObject`].
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {

@@ -36,7 +36,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8], advice: Advice) -> Result<
     Ok(value)
 }
 
-/// Returns the problem of a text whose parsing failed at this place.
+/// Returns the problem of a body whose parsing failed at `pointer`.
 fn invalid(body: &[u8], pointer: &str, error: &serde_json::Error, advice: Advice) -> ApiError {
     let message = error.to_string();
     let is = |text: &str| message.starts_with(text);

@@ -12,6 +12,7 @@ pub mod audio_links;
 mod audit;
 pub mod batch;
 pub mod body;
+pub mod call_input;
 pub mod conditional;
 pub mod connection;
 pub mod connection_limits;
@@ -28,6 +29,7 @@ mod field_errors;
 pub mod idempotency;
 mod item_statuses;
 pub mod json;
+pub mod list_query;
 pub mod listing;
 mod message_scan;
 mod negotiation;
@@ -113,7 +115,7 @@ where
         .app_data(PathOperations { path, operations: Vec::new() })
 }
 
-/// Answers all other methods with 405 and `Allow`.
+/// Answers all methods that are not in `methods` with 405 and `Allow`.
 fn refusing_others(resource: Resource, methods: &[Method]) -> Resource {
     let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
     let allow = HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static(""));

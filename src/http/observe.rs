@@ -19,7 +19,7 @@ use super::cors;
 use super::operations::PathOperations;
 use super::problem::{self, ApiError, ProblemKind};
 use super::rate_limits::Remaining;
-use super::request_context::{RequestName, RequestTrace};
+use super::request_context::RequestContext;
 use super::security_headers;
 use super::state::ApiState;
 use super::unread::HeldRequest;
@@ -48,10 +48,9 @@ pub async fn observe(
     let request_id = request_id(&request, &*state.env.clock, &*state.env.entropy);
     let method = request.method().clone();
     let (span, trace) = span(&request, &request_id, &*state.env.entropy);
-    request.extensions_mut().insert(RequestTrace(trace));
-    if !method.is_safe() {
-        request.extensions_mut().insert(RequestName(request_id.clone()));
-    }
+    let request_name = (!method.is_safe()).then(|| request_id.clone());
+    let context = RequestContext { trace, request_id: request_name, tenant: None, remaining: None };
+    request.extensions_mut().insert(context);
     let held = HeldRequest::begin(&mut request);
 
     // An error of a handler or extractor is already a response, with the error inside.
@@ -59,7 +58,7 @@ pub async fn observe(
     let _entered = span.enter();
     let response = answer_body::count(response, &state);
     let mut response = as_problem(response, &request_id, &state);
-    let remaining = response.request().extensions_mut().remove::<Remaining>();
+    let remaining = RequestContext::of(response.request(), |context| context.remaining.take()).flatten();
     complete_headers(response.headers_mut(), &request_id, remaining, &state);
 
     let status = response.status();
@@ -118,11 +117,26 @@ fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (S
     let trace = caller.unwrap_or_else(|| TraceContext::start(entropy));
     // The exporter generates the id of a new trace.
     let trace_id = (caller.is_some() || !spans::are_exported()).then(|| display(trace));
-    let (method, path) = (method_label(request.method().as_str()), shown(request.path()));
+    let method = method_label(request.method().as_str());
+    // A span that is not enabled does not evaluate its fields.
     let span = if request.method().is_safe() {
-        tracing::debug_span!("request", request_id, trace_id, span_id = Empty, method, path)
+        tracing::debug_span!(
+            "request",
+            request_id,
+            trace_id,
+            span_id = Empty,
+            method,
+            path = shown(request.path())
+        )
     } else {
-        tracing::error_span!("request", request_id, trace_id, span_id = Empty, method, path)
+        tracing::error_span!(
+            "request",
+            request_id,
+            trace_id,
+            span_id = Empty,
+            method,
+            path = shown(request.path())
+        )
     };
     let trace = if caller.is_some() { spans::resume(&span, trace) } else { spans::start(&span, trace) };
     (span, trace)
@@ -147,7 +161,7 @@ impl<'a> InFlight<'a> {
 }
 
 impl Drop for InFlight<'_> {
-    /// Decrements the gauge, even if the caller has disconnected.
+    /// Decrements the number of requests in progress, even if the caller has disconnected.
     fn drop(&mut self) {
         self.0.env.metrics.http_in_flight.dec();
     }

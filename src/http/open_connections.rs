@@ -1,12 +1,13 @@
 //! The open connections of a server thread.
 //!
-//! A client needs no token to open a connection. So idle connections must not occupy the places of clients that have
-//! requests. A connection is idle while no request is in progress, even if part of a head has arrived. The connection of
-//! a caller without a valid token is also idle while the caller does not read its answer.
+//! A client needs no token to open a connection. So idle connections must not prevent clients with requests from
+//! connecting. A connection is idle while no request is in progress, even if part of a head has arrived. The connection
+//! of a caller without a valid token is also idle while the caller does not read its answer.
 //!
-//! The server thread keeps its last place for a new connection. A connection that takes the last place evicts the one that
-//! has been idle longest. If none is idle, the next answer ends its connection. A connection with a request in progress is
-//! never evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived.
+//! A server thread has a fixed number of places for connections, and keeps the last place free for a new one. A
+//! connection that takes the last place evicts the connection that has been idle longest. If none is idle, the
+//! connection whose answer ends next is closed after that answer. A connection with a request in progress is never
+//! evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::task::Waker;
 
 /// The open connections of a server thread.
 pub struct OpenConnections {
-    /// Number of places, not counting the last one.
+    /// Maximum number of open connections, not counting the last place, which is kept free for a new connection.
     places: usize,
     /// Number of open connections, not counting evicted ones.
     open: Cell<usize>,
@@ -41,7 +42,7 @@ impl OpenConnections {
         connection
     }
 
-    /// Counts a connection, and evicts the one that has been idle longest if all places are taken.
+    /// Counts a new connection. Evicts the connection that has been idle longest if the new one takes the last place.
     fn count_one_more(&self) {
         self.open.set(self.open.get() + 1);
         if self.is_full() {
@@ -67,7 +68,7 @@ impl OpenConnections {
 /// An open connection.
 pub(super) struct OpenConnection {
     connections: Rc<OpenConnections>,
-    /// Key among the idle connections; `None` while a request is in progress.
+    /// Key in the list of idle connections; `None` while a request is in progress.
     key: Cell<Option<u64>>,
     is_evicted: Cell<bool>,
     /// Wakes the connection when it is evicted.
@@ -75,9 +76,11 @@ pub(super) struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// Lists the connection as idle. Evicts it if all places are taken. `closer` wakes it when it is evicted.
+    /// Lists the connection as idle, or evicts it if the last place is taken. `closer` wakes the connection when it is
+    /// evicted.
     pub(super) fn begin_idle(self: &Rc<Self>, closer: &Waker) {
-        self.closer.set(Some(closer.clone()));
+        let known = self.closer.take().filter(|known| known.will_wake(closer));
+        self.closer.set(Some(known.unwrap_or_else(|| closer.clone())));
         if self.key.get().is_some() || self.is_evicted.get() {
             return;
         }
@@ -88,7 +91,7 @@ impl OpenConnection {
         }
     }
 
-    /// Removes the connection from the list of idle ones. If it was evicted, it stays open and takes its place back.
+    /// Removes the connection from the list of idle ones. If it was evicted, it stays open and counts as open again.
     pub(super) fn end_idle(&self) {
         self.unlist();
         if self.is_evicted.take() {
@@ -115,7 +118,7 @@ impl OpenConnection {
         self.is_evicted.get()
     }
 
-    /// Whether even the last place of the server thread is taken.
+    /// Whether even the last place of the server thread is taken, so that no place is free for a new connection.
     pub(super) fn is_last_place_taken(&self) -> bool {
         self.connections.is_full()
     }

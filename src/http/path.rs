@@ -28,7 +28,7 @@ impl PathParameters for () {
     }
 }
 
-/// `{call_id}`. A text that is not a call id is invalid input, as in a body.
+/// The path parameter `{call_id}`. A text that is not a call id is invalid input, as in a body.
 impl PathParameters for CallId {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
         call_id(request).map_err(|error| ApiError::invalid_field("{call_id}", &error))
@@ -51,7 +51,7 @@ impl PathParameters for DeliveryId {
     }
 }
 
-/// `{webhook_id}` and `{replay_id}`.
+/// The path parameters `{webhook_id}` and `{replay_id}`.
 impl PathParameters for (WebhookId, ReplayId) {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
         let replay = generated("replay", ReplayId::parse(request.match_info().query("replay_id")));

@@ -76,7 +76,7 @@ impl ApiError {
         Self { errors, ..Self::new(INVALID_REQUEST, detail) }
     }
 
-    /// Names the fields that caused the problem.
+    /// Adds the fields that caused the problem.
     pub(super) fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
     }
@@ -129,7 +129,7 @@ impl ApiError {
         if was_invalid { Self { headers: self.headers, ..Self::invalid(self.errors) } } else { self }
     }
 
-    /// Returns the complete answer.
+    /// Returns the complete HTTP answer with the problem.
     pub fn respond(&self, request_id: &str, public_url: &PublicUrl) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.kind.status);
         for (name, value) in &self.headers {
@@ -153,7 +153,7 @@ impl ApiError {
     }
 }
 
-/// Returns the value of `Retry-After`.
+/// Returns the value of `Retry-After` for a duration.
 pub fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after))
 }

@@ -25,14 +25,22 @@ pub struct NoQuery {}
 
 impl<T: DeserializeOwned> QueryParameters for T {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
-        let deserializer = serde_html_form::Deserializer::from_bytes(request.query_string().as_bytes());
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            let name = error.path().to_string();
-            let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
-            let rule = readable_rule(&error.into_inner().to_string());
-            ApiError::invalid_field(shortened(&pointer), &shortened(&rule))
-        })
+        parse_query(request.query_string())
     }
+}
+
+/// Parses the text of a query.
+///
+/// # Errors
+/// The errors of [`QueryParameters::parse`].
+pub(super) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
+    let deserializer = serde_html_form::Deserializer::from_bytes(query.as_bytes());
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let name = error.path().to_string();
+        let pointer = if name == "." { "?".to_owned() } else { format!("?{name}") };
+        let rule = readable_rule(&error.into_inner().to_string());
+        ApiError::invalid_field(shortened(&pointer), &shortened(&rule))
+    })
 }
 
 /// A time in a query. The `+` of an offset means a space unless it is encoded, so a space there counts as `+`.

@@ -1,9 +1,9 @@
 //! Rate limits of tenants, and the headers `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! There is one policy, `default`. A tenant may send up to `q` requests at once. After the last of them, all `q` requests
-//! are possible again `w` seconds later. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded up, until
-//! one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
+//! There is one policy, `default`. A tenant may send a burst of up to `q` requests. After a full burst, the whole quota is
+//! available again after `w` seconds. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded
+//! up, until one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
 //! refused request, where `t` equals `Retry-After`.
 
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ impl TenantLimit {
 }
 
 impl Remaining {
-    /// Writes both headers.
+    /// Writes the headers `RateLimit-Policy` and `RateLimit`.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
         // The text is written on the stack, because every answer has this header.

@@ -70,7 +70,7 @@ type Kind = (&'static str, Option<String>);
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Number of lines suppressed since the last written count.
+    /// Number of lines suppressed since this number was last written to the log.
     suppressed: u64,
 }
 
@@ -78,13 +78,14 @@ struct Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
-    /// The line is the first one suppressed since the last written count. Another count must follow.
+    /// The line is not written, and is the first one since the number of suppressed lines was last written. The number
+    /// must be written later.
     SuppressedFirst,
     Suppressed,
 }
 
 impl RefusalLog {
-    /// Creates a log without lines.
+    /// Creates a log that has written no lines yet.
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, windows: Mutex::default() })
     }

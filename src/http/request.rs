@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{FromRequest, HttpRequest, web};
 
-use super::answer_body::AnswerTenant;
 use super::audit::AuditEntry;
 use super::body::{ReceivedBody, RequestBody, receive};
 use super::conditional::preferred_wait;
@@ -25,7 +24,7 @@ use super::problem::{ApiError, INSUFFICIENT_SCOPE, INTERNAL, RATE_LIMITED, UNKNO
 use super::query::{NoQuery, QueryParameters};
 use super::rate_limits::Exceeded;
 use super::refusals::Refusal;
-use super::request_context::{RequestName, RequestTrace};
+use super::request_context::RequestContext;
 use super::state::ApiState;
 use crate::analyses::MemoryPermit;
 use crate::auth::{Caller, Scope, bearer};
@@ -101,14 +100,13 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
         IdempotentRequest::new(&request, &key, bytes.as_deref(), contents.subject(call), wait)
     });
     AuditEntry::add_calls(&request, calls);
-    let extensions = request.extensions();
-    let trace = extensions.get::<RequestTrace>().copied();
-    let request_id = extensions.get::<RequestName>().map(|name| name.0.clone());
+    let context = RequestContext::of(&request, |context| (context.trace, context.request_id.clone()));
+    let (trace, request_id) = context.ok_or_else(|| ApiError::new(INTERNAL, "the request has no context"))?;
     Ok(ApiRequest {
         state: state.clone(),
         tenant,
         caller,
-        trace: trace.ok_or_else(|| ApiError::new(INTERNAL, "the request has no trace"))?.0,
+        trace,
         request_id: request_id.unwrap_or_default(),
         wait,
         path,
@@ -187,11 +185,10 @@ pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &Tenant
             (Some(remaining), Err(error.with_retry_after(wait)))
         }
     };
-    let mut extensions = request.extensions_mut();
-    extensions.insert(AnswerTenant(tenant.clone()));
-    if let Some(remaining) = remaining {
-        extensions.insert(remaining);
-    }
+    RequestContext::of(request, |context| {
+        context.tenant = Some(tenant.clone());
+        context.remaining = remaining;
+    });
     outcome?;
     state.connections.count(request, tenant).map_err(|too_many| {
         state.env.metrics.overload_refusals.with_label_values(&[tenant.as_str(), "connections"]).inc();

@@ -117,22 +117,23 @@ pub(super) const PROBLEMS: [SharedProblem; 23] = [
         "KeyConflict",
         IDEMPOTENCY_KEY_IN_USE,
         RETRY,
-        "The key is in use (`idempotency_key_in_use`), or its answer is not available (`idempotent_answer_not_kept`).",
+        "The request with this key is in progress (`idempotency_key_in_use`), or its answer was not kept \
+         (`idempotent_answer_not_kept`).",
     ),
     problem(
         "NoResultOrKeyConflict",
         NO_RESULT,
         RETRY,
-        "The analysis has no result (`no_result`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`), or \
-         its answer is not available (`idempotent_answer_not_kept`).",
+        "The analysis has no result (`no_result`), or the request with this `Idempotency-Key` is in progress \
+         (`idempotency_key_in_use`), or its answer was not kept (`idempotent_answer_not_kept`).",
     ),
     problem(
         "WebhookOrKeyConflict",
         WEBHOOK_DISABLED,
         RETRY,
         "The state of the webhook does not allow the request (`webhook_disabled`, `webhook_limit`, \
-         `replay_under_way`), or the `Idempotency-Key` is in use (`idempotency_key_in_use`), or its answer is not \
-         available (`idempotent_answer_not_kept`).",
+         `replay_under_way`), or the request with this `Idempotency-Key` is in progress (`idempotency_key_in_use`), or its \
+         answer was not kept (`idempotent_answer_not_kept`).",
     ),
 ];
 

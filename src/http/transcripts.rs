@@ -33,7 +33,7 @@ pub struct TranscriptResource {
 
 impl From<Transcript> for TranscriptResource {
     fn from(transcript: Transcript) -> Self {
-        let Transcript { call_id, revision, begin_time, turns } = transcript;
+        let Transcript { call_id, revision, begin_time, turns, call: _ } = transcript;
         Self { call_id, revision, begin_time, transcript: turns }
     }
 }

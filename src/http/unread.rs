@@ -1,8 +1,8 @@
-//! The unread end of a request body.
+//! The unread rest of a request body.
 //!
-//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads
-//! the body to its end, so a client with an endless chunked body would occupy the connection forever. Therefore the
-//! body is held until its answer is sent.
+//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads the
+//! body to its end, so a client with an endless chunked body would occupy the connection forever. Therefore the body is
+//! held until its answer is sent.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -19,13 +19,13 @@ use futures_util::Stream;
 
 use super::connection_state::{BodyLength, ConnectionState, RequestInProgress};
 
-/// A request until its answer is sent, with the unread end of its body.
+/// A request that is held, with the unread rest of its body, until its answer is sent.
 pub(super) struct HeldRequest {
     unread: Option<Unread>,
     _in_progress: Option<RequestInProgress>,
 }
 
-/// A body that its reader and its answer share.
+/// The body of a request, shared by its reader and the answer that holds it.
 #[derive(Clone)]
 struct Unread {
     payload: Rc<RefCell<Payload>>,

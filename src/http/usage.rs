@@ -6,10 +6,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::ApiError;
 use super::request::ApiRequest;
-use crate::domain::usage::{Day, DeliveryUsage, Usage};
+use crate::domain::usage::{Day, DeliveryUsage, FactUsage, Usage, UsageFact};
 
 /// Maximum number of days in one answer.
 const MAX_DAYS: i64 = 366;
+/// Maximum number of agents or queues in one answer.
+const MAX_GROUPS: usize = 1000;
 /// Number of days in an answer without `from`.
 const DEFAULT_DAYS: i64 = 30;
 
@@ -24,6 +26,9 @@ pub struct UsageDays {
     /// The last day in UTC. The default is today. The period is limited to 366 days.
     #[param(value_type = Option<String>, format = Date, min_length = 10, max_length = 10)]
     to: Option<Day>,
+    /// Also returns the usage of the period by agent or by queue, in `groups`.
+    #[param(inline)]
+    group_by: Option<UsageFact>,
 }
 
 /// The usage of a period.
@@ -36,6 +41,11 @@ pub struct UsageReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, required = false, max_items = 366, example = json!(["2026-11-22"]))]
     unreadable: Vec<Day>,
+    /// With `group_by`: the usage of the period by agent (id, or name of an agent without an id) or by queue, most submissions first. A
+    /// submission or an outcome counts for the `call` facts that the analysis had at that moment. Calls without the fact are not in a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, max_items = 1000)]
+    groups: Option<Vec<FactUsage>>,
 }
 
 /// The usage of one day.
@@ -80,7 +90,11 @@ pub(super) async fn get_usage(request: ApiRequest<(), UsageDays>) -> Result<Http
         let rule = format!("must start a period of at most {MAX_DAYS} days");
         return Err(ApiError::invalid_field("?from", &rule));
     }
-    let mut report = UsageReport { days: Vec::new(), unreadable: Vec::new() };
+    let groups = match query.group_by {
+        Some(fact) => Some(state.analyses.usage_by_fact(&tenant, fact, (from, to), MAX_GROUPS).await?),
+        None => None,
+    };
+    let mut report = UsageReport { days: Vec::new(), unreadable: Vec::new(), groups };
     for (day, usage) in state.analyses.usage(&tenant, from, to).await? {
         match usage {
             Some(usage) => report.days.push(UsageOfDay::from((day, usage))),

@@ -14,7 +14,7 @@ use crate::certificates::CertificateVerifier;
 use crate::config::{NetworkSettings, SettingsProblem};
 use crate::secrets::{ReloadableSecrets, SecretKind, UnusableSecret, Watched};
 
-/// The settings key of the file.
+/// Settings key of the file with additional certificate authorities.
 const KEY: &str = "network.ca_file";
 /// The variable that names a file with the authorities of the system.
 const SYSTEM_FILE: &str = "SSL_CERT_FILE";

@@ -21,7 +21,7 @@ impl<T: Clone> RequestLog<T> {
         self.entries.send_modify(|entries| Arc::make_mut(entries).push(entry));
     }
 
-    /// Adds an entry and returns the number of similar entries before it, in one step.
+    /// Adds an entry and returns the number of similar entries before it, atomically.
     pub(super) fn push_counting(&self, entry: T, is_similar: impl Fn(&T, &T) -> bool) -> usize {
         let mut similar = 0;
         self.entries.send_modify(|entries| {

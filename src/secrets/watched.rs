@@ -85,9 +85,9 @@ impl<T: Send + Sync> ReloadableSecret for Watched<T> {
         self.kind
     }
 
-    /// The reader may see a file that is being written, so the file may look empty or truncated. An empty file is an
-    /// error, which the next read corrects. A truncated token looks like a whole one, so operators should replace
-    /// files by a rename, as Kubernetes does.
+    /// Reads the file again. The file may look empty or truncated, because another program may be writing it. An empty
+    /// file is an error, which the next read corrects. A truncated token looks like a whole one, so operators should
+    /// replace files by a rename, as Kubernetes does.
     fn reload(&self) -> Option<Reload> {
         let file = self.file.as_ref()?;
         // The lock is held until the end, so that the older of two concurrent reads cannot overwrite the newer one.

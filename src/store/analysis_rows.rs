@@ -4,6 +4,7 @@ use super::StoreError;
 use super::values::{Row, Value, json};
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Status, Work};
 use crate::domain::answer_shape::{AnswerShape, InvalidShape};
+use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{ListPosition, ListedAnalysis, ListedRow};
 
@@ -27,12 +28,12 @@ impl CallKey {
 
 /// The columns that [`read`] reads, and the fencing token.
 pub(super) const COLUMNS: &str = "id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, \
-     failure, last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, \
+     failure, last_error, last_reanalysis, refreshed_at, trace, call_facts, stage, due_at, started_at, sent_at, submits, \
      accepted_at, polls, errors, etag, empty_since, missing_since, denied_since, shapes, fence, leased";
 
-/// Returns the values of the columns for status, revision, end, metadata, failure, last error, last reanalysis, last refresh and
-/// trace.
-pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
+/// Returns the values of the columns `status`, `revision`, `finished_at`, `metadata`, `failure`, `last_error`,
+/// `last_reanalysis`, `refreshed_at`, `trace` and `call_facts`.
+pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 10], StoreError> {
     Ok([
         analysis.status.as_str().into(),
         analysis.revision.into(),
@@ -43,12 +44,17 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 9], StoreError> {
         analysis.last_reanalysis.as_ref().map(json).transpose()?.into(),
         analysis.refreshed_at.into(),
         json(&analysis.trace)?.into(),
+        stored_facts(&analysis.call)?.into(),
     ])
 }
 
-/// Returns the values of the columns for the work, in this order: stage; due, start and submit times; number of
-/// submits; time of acceptance; numbers of polls and errors; `ETag`; times since which the result is empty, the result
-/// is missing, and the call is denied; shapes of the answers.
+/// Returns call facts as JSON. Most calls have none, which takes two bytes.
+pub(super) fn stored_facts(call: &CallFacts) -> Result<String, StoreError> {
+    if *call == CallFacts::default() { Ok("{}".to_owned()) } else { json(call) }
+}
+
+/// Returns the values of the columns `stage`, `due_at`, `started_at`, `sent_at`, `submits`, `accepted_at`, `polls`,
+/// `errors`, `etag`, `empty_since`, `missing_since`, `denied_since` and `shapes`.
 pub(super) fn work(analysis: &Analysis) -> [Value<'_>; 13] {
     let work = analysis.work.as_ref();
     [
@@ -83,6 +89,8 @@ pub(super) fn read(row: &dyn Row) -> Result<Analysis, StoreError> {
         last_reanalysis: row.json("last_reanalysis")?,
         refreshed_at: row.get("refreshed_at")?,
         trace: row.json("trace")?,
+        // NULL in rows that a version without call facts inserted.
+        call: row.json::<Option<_>>("call_facts")?.unwrap_or_default(),
         work: read_work(row)?,
     })
 }

@@ -67,13 +67,14 @@ pub(super) struct FinishAttempt {
     pub(super) attempt: FinishedAttempt,
 }
 
-/// Parameters: the first six of [`FinishAttempt::values`].
+/// Writes the outcome of an attempt to its delivery. Parameters: the first six of [`FinishAttempt::values`].
 const FINISH_DELIVERY: &str = "UPDATE deliveries SET status = ?3, due_at = coalesce(?4, due_at), finished_at = ?5, \
      leased = FALSE, earlier_attempts = earlier_attempts + ?6 WHERE seq = ?1 AND fence = ?2 AND leased";
 
 impl FinishAttempt {
-    /// Returns the parameters of the statements: lease; status, due time and end of the delivery; number of attempts
-    /// that the retry schedule does not count; outcome, status, latency, detail and response of the attempt.
+    /// Returns the parameters of the statements. Of the lease: the row and the fencing token. Of the delivery: the
+    /// status, the time of the next attempt, the time at which the delivery finished, and the number of attempts that
+    /// the retry schedule does not count. Of the attempt: outcome, status, latency, detail and response.
     fn values(&self, now: Timestamp) -> [Value<'_>; 11] {
         let Self { lease, attempt } = self;
         let (status, due_at) = match attempt.next {
@@ -97,7 +98,8 @@ impl FinishAttempt {
         ]
     }
 
-    /// Records the end of the lease and counts the usage, inside the transaction or after it.
+    /// Records that the lease has ended, and counts the usage. It works inside a transaction and after a single
+    /// statement.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);
         transaction.count_usage(tenant, Usage::delivery(self.attempt.next.arrived())).await

@@ -37,9 +37,9 @@ impl Queue {
         }
     }
 
-    /// Returns the assignments of a claim besides its lease; `now` is the parameter with the time. The claim of a submit marks it
-    /// as unconfirmed, because its outcome is unknown after a crash. The claim of a poll must not touch other indexes than those
-    /// of its lease.
+    /// Returns the assignments of a claim besides those of its lease. `now` is the placeholder of the parameter with
+    /// the present time. The claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash.
+    /// The claim of a poll must not change columns of other indexes than those of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -58,7 +58,7 @@ pub struct Lease {
     pub(crate) fence: i64,
 }
 
-/// The tables whose rows are leased.
+/// A table whose rows are leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leased {
     Analysis,
@@ -161,7 +161,8 @@ pub struct DeliverySlots {
     pub tenants: Vec<TenantId>,
     /// Maximum number of deliveries in this claim, except for those in reserved slots.
     pub total: usize,
-    /// Maximum number of body bytes of these deliveries. The delivery that exceeds it is the last one claimed.
+    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds it is the last one
+    /// claimed.
     pub bytes: usize,
     /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,

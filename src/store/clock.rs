@@ -36,7 +36,7 @@ pub trait ClockStore: Send + Sync {
         steps: i64,
     ) -> Result<Option<usize>, StoreError>;
 
-    /// Records that an operator confirms this time. Returns `false` if no gateway has used the store yet.
+    /// Records that an operator confirms the time `at`. Returns `false` if no gateway has used the store yet.
     async fn confirm_clock(&self, at: Timestamp) -> Result<bool, StoreError>;
 
     /// Corrects stored times after a wrong clock: work becomes due now if its due time is later than its schedule

@@ -99,9 +99,14 @@ impl Rule for DeleteRecords {
             "DELETE FROM usage WHERE (tenant, day) IN (SELECT tenant, day FROM usage WHERE day < ?1 LIMIT ?2 \
              FOR UPDATE SKIP LOCKED)"
         );
+        let days_by_fact = sql!(
+            "DELETE FROM usage_by_fact WHERE (tenant, fact, day, value) IN (SELECT tenant, fact, day, value \
+             FROM usage_by_fact WHERE day < ?1 ORDER BY day LIMIT ?2 FOR UPDATE SKIP LOCKED)"
+        );
         let records = transaction.execute(records, values![self.before, self.limit]).await?;
         let day = Day::of(self.before).number();
-        Ok(records + transaction.execute(days, values![day, self.limit]).await?)
+        let days = transaction.execute(days, values![day, self.limit]).await?;
+        Ok(records + days + transaction.execute(days_by_fact, values![day, self.limit]).await?)
     }
 }
 
@@ -111,14 +116,15 @@ pub(super) struct DeleteExpired {
     pub(super) limit: usize,
 }
 
-/// A pending delivery keeps its event and its analysis. The exception is a delivery that may wait forever: its webhook
-/// is disabled, or has been unable to sign for longer than the retention period.
+/// The condition of a delivery that prevents the deletion of its event and its analysis. A pending delivery prevents
+/// the deletion, unless it may wait forever: its webhook is disabled, or has been unable to sign for longer than the
+/// retention period.
 const PENDING: &str = "deliveries.status = 'pending' AND (webhook = '' OR EXISTS \
      (SELECT 1 FROM webhooks WHERE webhooks.id = deliveries.webhook AND disabled_at IS NULL \
      AND (unsigned_since IS NULL OR unsigned_since >= ?1)))";
 
-/// Parameters: the time before which the analyses ended, and the maximum number of rows. The lock prevents a concurrent
-/// submission from restarting one of the analyses.
+/// Deletes expired analyses. Parameters: the time before which they finished, and the maximum number of rows. The lock
+/// prevents a concurrent submission from restarting one of the analyses.
 pub(super) static DELETE_ANALYSES: Sql = Sql::per_engine(
     &["DELETE FROM analyses WHERE id IN (", ANALYSES, PENDING, ANALYSES_END, ") RETURNING tenant, call_id"],
     // The planner does not know how few rows there are. The array prevents it from a join with the whole table.
@@ -134,7 +140,7 @@ const ANALYSES: &str = "SELECT id FROM analyses WHERE stage IS NULL AND finished
      (SELECT 1 FROM deliveries WHERE deliveries.tenant = analyses.tenant AND deliveries.call_id = analyses.call_id AND ";
 const ANALYSES_END: &str = ") ORDER BY finished_at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time before which the events were written, and the maximum number of rows.
+/// Deletes expired events. Parameters: the time before which they were written, and the maximum number of rows.
 pub(super) static DELETE_EVENTS: Sql = Sql::per_engine(
     &["DELETE FROM events WHERE seq IN (", EVENTS, PENDING, EVENTS_END, ")"],
     &["DELETE FROM events WHERE seq = ANY (ARRAY(", EVENTS, PENDING, EVENTS_END, "))"],
@@ -143,7 +149,7 @@ const EVENTS: &str = "SELECT seq FROM events WHERE at < ?1 AND NOT EXISTS \
      (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq AND ";
 const EVENTS_END: &str = ") ORDER BY at LIMIT ?2 FOR UPDATE SKIP LOCKED";
 
-/// Parameters: the time and the maximum number of rows.
+/// Deletes expired replays. Parameters: the time before which they finished, and the maximum number of rows.
 pub(super) static DELETE_REPLAYS: Sql =
     Sql::new(&["DELETE FROM replays WHERE id IN (SELECT id FROM replays \
      WHERE finished_at IS NOT NULL AND finished_at < ?1 LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);

@@ -23,7 +23,7 @@ pub struct RecordedDelivery {
     pub webhook: Option<WebhookId>,
     /// URL of the receiver. For a webhook it is the current URL.
     pub url: String,
-    /// Form of the event's payload. For a webhook it is the present setting of the webhook.
+    /// Form of the event's payload. For a webhook it is the current setting of the webhook.
     pub payload: EventPayload,
     /// The event's id.
     pub event_id: EventId,

@@ -54,7 +54,7 @@ pub(super) async fn announce(
     Ok(())
 }
 
-/// Writes an event. Returns its number.
+/// Writes an event. Returns the number of the event.
 async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, StoreError> {
     let tenant = values![&event.tenant];
     let position: Option<i64> = transaction.find(&NEXT_POSITION, tenant, |row| row.get("last")).await?;
@@ -109,7 +109,7 @@ pub(super) async fn write_test(
     Ok(id)
 }
 
-/// Parameter: the tenant.
+/// Reads the enabled webhooks of a tenant. Parameter: the tenant.
 pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
     "SELECT id, events, filter FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
 ]);
@@ -193,7 +193,7 @@ async fn insert_deliveries(
     transaction.execute_each(insert, &rows).await
 }
 
-/// Parameters: the row of the analysis, the URL, the payload and the transform.
+/// Adds a callback to an analysis. Parameters: the row of the analysis, and the URL, the payload and the transform of the callback.
 pub(super) static ADD_CALLBACK: Sql = Sql::new(&[
     "INSERT INTO callbacks (analysis, url, payload, transform) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
 ]);

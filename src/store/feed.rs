@@ -85,7 +85,7 @@ pub(super) static NEXT_POSITION: Sql = Sql::per_engine(
     &[],
 );
 
-/// Events of a feed.
+/// The events that one read of a feed returns.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FeedRows {
     /// The events, oldest first.
@@ -104,9 +104,9 @@ struct ReadEvents {
     limits: PageLimits,
 }
 
-/// Parameters: the tenant, the position, the maximum number of events and the maximum number of bytes. On PostgreSQL, at most the
-/// last row exceeds the number of bytes, and it has no body. PostgreSQL measures bodies without reading them. `SQLite` reads only
-/// the bodies that the caller consumes.
+/// Parameters: the tenant, the position after which the page begins, the maximum number of events, and the maximum
+/// number of bytes of their bodies. On PostgreSQL, at most the last row exceeds the number of bytes, and it has no
+/// body. PostgreSQL measures bodies without reading them. `SQLite` reads only the bodies that the caller consumes.
 pub(super) static EVENTS_AFTER: Sql = Sql::per_engine(
     &[PAGE, " AND ?4 > 0 ORDER BY position LIMIT ?3"],
     &[
@@ -206,7 +206,7 @@ struct FindPositionBefore {
     end: FeedPosition,
 }
 
-/// Parameters: the tenant and a position.
+/// Reads the first event after a position. Parameters: the tenant and the position.
 pub(super) static NEXT_EVENT: Sql = Sql::new(&[
     "SELECT position, at FROM events WHERE tenant = ?1 AND position > ?2 ORDER BY position LIMIT 1",
 ]);

@@ -215,7 +215,7 @@ struct DeleteKeys {
     limit: usize,
 }
 
-/// Parameters: the time and the maximum number of rows.
+/// Deletes expired keys. Parameters: the present time and the maximum number of rows.
 pub(super) static DELETE: Sql =
     Sql::new(&["DELETE FROM idempotency WHERE (tenant, name) IN (SELECT tenant, name FROM idempotency \
      WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2 FOR UPDATE SKIP LOCKED)"]);

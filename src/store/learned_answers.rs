@@ -118,8 +118,8 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns from a call that became ready. Skips the write if another transaction is writing the same row, because
-    /// one call is not worth the wait.
+    /// Learns from a call that became ready. If another transaction is writing the same row, the write is skipped: a
+    /// missing call does little harm, and a wait would delay the transaction.
     pub(super) async fn learn(
         &self,
         transaction: &impl Transaction,

@@ -1,9 +1,9 @@
 //! Reads pages of a tenant's analyses with a bounded amount of work.
 //!
 //! Lists are ordered by time of submission, newest first. A page **walks** along an index in this order, window by window, and
-//! keeps the analyses that match the filter. If matches are frequent, the first window fills the page.
+//! keeps the analyses that match the filter. The index is that of the first attribute in the filter, if there is one. If matches are frequent, the first window fills the page.
 //!
-//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words and tags. It gives up after
+//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. It gives up after
 //! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
 //!
 //! If both fail, the walk continues until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
@@ -22,9 +22,9 @@ const MIN_WINDOW: usize = 64;
 const MAX_EXAMINED: usize = 20_000;
 /// Maximum time of a page's walk, except for the first window.
 const MAX_WALK_TIME: Duration = Duration::from_millis(30);
-/// Maximum number of matches that are found through the indexes of words and tags, sorted and cut to one page.
+/// Maximum number of matches that are found through the indexes of words, tags and attributes, sorted and cut to one page.
 pub(super) const MAX_MATCHES: usize = 2000;
-/// Maximum time of a search in the indexes of words and tags.
+/// Maximum time of a search in the indexes of words, tags and attributes.
 pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(50);
 
 /// A part of a tenant's analyses, in the order of lists.
@@ -47,7 +47,7 @@ pub(super) trait ListReader {
         wanted: usize,
     ) -> impl Future<Output = Result<ListWindow, StoreError>> + Send;
 
-    /// Finds the first matches of the query through the indexes of words and tags. Returns `None` if there are more than
+    /// Finds the first matches of the query through the indexes of words, tags and attributes. Returns `None` if there are more than
     /// [`MAX_MATCHES`], or if the search takes longer than [`MAX_INDEX_TIME`].
     fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRow>>, StoreError>> + Send;
 }
@@ -84,7 +84,7 @@ pub(super) async fn read_page(
     }
 }
 
-/// The work of a page so far.
+/// The progress of the walk of one page.
 #[derive(Default)]
 struct Walk {
     examined: usize,
@@ -97,8 +97,8 @@ impl Walk {
         self.took += took;
     }
 
-    /// Returns the size of the next window: as many analyses as the remaining time allows at the present pace. Returns
-    /// `None` if the page has used its time or its number of analyses.
+    /// Returns the size of the next window: as many analyses as the walk can examine in the remaining time at its speed
+    /// so far. Returns `None` if the page has used its time or its number of analyses.
     fn next_rows(&self) -> Option<usize> {
         let time_left = MAX_WALK_TIME.checked_sub(self.took).filter(|left| !left.is_zero())?;
         let rows_left = MAX_EXAMINED.checked_sub(self.examined).filter(|left| *left > 0)?;

@@ -22,6 +22,7 @@
 mod analyses;
 mod analysis_rows;
 mod attempts;
+mod attributes;
 mod changes;
 mod claims;
 mod clock;
@@ -78,6 +79,7 @@ use crate::env::Env;
 pub use self::analyses::{AnalysisStore, SizedRead};
 pub use self::analysis_rows::StoredAnalysis;
 pub use self::attempts::{FinishedAttempt, RecordedAttempt};
+pub use self::attributes::AttributeStore;
 pub use self::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, TenantSlots,
     WorkSlots,
@@ -187,6 +189,7 @@ pub enum Change {
 #[async_trait]
 pub trait Store:
     AnalysisStore
+    + AttributeStore
     + ClockStore
     + DeliveryStore
     + FeedStore

@@ -30,8 +30,8 @@ pub(super) async fn find_pace(
     Ok(pace.flatten())
 }
 
-/// Writes the learned estimate. Skips the write if another transaction is writing the same row, because one sample is
-/// not worth the wait.
+/// Writes the learned estimate. If another transaction is writing the same row, the write is skipped: a missing sample
+/// does little harm, and a wait would delay the transaction.
 pub(super) async fn save_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,

@@ -28,7 +28,7 @@ pub(super) struct RefreshAnalysis {
     pub(super) call_id: CallId,
 }
 
-/// Parameters: the tenant and the maximum number of refreshes to count.
+/// Counts the refreshes in progress. Parameters: the tenant and the maximum number of refreshes to count.
 pub(super) static IN_PROGRESS: Sql =
     Sql::new(&["SELECT count(*) AS refreshes FROM (SELECT 1 FROM analyses \
      WHERE stage = 'refresh' AND tenant = ?1 LIMIT ?2) AS refreshing"]);

@@ -13,8 +13,9 @@ pub(super) struct ResumeRefused {
     pub(super) limit: usize,
 }
 
-/// The statements for each queue. Parameters: the tenant, the time and the maximum number of rows. A poll for late
-/// tags does not record its error, so any error counts as a refusal there.
+/// The statements for each queue. Parameters of each: the tenant, the present time, which becomes the due time, and the
+/// maximum number of rows. A poll for late tags does not record its error, so any error of such a poll counts as a
+/// refusal.
 pub(super) static RESUME: [(Queue, Sql); 2] = [
     (
         Queue::Submits,

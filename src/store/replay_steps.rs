@@ -84,7 +84,8 @@ async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> R
     Ok(())
 }
 
-/// Parameters: the tenant, the cursor, the end of the period, and the maximum number of events.
+/// Reads the next events of a replay. Parameters: the tenant; the cursor, which is the time and the number of the last
+/// event that was read; the inclusive end of the replayed period; and the maximum number of events.
 pub(super) static SCAN: Sql = Sql::new(&[
     "SELECT at, seq, kind FROM events WHERE tenant = ?1 AND (at, seq) > (?2, ?3) AND at <= ?4 ORDER BY at, seq LIMIT ?5",
 ]);
@@ -144,8 +145,9 @@ async fn body(transaction: &impl Transaction, seq: i64) -> Result<Vec<u8>, Store
     Ok(transaction.find(select, values![seq], |row| row.get("body")).await?.unwrap_or_default())
 }
 
-/// Parameters: the id of the new delivery, the webhook, the status, the time, the trace and the event. A pending
-/// delivery of the same event to the same webhook does not change.
+/// Creates or restarts a delivery. Parameters: the id of a new delivery, the webhook, the status, the present time,
+/// which is the time of creation and the due time, the trace, and the number of the event. A pending delivery of the
+/// same event to the same webhook does not change.
 static SEND: Sql = Sql::new(&[
     "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, \
      created_at, due_at, trace) SELECT ?1, tenant, call_id, seq, ?2, '', ?2, ?3, ?4, ?4, ?5 FROM events WHERE seq = ?6 \
@@ -153,7 +155,8 @@ static SEND: Sql = Sql::new(&[
      finished_at = NULL, earlier_attempts = deliveries.attempts WHERE deliveries.status <> 'pending'",
 ]);
 
-/// Parameters: the replay, the event and the webhook.
+/// Records that a replay awaits the outcome of a delivery. Parameters: the replay, and the event and the webhook of the
+/// delivery.
 static AWAIT: Sql =
     Sql::new(&["INSERT INTO replay_deliveries (replay, delivery) SELECT ?1, seq FROM deliveries \
      WHERE event = ?2 AND webhook = ?3 AND url = '' ON CONFLICT DO NOTHING"]);

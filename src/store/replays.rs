@@ -79,7 +79,8 @@ struct CountEvents {
     span: ReplaySpan,
 }
 
-/// Parameters: the tenant, the start and the end of the period, and the maximum number of events.
+/// Counts the events of each type in a period. Parameters: the tenant, the inclusive start and end of the period, and
+/// the maximum number of events to read.
 pub(super) static COUNT: Sql = Sql::new(&["SELECT kind, count(*) AS events FROM (SELECT kind FROM events \
      WHERE tenant = ?1 AND at >= ?2 AND at <= ?3 ORDER BY at, seq LIMIT ?4) AS span GROUP BY kind"]);
 

@@ -48,7 +48,7 @@ use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Usage, UsageFact};
 use crate::env::Env;
 
 /// Maximum number of futures that a rule joins at once. `try_join_all` polls up to 30 futures in order and in one poll.
@@ -123,8 +123,8 @@ pub(super) trait Transaction: Send + Sync {
     /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata and trace.
-    /// Returns their rows; `None` for a call that the tenant has already.
+    /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata, trace and call
+    /// facts. Returns the number of each new row; `None` for a call that the tenant has already.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],
@@ -134,6 +134,14 @@ pub(super) trait Transaction: Send + Sync {
     fn count_usage(
         &self,
         tenant: &TenantId,
+        usage: Usage,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Adds to today's usage of a tenant's calls with one value of a fact.
+    fn count_fact_usage(
+        &self,
+        tenant: &TenantId,
+        fact: (UsageFact, &str),
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

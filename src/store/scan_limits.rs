@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// Limits with a deadline that no test reaches by accident.
+    /// Creates limits with a deadline that no test reaches by accident.
     fn limits(shares: ScanShares) -> ScanLimits {
         ScanLimits::with_deadline(shares, Duration::from_hours(1), &Arc::new(Metrics::new().unwrap()))
     }

@@ -7,8 +7,10 @@ use super::claims::Queue;
 use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
-use super::{Change, StoreError, deletion, events, transitions};
+use super::{Change, StoreError, attributes, deletion, events, transitions, usage};
 use crate::domain::analysis::{Analysis, Submission, VendorResult};
+use crate::domain::attributes::Attribute;
+use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
@@ -23,33 +25,51 @@ pub(super) struct Submit {
 
 /// Parameters: those of [`inserted`]. Inserts nothing if the tenant has the call already.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, failure, \
-     last_error, last_reanalysis, refreshed_at, trace, stage, due_at, started_at, sent_at, submits, accepted_at, polls, \
+     last_error, last_reanalysis, refreshed_at, trace, call_facts, stage, due_at, started_at, sent_at, submits, accepted_at, polls, \
      errors, etag, empty_since, missing_since, denied_since, shapes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-     ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25) \
+     ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) \
      ON CONFLICT (tenant, call_id) DO NOTHING";
+
+const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) \
+     SELECT id, CAST(?27 AS text), CAST(?28 AS text), CAST(?29 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
+
+/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. `SQLite` needs no shortcut.
+static INSERT_WITH_CALLBACK: Sql =
+    Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
+
+/// Also inserts the attributes in `?30`.
+static INSERT_WITH_ATTRIBUTES: Sql = Sql::per_engine(
+    &[],
+    &[
+        "WITH inserted AS (",
+        INSERT,
+        CALLBACK_OF_INSERTED,
+        ", ",
+        attributes::ADD_TO_INSERTED,
+        " SELECT id FROM inserted",
+    ],
+);
 
 impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// Inserts the analysis and its callback with one statement if the call is new, as most calls are.
+    /// Inserts the analysis, its callback and its attributes with one statement if the call is new, as most calls are.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
-        static INSERT_WITH_CALLBACK: Sql = Sql::per_engine(
-            &[],
-            &[
-                "WITH inserted AS (",
-                INSERT,
-                " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) SELECT id, \
-                 CAST(?26 AS text), CAST(?27 AS text), CAST(?28 AS text) FROM inserted WHERE CAST(?26 AS text) IS NOT NULL) SELECT id FROM inserted",
-            ],
-        );
         let analysis = begin(transaction, &self.tenant, &self.submission);
         let mut values = inserted(&analysis)?;
         let callback = self.submission.callback.as_ref();
         values.push(callback.map(|callback| callback.url.as_str()).into());
         values.push(callback.map(|callback| callback.payload.as_str()).into());
         values.push(callback.and_then(|callback| callback.transform.as_ref()).map(Transform::to_json).into());
-        if transaction.find(&INSERT_WITH_CALLBACK, &values, |_| Ok(())).await?.is_none() {
+        let attributes = Attribute::of(&analysis);
+        let insert = if attributes.is_empty() {
+            &INSERT_WITH_CALLBACK
+        } else {
+            values.push(attributes::to_json(&attributes)?.into());
+            &INSERT_WITH_ATTRIBUTES
+        };
+        if transaction.find(insert, &values, |_| Ok(())).await?.is_none() {
             return Ok(None);
         }
         drop(values);
@@ -59,12 +79,14 @@ impl Rule for Submit {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<StoredAnalysis, StoreError> {
         let analysis = begin(transaction, &self.tenant, &self.submission);
         let Some(row) = insert(transaction, &analysis).await? else {
-            transaction.count_usage(&self.tenant, Usage::submission()).await?;
-            return resubmit(transaction, &self.tenant, &self.submission).await;
+            let found = resubmit(transaction, &self.tenant, &self.submission).await?;
+            usage::count(transaction, &found.analysis, Usage::submission()).await?;
+            return Ok(found);
         };
         if let Some(callback) = &self.submission.callback {
             events::add_callback(transaction, row, callback).await?;
         }
+        attributes::add(transaction, &[(row, &analysis)]).await?;
         created(transaction, analysis).await
     }
 }
@@ -91,6 +113,8 @@ impl Rule for SubmitAll {
             |index: &usize| Analysis::begin(self.tenant.clone(), self.submissions[*index].clone(), now);
         let analyses: Vec<_> = first.iter().map(begin).collect();
         let rows = transaction.insert_analyses(&analyses).await?;
+        let inserted = rows.iter().zip(&analyses).filter_map(|(row, analysis)| Some(((*row)?, analysis)));
+        attributes::add(transaction, &inserted.collect::<Vec<_>>()).await?;
         let mut stored = vec![None; self.submissions.len()];
         let mut callbacks = Vec::new();
         for ((index, analysis), row) in first.into_iter().zip(analyses).zip(rows) {
@@ -121,10 +145,14 @@ impl Rule for SubmitAll {
             }
             left = later;
         }
-        let mut usage = Usage::default();
-        self.submissions.iter().for_each(|_| usage += Usage::submission());
-        transaction.count_usage(&self.tenant, usage).await?;
-        Ok(stored.into_iter().flatten().collect())
+        let stored: Vec<StoredAnalysis> = stored.into_iter().flatten().collect();
+        let mut total = Usage::default();
+        for found in &stored {
+            total += Usage::submission();
+            usage::count_by_fact(transaction, &found.analysis, Usage::submission()).await?;
+        }
+        transaction.count_usage(&self.tenant, total).await?;
+        Ok(stored)
     }
 }
 
@@ -133,7 +161,7 @@ fn begin(transaction: &impl Transaction, tenant: &TenantId, submission: &Submiss
 }
 
 async fn created(transaction: &impl Transaction, analysis: Analysis) -> Result<StoredAnalysis, StoreError> {
-    transaction.count_usage(&analysis.tenant, Usage::submission()).await?;
+    usage::count(transaction, &analysis, Usage::submission()).await?;
     transaction.notify(Change::Work(Queue::Submits));
     Ok(StoredAnalysis { analysis, result: None })
 }
@@ -155,6 +183,7 @@ async fn resubmit(
     if analysis != before {
         let with_work = analysis.work != before.work;
         transitions::update(transaction, row, &analysis, with_work).await?;
+        attributes::replace(transaction, row, &analysis, &before).await?;
         transitions::notify(transaction, &analysis, before.status.is_finished());
         if with_work {
             transaction.notify(Change::Work(Queue::Submits));
@@ -184,8 +213,14 @@ impl Rule for Adopt {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let call_id = self.call_id.clone();
-        let submission =
-            Submission { call_id, callback: None, metadata: None, reanalyze: false, trace: self.trace };
+        let submission = Submission {
+            call_id,
+            callback: None,
+            metadata: None,
+            call: CallFacts::default(),
+            reanalyze: false,
+            trace: self.trace,
+        };
         let mut analysis = begin(transaction, &self.tenant, &submission);
         let nothing = LearnedAnswers::nothing();
         let context = transitions::context(transaction, None, None, &nothing);
@@ -205,7 +240,7 @@ impl Rule for Adopt {
     }
 }
 
-/// Inserts an analysis and returns its row; `None` if the tenant has the call already.
+/// Inserts an analysis and returns the number of its row; `None` if the tenant has the call already.
 pub(super) async fn insert(
     transaction: &impl Transaction,
     analysis: &Analysis,
@@ -215,7 +250,7 @@ pub(super) async fn insert(
 }
 
 fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
-    let mut values = Vec::with_capacity(27);
+    let mut values = Vec::with_capacity(30);
     values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
     values.extend(state(analysis)?);
     values.extend(work(analysis));

@@ -2,9 +2,10 @@
 
 /// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
 /// database. List and search entries are not copied; they are derived from the results.
-pub(super) const TABLES: [&str; 17] = [
+pub(super) const TABLES: [&str; 19] = [
     "analyses",
     "results",
+    "attributes",
     "callbacks",
     "events",
     "deliveries",
@@ -18,6 +19,7 @@ pub(super) const TABLES: [&str; 17] = [
     "replay_deliveries",
     "replay_outcomes",
     "usage",
+    "usage_by_fact",
     "idempotency",
     "clock",
 ];

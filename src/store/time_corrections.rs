@@ -44,7 +44,8 @@ macro_rules! bounded {
     };
 }
 
-/// Move the times from which the ages of waiting work and of failing webhooks count. Parameter of each: the shift.
+/// Statements that move the times from which the ages of waiting work and of failing webhooks count. Parameter of each:
+/// the shift in milliseconds.
 static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
@@ -57,8 +58,8 @@ static AGES: [Sql; 2] = [
     ]),
 ];
 
-/// Move the ends of leases and the expiries that have not passed. Parameters of each: the time before the step and the
-/// shift.
+/// Statements that move the ends of leases and the expiries that have not passed. Parameters of each: the time that the
+/// clock showed before the step, and the shift in milliseconds.
 static ENDS: [Sql; 6] = [
     Sql::new(&["UPDATE analyses SET due_at = due_at + ?2 WHERE leased AND due_at > ?1"]),
     Sql::new(&[
@@ -70,7 +71,8 @@ static ENDS: [Sql; 6] = [
     Sql::new(&["UPDATE webhooks SET previous_until = previous_until + ?2 WHERE previous_until > ?1"]),
 ];
 
-/// Corrects the times in a column that are later than `?1`. A time after `?3` moves by the shift `?2`; an earlier one becomes `?1`.
+/// Creates a statement that corrects the times in a column that are later than `?1`, the time after the step. A time
+/// later than `?3`, the time before the step, moves by the shift `?2`. An earlier time becomes `?1`.
 macro_rules! waiting {
     ($table:literal, $column:literal, $condition:literal) => {
         Sql::new(&[concat!(
@@ -91,8 +93,8 @@ macro_rules! waiting {
     };
 }
 
-/// Move the times at which waiting work continues, after a step back. Parameters of each: the time after the step, the
-/// shift and the time before the step.
+/// Statements that move the times at which waiting work continues, after a step back. Parameters of each: the time that
+/// the clock shows after the step, the shift in milliseconds, and the time that the clock showed before the step.
 static WAITING: [Sql; 5] = [
     waiting!("analyses", "due_at", "stage IS NOT NULL AND NOT leased"),
     waiting!("analyses", "refreshed_at", "refreshed_at IS NOT NULL"),
@@ -101,15 +103,16 @@ static WAITING: [Sql; 5] = [
     waiting!("webhooks", "paused_until", "paused_until IS NOT NULL"),
 ];
 
-/// Moves the times of submission of calls without a result, after a small step. Parameters: the first time, the last
-/// time and the shift.
+/// Moves the times of submission of calls without a result, after a small step. Parameters: the exclusive start and the
+/// inclusive end of the period whose times are moved, and the shift in milliseconds.
 static SUBMISSIONS: Sql = Sql::new(&[
     "UPDATE analyses SET ",
     shifted!("submitted_at"),
     " WHERE stage IS NOT NULL AND finished_at IS NULL AND submitted_at > ?1 AND submitted_at <= ?2",
 ]);
 
-/// Move the times of past events, after a large step. Parameters of each: the first time, the last time and the shift.
+/// Statements that move the times of past events, after a large step. Parameters of each: the exclusive start and the
+/// inclusive end of the period whose times are moved, and the shift in milliseconds.
 static HISTORY: [Sql; 7] = [
     Sql::new(&[
         "UPDATE analyses SET ",
@@ -140,9 +143,9 @@ static HISTORY: [Sql; 7] = [
     ]),
 ];
 
-/// Replaces impossible times of work by the current time. Parameters: the current time; the earliest possible time; the
-/// latest time that is not in the future; the latest possible due time; and the latest time that finished work keeps.
-/// The last one is later than the current time, because receivers already have the times of finished work.
+/// Replaces impossible times of work by the present time. Parameters: the present time; the earliest possible time; the
+/// latest time that does not count as future; the latest possible due time; and the latest possible time of finished
+/// work. The last parameter is later than the third one, because receivers already have the times of finished work.
 static SUBMITS: Sql = Sql::new(&[BOUND_WORK, "stage = 'submit'", IMPOSSIBLE]);
 static POLLS: Sql = Sql::new(&[BOUND_WORK, "stage <> 'submit'", IMPOSSIBLE]);
 const BOUND_WORK: &str = concat!(

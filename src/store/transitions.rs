@@ -12,7 +12,7 @@ use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::unreadable::postpone_analysis;
 use super::values::{Row, json, values};
-use super::{Change, StoreError, events, learned_answers};
+use super::{Change, StoreError, events, learned_answers, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult, MissingContent, Stage};
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
@@ -23,14 +23,14 @@ use crate::domain::pace::Pace;
 use crate::domain::usage::Usage;
 use crate::domain::vendor_token::TokenFingerprint;
 
-/// The outcome of a step.
+/// The outcome of a transition of an analysis.
 #[derive(Debug, Clone)]
 pub struct Applied {
     /// The analysis after the step.
     pub analysis: Analysis,
     /// The event that the step wrote.
     pub event: Option<EventKind>,
-    /// Number of polls in the round of this step.
+    /// Number of polls in the analysis round of this step.
     pub polls: u32,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,
@@ -45,7 +45,7 @@ pub struct Applied {
 pub struct OverdueFailures {
     /// The failed analyses.
     pub applied: Vec<Applied>,
-    /// Time when the next deadline of these tenants passes.
+    /// Time when the next deadline of an analysis of the given tenants passes.
     pub next_due: Option<Timestamp>,
 }
 
@@ -77,7 +77,7 @@ impl Rule for Apply {
         let applied = Applied { polls, ..applied };
         let analysis = &applied.analysis;
         transaction.end_lease(Leased::Analysis, *lease);
-        transaction.count_usage(&analysis.tenant, Usage::step(polled.into(), applied.event)).await?;
+        usage::count(transaction, analysis, Usage::step(polled.into(), applied.event)).await?;
         if let Some(stage) = analysis.work.as_ref().map(|work| work.stage) {
             let queue = if stage == Stage::Submit { Queue::Submits } else { Queue::Polls };
             transaction.notify(Change::Work(queue));
@@ -92,8 +92,8 @@ pub(super) struct FailOverdue {
     pub(super) limit: usize,
 }
 
-/// Parameters: the tenant, the latest start of an overdue analysis, the time, and the maximum number of rows. Leased
-/// work is due after this time, so it is not selected.
+/// Selects overdue analyses. Parameters: the tenant, the latest start of an overdue analysis, the present time, and the
+/// maximum number of rows. Leased work is due after the present time, so it is not selected.
 pub(super) static OVERDUE: Sql = Sql::new(&[
     "SELECT ",
     COLUMNS,
@@ -101,7 +101,8 @@ pub(super) static OVERDUE: Sql = Sql::new(&[
      ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
 ]);
 
-/// Parameters: the tenant and the latest start of an overdue analysis.
+/// Reads the earliest start of an analysis that is not overdue yet. Parameters: the tenant and the latest start of an
+/// overdue analysis.
 pub(super) static NEXT_START: Sql = Sql::new(&[
     "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
      ORDER BY started_at LIMIT 1",
@@ -128,7 +129,7 @@ impl Rule for FailOverdue {
                 };
                 match expire.await {
                     Ok(applied) => {
-                        transaction.count_usage(tenant, Usage::step(0, applied.event)).await?;
+                        usage::count(transaction, &applied.analysis, Usage::step(0, applied.event)).await?;
                         failures.applied.push(applied);
                     }
                     // A transition reads all that it needs before it writes, so it has written nothing.
@@ -238,29 +239,36 @@ pub(super) async fn result(
     transaction.find(select, values![row], |row| row.json("result")).await
 }
 
+/// The call facts of a row that an earlier version inserted stay NULL without new facts, until its attributes are written.
+const KEPT_FACTS: &str = "call_facts = CASE WHEN call_facts IS NULL THEN nullif(?11, '{}') ELSE ?11 END";
+
 /// Writes an analysis back. With `with_work`, also writes the work and ends the lease. A submission that only changes
-/// metadata leaves both to the worker that holds the lease.
+/// metadata or call facts leaves both to the worker that holds the lease.
 pub(super) async fn update(
     transaction: &impl Transaction,
     row: i64,
     analysis: &Analysis,
     with_work: bool,
 ) -> Result<(), StoreError> {
-    let mut values = Vec::with_capacity(23);
+    let mut values = Vec::with_capacity(24);
     values.push(row.into());
     values.extend(state(analysis)?);
     let update = if with_work {
         values.extend(work(analysis));
         sql!(
             "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
-             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10, stage = ?11, due_at = ?12, \
-             started_at = ?13, sent_at = ?14, submits = ?15, accepted_at = ?16, polls = ?17, errors = ?18, etag = ?19, \
-             empty_since = ?20, missing_since = ?21, denied_since = ?22, shapes = ?23, leased = FALSE WHERE id = ?1"
+             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10, ",
+            KEPT_FACTS,
+            ", stage = ?12, \
+             due_at = ?13, started_at = ?14, sent_at = ?15, submits = ?16, accepted_at = ?17, polls = ?18, errors = ?19, \
+             etag = ?20, empty_since = ?21, missing_since = ?22, denied_since = ?23, shapes = ?24, leased = FALSE WHERE id = ?1"
         )
     } else {
         sql!(
             "UPDATE analyses SET status = ?2, revision = ?3, finished_at = ?4, metadata = ?5, failure = ?6, \
-             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10 WHERE id = ?1"
+             last_error = ?7, last_reanalysis = ?8, refreshed_at = ?9, trace = ?10, ",
+            KEPT_FACTS,
+            " WHERE id = ?1"
         )
     };
     transaction.execute(update, &values).await?;

@@ -67,17 +67,17 @@ pub enum Resources {
 /// Deletes rows whose retention period has ended.
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
-    /// Deletes up to `limit` finished analyses without work and up to `limit` events from before a time, with all
-    /// their dependent rows, in short transactions. Analyses and events with pending work or deliveries stay. Returns the number of
-    /// deleted rows; fewer than `limit` means that no expired rows are left.
+    /// Deletes up to `limit` finished analyses without work and up to `limit` events that are older than `before`, with
+    /// all their dependent rows, in short transactions. Analyses and events with pending work or deliveries stay.
+    /// Returns the number of deleted rows; fewer than `limit` means that no expired rows are left.
     async fn delete_expired_across_tenants(
         &self,
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// Deletes up to `limit` audit records and up to `limit` days of usage from before a time. Returns the number of
-    /// deleted rows.
+    /// Deletes up to `limit` audit records and up to `limit` days of usage that are older than `before`. Returns the
+    /// number of deleted rows.
     async fn delete_records_across_tenants(
         &self,
         before: Timestamp,

@@ -8,8 +8,9 @@ use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::unreadable::skip;
 use super::values::{Row, values};
+use crate::domain::analysis::Analysis;
 use crate::domain::ids::TenantId;
-use crate::domain::usage::{Day, Usage};
+use crate::domain::usage::{Day, FactUsage, Usage, UsageFact};
 
 /// Usage per tenant and day.
 #[async_trait]
@@ -26,6 +27,15 @@ pub trait UsageStore: Send + Sync {
         from: Day,
         to: Day,
     ) -> Result<Vec<(Day, Option<Usage>)>, StoreError>;
+
+    /// Reads the usage of a period by the values of a fact: the `limit` values with the most submissions, those first.
+    async fn usage_by_fact(
+        &self,
+        tenant: &TenantId,
+        fact: UsageFact,
+        period: (Day, Day),
+        limit: usize,
+    ) -> Result<Vec<FactUsage>, StoreError>;
 }
 
 #[async_trait]
@@ -39,6 +49,73 @@ impl<E: Engine> UsageStore for E {
         // The counts of this process must be visible at once. If they cannot be written, they cannot be read either.
         self.flush_usage().await?;
         self.scan(tenant, ReadUsage { tenant: tenant.clone(), from, to }).await
+    }
+
+    async fn usage_by_fact(
+        &self,
+        tenant: &TenantId,
+        fact: UsageFact,
+        period: (Day, Day),
+        limit: usize,
+    ) -> Result<Vec<FactUsage>, StoreError> {
+        self.flush_usage().await?;
+        self.scan(tenant, ReadFactUsage { tenant: tenant.clone(), fact, period, limit }).await
+    }
+}
+
+/// Counts the usage of an analysis: in total, and by its facts.
+pub(super) async fn count(
+    transaction: &impl Transaction,
+    analysis: &Analysis,
+    usage: Usage,
+) -> Result<(), StoreError> {
+    transaction.count_usage(&analysis.tenant, usage).await?;
+    count_by_fact(transaction, analysis, usage).await
+}
+
+/// Counts the usage of an analysis by its facts. Usage without submissions and outcomes is not counted by facts.
+pub(super) async fn count_by_fact(
+    transaction: &impl Transaction,
+    analysis: &Analysis,
+    usage: Usage,
+) -> Result<(), StoreError> {
+    if usage.submissions + usage.completions + usage.failures > 0 {
+        for fact in UsageFact::of(&analysis.call) {
+            transaction.count_fact_usage(&analysis.tenant, fact, usage).await?;
+        }
+    }
+    Ok(())
+}
+
+struct ReadFactUsage {
+    tenant: TenantId,
+    fact: UsageFact,
+    period: (Day, Day),
+    limit: usize,
+}
+
+impl Rule for ReadFactUsage {
+    const NAME: &'static str = "usage_by_fact";
+    type Output = Vec<FactUsage>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Self::Output, StoreError> {
+        let select = sql!(
+            "SELECT value, CAST(sum(submissions) AS bigint) AS submissions, \
+             CAST(sum(completions) AS bigint) AS completions, CAST(sum(failures) AS bigint) AS failures \
+             FROM usage_by_fact WHERE tenant = ?1 AND fact = ?2 AND day BETWEEN ?3 AND ?4 \
+             GROUP BY value ORDER BY 2 DESC, value LIMIT ?5"
+        );
+        let (from, to) = self.period;
+        let values = values![&self.tenant, self.fact.as_str(), from.number(), to.number(), self.limit];
+        let read = |row: &dyn Row| {
+            Ok(FactUsage {
+                value: row.get("value")?,
+                submissions: row.get("submissions")?,
+                completions: row.get("completions")?,
+                failures: row.get("failures")?,
+            })
+        };
+        transaction.query(select, values, read).await
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, EventId, ReplayId, TenantId, WebhookId};
 
-/// The parameters of a statement, each converted by [`Value::from`].
+/// Creates the list of parameters of a statement, each converted by [`Value::from`].
 macro_rules! values {
     ($($value:expr),* $(,)?) => {
         &[$($crate::store::values::Value::from($value)),*]
@@ -116,7 +116,7 @@ macro_rules! integers {
         }
 
         impl From<$integer> for Value<'_> {
-            /// Saturates at `i64::MAX`.
+            /// Converts a number. The result saturates at `i64::MAX`.
             fn from(number: $integer) -> Self {
                 Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
             }
@@ -283,7 +283,7 @@ impl From<Timestamp> for Value<'_> {
 }
 
 impl From<Duration> for Value<'_> {
-    /// Stores the duration in milliseconds.
+    /// Converts a duration to milliseconds.
     fn from(duration: Duration) -> Self {
         Self::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
     }

@@ -50,7 +50,8 @@ const ACTIVITY_ATTEMPTS: usize = 10;
 /// Maximum number of pending deliveries that are counted.
 const PENDING_COUNTED: usize = 1000;
 
-/// Parameters: the webhook, the number of deliveries, and the number of attempts of each.
+/// Counts attempts of recent deliveries. Parameters: the webhook, the number of its newest deliveries to count, and the
+/// maximum number of last attempts to count for each of them.
 pub(super) static ACTIVITY: Sql = Sql::new(&[
     "SELECT CAST(coalesce(sum(finished), 0) AS bigint) AS attempts, \
      CAST(coalesce(sum(successful), 0) AS bigint) AS delivered FROM (SELECT \
@@ -76,12 +77,12 @@ async fn activity(
     Ok(WebhookActivity { attempts, delivered, pending: counted as u64, more_pending })
 }
 
-/// Parameters: the tenant, the webhook and the maximum number of deliveries to count.
+/// Counts pending deliveries. Parameters: the tenant, the webhook, and the maximum number of deliveries to count.
 pub(super) static PENDING: Sql =
     Sql::new(&["SELECT count(*) AS pending FROM (SELECT 1 FROM deliveries WHERE status = 'pending' \
      AND tenant = ?1 AND receiver = ?2 LIMIT ?3) AS waiting"]);
 
-/// Counts the pending deliveries of a webhook, up to 1,000.
+/// Counts the pending deliveries of a webhook, up to `most`.
 pub(super) async fn pending(
     transaction: &impl Transaction,
     tenant: &TenantId,

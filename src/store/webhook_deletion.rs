@@ -42,9 +42,9 @@ pub(super) struct PurgeWebhook {
     pub(super) limit: usize,
 }
 
-/// Parameters: the webhook and the maximum number of deliveries. Deliveries that are being written are left for the
-/// next batch. The array prevents a join with the whole table, because PostgreSQL's planner does not know the size of
-/// the batch.
+/// Deletes deliveries of a webhook. Parameters: the webhook and the maximum number of deliveries. Deliveries that
+/// another transaction has locked are left for the next batch. The array prevents a join with the whole table, because
+/// PostgreSQL's planner does not know the size of the batch.
 pub(super) static DELETE_DELIVERIES: Sql = Sql::per_engine(
     &["DELETE FROM deliveries WHERE seq IN (", OF_WEBHOOK, ")"],
     &["DELETE FROM deliveries WHERE seq = ANY (ARRAY(", OF_WEBHOOK, "))"],

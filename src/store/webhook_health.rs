@@ -79,7 +79,7 @@ async fn save(
     Ok(())
 }
 
-/// Ends a pause, because the caller wants to see now whether the webhook works.
+/// Ends the pause of a webhook, because a caller wants to see now whether the webhook works.
 pub(super) async fn end_pause(transaction: &impl Transaction, id: WebhookId) -> Result<(), StoreError> {
     let update = sql!(
         "UPDATE webhooks SET failures = 0, paused_until = NULL WHERE id = ?1 AND paused_until IS NOT NULL"

@@ -14,7 +14,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Prefix of all names.
+/// Prefix of the names of all metrics.
 const NAMESPACE: &str = "alovoice_gateway";
 
 /// Buckets in seconds for requests, from answers that are in memory to long waits.
@@ -238,7 +238,7 @@ fn register<M: Metric>(registry: &Registry, declaration: &Declaration) -> promet
 
 /// A type of metric that the table may name.
 trait Metric: Collector + Clone + 'static {
-    /// Kind in the exposition format.
+    /// Name of the type in the exposition format.
     #[cfg(test)]
     const KIND: &str;
 

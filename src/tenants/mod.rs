@@ -8,6 +8,7 @@ use crate::config::{
     TenantSettings, VENDOR_TOKEN, key_path,
 };
 use crate::domain::ids::TenantId;
+use crate::domain::phone::Region;
 use crate::domain::secrets::{CallbackSecret, InvalidSecret};
 use crate::domain::vendor_token::VendorToken;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
@@ -33,6 +34,7 @@ pub struct Tenant {
     id: TenantId,
     max_concurrency: usize,
     rate_limit: RateLimitSettings,
+    default_region: Region,
     vendor_token: Arc<Watched<VendorToken>>,
     callback_secrets: Option<Arc<Watched<Vec<CallbackSecret>>>>,
 }
@@ -95,6 +97,7 @@ impl Tenant {
                 id: id.clone(),
                 max_concurrency: settings.max_concurrency.unwrap_or(defaults.max_concurrency),
                 rate_limit: settings.rate_limit(&defaults.rate_limit),
+                default_region: settings.default_region,
                 vendor_token,
                 callback_secrets,
             }),
@@ -115,6 +118,11 @@ impl Tenant {
     /// Returns the rate limit of the API.
     pub fn rate_limit(&self) -> &RateLimitSettings {
         &self.rate_limit
+    }
+
+    /// Returns the region of phone numbers without a country code.
+    pub fn default_region(&self) -> Region {
+        self.default_region
     }
 
     /// Returns the current vendor token. Callers must call this again for each request, because the token may change.

@@ -19,6 +19,7 @@ fn in_files(vendor_token: &Path, callback_secret: Option<&Path>) -> TenantSettin
         requests_per_second: None,
         burst: None,
         max_concurrency: None,
+        default_region: Region::parse("UZ").unwrap(),
     }
 }
 
@@ -55,6 +56,7 @@ fn limits_and_secrets_come_from_files_and_variables() {
         requests_per_second: None,
         burst: Some(2),
         max_concurrency: Some(3),
+        default_region: Region::parse("KZ").unwrap(),
     };
     let beta = TenantId::parse("beta").unwrap();
     let settings = BTreeMap::from([(acme(), in_files(&file, None)), (beta.clone(), own)]);
@@ -71,7 +73,7 @@ fn limits_and_secrets_come_from_files_and_variables() {
     assert_eq!((acme.max_concurrency(), acme.rate_limit()), (32, &defaults().rate_limit));
     let beta = tenants.get(&beta).unwrap();
     assert_eq!((beta.vendor_token().expose(), beta.callback_secrets().len()), ("b3ta", 2));
-    assert_eq!(beta.max_concurrency(), 3);
+    assert_eq!((beta.max_concurrency(), beta.default_region()), (3, Region::parse("KZ").unwrap()));
     assert_eq!(beta.rate_limit(), &RateLimitSettings { requests_per_second: 100, burst: 2 });
     assert!(tenants.get(&TenantId::parse("ACME").unwrap()).is_none());
     assert!(reload(&tenants).is_empty());

@@ -25,13 +25,13 @@ const ASK_INTERVAL: Duration = Duration::from_mins(1);
 /// Maximum time after a step until every replica has adopted it.
 const STEP_LAG: Duration = Duration::from_secs(10);
 
-/// A clock of another organization.
+/// The clock of another organization, read from its answers.
 #[async_trait]
 pub trait RemoteClock: Send + Sync {
     /// Returns the current time of this clock, from the latest answer; `None` if no answer has arrived at `since` or later.
     fn now_if_read_since(&self, since: Instant) -> Option<Timestamp>;
 
-    /// Requests an answer that shows the time.
+    /// Sends a request whose answer shows the time of this clock.
     async fn ask(&self);
 }
 
@@ -61,7 +61,7 @@ pub struct Clocks {
     pub vendor: Arc<dyn RemoteClock>,
 }
 
-/// The worker that keeps the gateway's clock.
+/// The worker that compares the gateway's clock with other clocks and corrects it.
 pub struct ClockKeeper {
     clocks: Clocks,
     store: Arc<dyn Store>,
@@ -89,7 +89,7 @@ struct State {
 }
 
 impl ClockKeeper {
-    /// Sets the gateway's clock to its first time in this process, and makes the first comparison. Call this function before any
+    /// Sets the gateway's clock to its initial time, and makes the first comparison. Call this function before any
     /// worker starts.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl ClockKeeper {
         Ok(keeper)
     }
 
-    /// Compares the clocks once.
+    /// Compares the clocks once, and steps or corrects the gateway's clock accordingly.
     async fn compare(&self, state: &mut State) -> Result<(), StoreError> {
         let Some(mut stored) = self.store.find_clock().await? else {
             self.store.record_clock(self.clocks.own.now(), state.steps, state.guard.is_anchored()).await?;
@@ -161,7 +161,7 @@ impl ClockKeeper {
         Ok(())
     }
 
-    /// Takes the time of a step that another replica made.
+    /// Sets the gateway's clock to the time of a step that another replica made.
     fn adopt(&self, state: &mut State, stored: StoredClock) {
         self.clocks.own.set(stored.at);
         state.guard.reset(stored.at, stored.is_anchored);
@@ -271,7 +271,10 @@ impl Worker for ClockKeeper {
             let rows = self.store.limit_times_across_tenants(self.longest_retry).await?;
             state.limit_at = None;
             if rows > 0 {
-                tracing::warn!(rows, "stored times corrected: a wrong clock had set them too far in the future");
+                tracing::warn!(
+                    rows,
+                    "stored times corrected: a wrong clock had set them too far in the future"
+                );
             }
         }
         Ok(Report { started: 0, next_due: Some(self.clocks.own.now() + INTERVAL) })

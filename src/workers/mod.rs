@@ -26,6 +26,7 @@
 //! released.
 
 mod attempt_slots;
+mod attribute_indexer;
 mod clock_keeper;
 mod deliverer;
 mod outcome_writer;
@@ -45,6 +46,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::attribute_indexer::AttributeIndexer;
 pub use self::clock_keeper::{ClockKeeper, Clocks, RemoteClock};
 pub use self::deliverer::Deliverer;
 pub use self::outcome_writer::OutcomeWriter;

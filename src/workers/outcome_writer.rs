@@ -35,8 +35,9 @@ impl OutcomeWriter {
         Self { env, grace_over }
     }
 
-    /// Writes an outcome with `write`, a transaction of this name on this table. Repeats it after temporary failures until
-    /// `lease_end`. Returns `None` if the outcome is discarded, or if no write was confirmed. The reason is in the log.
+    /// Writes an outcome with `write`. `transaction` and `table` name the transaction and its table in logs and spans.
+    /// Repeats the write after temporary failures until `lease_end`. Returns `None` if the outcome is discarded, or if
+    /// no write was confirmed. The reason is in the log.
     pub(super) async fn write<T, F>(
         &self,
         (transaction, table): (&'static str, &'static str),
@@ -68,7 +69,10 @@ impl OutcomeWriter {
             // An earlier write was committed, or the lease expired and another replica claimed the work. After the grace period, the
             // shutdown has released the lease.
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
-                tracing::info!(transaction, "outcome probably stored: an unconfirmed write has ended the lease");
+                tracing::info!(
+                    transaction,
+                    "outcome probably stored: the lease has ended, so an earlier write was probably committed"
+                );
             }
             Err(error) => {
                 tracing::error!(transaction, %error, "outcome lost: the work is repeated when the lease ends");
@@ -104,7 +108,7 @@ impl OutcomeWriter {
         }
     }
 
-    /// Returns whether the pause elapsed before the end of the grace period.
+    /// Waits for the pause. Returns `false` if the grace period ended during the pause.
     async fn pause(&self, pause: Duration) -> bool {
         tokio::time::timeout(pause, self.grace_over.cancelled()).await.is_err()
     }

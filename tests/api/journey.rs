@@ -24,6 +24,14 @@ async fn a_submission_is_answered_with_location_and_retry_after() {
       "ai_call_id": null,
       "audio_url": null,
       "begin_time": null,
+      "call": {
+        "agent": null,
+        "crm": {},
+        "direction": null,
+        "phone": null,
+        "queue": null,
+        "started_at": null
+      },
       "call_id": "1716207617.42",
       "completed_at": null,
       "error": null,
@@ -69,6 +77,14 @@ async fn an_analysis_has_all_the_data_of_the_vendors_answer() {
       "ai_call_id": "225225ae62222d1bb686e82a",
       "audio_url": "/v1/analyses/1716207617.42/audio",
       "begin_time": "2024-05-20T12:20:17Z",
+      "call": {
+        "agent": null,
+        "crm": {},
+        "direction": null,
+        "phone": null,
+        "queue": null,
+        "started_at": null
+      },
       "call_id": "1716207617.42",
       "completed_at": "[time]",
       "error": null,
@@ -229,6 +245,14 @@ async fn a_failed_analysis_is_delivered_in_a_signed_callback() {
         "ai_call_id": null,
         "audio_url": null,
         "begin_time": null,
+        "call": {
+          "agent": null,
+          "crm": {},
+          "direction": null,
+          "phone": null,
+          "queue": null,
+          "started_at": null
+        },
         "call_id": "submit-400~1",
         "completed_at": null,
         "error": {

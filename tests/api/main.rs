@@ -9,6 +9,7 @@ mod audio_links;
 mod authorization;
 mod batches;
 mod breaker;
+mod call_facts;
 mod call_ids;
 mod caller;
 mod contract;

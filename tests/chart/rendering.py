@@ -27,13 +27,26 @@ def helm(*arguments, binary="helm", values=None):
     return done.stdout
 
 
-def render(mode, values=None, binary="helm", sets=()):
+def render(mode, values=None, binary="helm", sets=(), chart=CHART):
     """The objects of a mode of helm/ci, or without a mode, with further values, by kind and name."""
-    arguments = ["template", "gw", "helm", "--namespace", "alovoice", *(["--values", f"helm/ci/{mode}-values.yaml"] if mode else [])]
+    arguments = ["template", "gw", chart, "--namespace", "alovoice", *(["--values", f"helm/ci/{mode}-values.yaml"] if mode else [])]
     for one in sets:
         arguments += ["--set", one]
-    text = helm(*arguments, binary=binary, values=values)
-    objects = [one for one in yaml.safe_load_all(text) if one]
+    return by_name(helm(*arguments, binary=binary, values=values))
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Refuses a key that occurs twice in a mapping, as kustomize does."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key occurs twice among {keys}"
+        return super().construct_mapping(node, deep)
+
+
+def by_name(text):
+    """The objects in a text of Helm, by kind and name."""
+    objects = [one for one in yaml.load_all(text, Loader=StrictLoader) if one]
     found = {(one["kind"], one["metadata"]["name"]): one for one in objects}
     assert len(found) == len(objects), "two objects share a kind and a name"
     return found

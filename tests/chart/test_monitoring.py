@@ -107,7 +107,32 @@ class Alerts(unittest.TestCase):
         rendered = [rule for group in spec["groups"] for rule in group["rules"]]
         self.assertEqual([rule["alert"] for rule in rendered], [rule["alert"] for rule in rules()])
         for rule in rendered:
-            self.assertEqual(rule["annotations"]["runbook_url"], f"RUNBOOKS.md#{rule['alert'].lower()}")
+            # Alertmanager and Grafana show the annotation as a link, so it must be a URL.
+            self.assertNotIn("runbook_url", rule["annotations"])
+        spec = only(render("external-secrets"), "PrometheusRule")["spec"]
+        for rule in (rule for group in spec["groups"] for rule in group["rules"]):
+            self.assertEqual(rule["annotations"]["runbook_url"], f"https://wiki.example.uz/runbooks#{rule['alert'].lower()}")
+
+    def test_monitors_take_the_fields_that_operators_expect(self):
+        monitor = only(render("everything"), "ServiceMonitor")
+        self.assertEqual((monitor["metadata"]["namespace"], monitor["spec"]["namespaceSelector"]), ("monitoring", {"matchNames": ["alovoice"]}))
+        self.assertEqual((monitor["spec"]["sampleLimit"], monitor["spec"]["labelLimit"]), (20000, 20))
+        self.assertIs(monitor["spec"]["endpoints"][0]["honorLabels"], True)
+        self.assertEqual(only(render("everything"), "PrometheusRule")["metadata"]["namespace"], "monitoring")
+
+    def test_a_pod_monitor_selects_the_gateway_and_not_its_tests(self):
+        values = {"enabled": True, "namespace": "monitoring", "labels": {"release": "prometheus"}, "limits": {"targetLimit": 9}}
+        objects = render("postgres", {"monitoring": {"podMonitor": values}})
+        monitor = only(objects, "PodMonitor")
+        self.assertEqual(monitor["metadata"]["namespace"], "monitoring")
+        self.assertEqual(monitor["spec"]["targetLimit"], 9)
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        template = only(objects, "Deployment")["spec"]["template"]
+        self.assertLessEqual(wanted, template["metadata"]["labels"].items())
+        for (kind, _), one in objects.items():
+            self.assertFalse(kind == "Pod" and wanted <= one["metadata"]["labels"].items())
+        ports = {port["name"] for port in template["spec"]["containers"][0]["ports"]}
+        self.assertIn(monitor["spec"]["podMetricsEndpoints"][0]["port"], ports)
 
     def test_values_override_alerts(self):
         spec = only(render("everything"), "PrometheusRule")["spec"]

@@ -189,6 +189,19 @@ class Modes(unittest.TestCase):
         self.assertTrue(admin["from"])
         self.assertFalse(has(render("sqlite-watched"), "NetworkPolicy"))
 
+    def test_the_content_of_an_issuer_keeps_its_name_when_another_is_put_first(self):
+        """Running pods read their files again, but not their settings: a name that changed its meaning would give them the secret of another issuer."""
+        def issuers(*names):
+            return [{"issuer": f"https://{name}.example", "audiences": ["a"], "algorithms": ["HS256"], "hmac_secret_file": {"value": name * 32}} for name in names]
+
+        def contents(*names):
+            data = only(render("sqlite", {"config": {"auth": {"issuers": issuers(*names)}}}), "Secret")["data"]
+            return {key: base64.b64decode(value).decode() for key, value in data.items() if "issuers" in key}
+
+        before, after = contents("b"), contents("a", "b")
+        self.assertEqual(len(after), 2)
+        self.assertLessEqual(before.items(), after.items())
+
     def test_the_network_policy_allows_networks_of_the_settings(self):
         policy = only(render("everything"), "NetworkPolicy")["spec"]
         web = next(rule for rule in policy["egress"] if {"port": 443, "protocol": "TCP"} in rule["ports"])
@@ -234,10 +247,51 @@ class Refusals(unittest.TestCase):
             ("ingress.hosts is empty", "postgres", {"ingress": {"hosts": []}}),
             ("httpRoute.parentRefs is empty", "postgres", {"httpRoute": {"enabled": True}}),
             ("there is no alert Typo", "sqlite-watched", {"monitoring": {"prometheusRule": {"disabled": ["Typo"]}}}),
+            ("strategy.type must be Recreate", "sqlite", {"strategy": {"type": "RollingUpdate"}}),
+            ("enable one of them", "sqlite-watched", {"monitoring": {"podMonitor": {"enabled": True}}}),
+            ("loadBalancerClass needs service.type LoadBalancer", "postgres", {"service": {"loadBalancerClass": "example.uz/lb"}}),
+            ("loadBalancerSourceRanges needs", "postgres", {"service": {"type": "NodePort", "loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
+            ("externalTrafficPolicy needs", "postgres", {"service": {"externalTrafficPolicy": "Local"}}),
         ]
         for saying, mode, values in cases:
             with self.subTest(saying):
                 self.refuses(saying, mode, values)
+
+    def test_listeners_that_cannot_be_reached_are_refused(self):
+        """The kubelet and the Service connect to the address of the pod."""
+        for host in ("127.0.0.1", "127.1.2.3", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]"):
+            self.refuses("no probe can reach it", values={"config": {"server": {"admin_listen": f"{host}:9090"}}})
+            self.refuses("no Service can reach it", values={"config": {"server": {"listen": f"{host}:8080"}}})
+        families = {"service": {"ipFamilies": ["IPv4", "IPv6"]}}
+        self.refuses("config.server.admin_listen must be an IPv6 address", values=families)
+        render("sqlite", families | {"config": {"server": {"listen": "[::]:8080", "admin_listen": "[::]:9090"}}})
+        self.refuses("must name a port", values={"config": {"server": {"listen": "0.0.0.0:0"}}})
+        self.refuses("must have different ports", values={"config": {"server": {"admin_listen": "0.0.0.0:8080"}}})
+        self.refuses("must have different ports", values={"config": {"server": {"listen": "10.0.0.1:7000", "admin_listen": "[::]:7000"}}})
+        for name, key in (("GATEWAY_SERVER__LISTEN", "config.server.listen"), ("GATEWAY_STORE__URL", "database"), ("GATEWAY_CONFIG", "config")):
+            self.refuses(f"extraEnv must not set this variable.*set the value {key}", values={"extraEnv": [{"name": name, "value": "x"}]})
+
+    def test_servers_that_the_network_policy_blocks_are_refused(self):
+        issuer = {"issuer": "https://i.example.uz", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i.example.uz:8443/keys"}
+        cases = [
+            ("config.auth.issuers.0.jwks_url uses port 8443", {"auth": {"issuers": [issuer]}}),
+            ("config.vendor.base_url uses port 8080", {"vendor": {"base_url": "http://stand-in:8080"}}),
+            ("config.vendor.base_url uses port 80,", {"vendor": {"base_url": "http://stand-in"}}),
+            ("config.traces.otlp_endpoint uses port 4318", {"traces": {"otlp_endpoint": "http://[fd00::1]:4318"}}),
+            ("config.network.https_proxy uses port 3128", {"network": {"https_proxy": "http://user:1234@proxy:3128"}, "vendor": {"base_url": "https://v:99"}}),
+            ("config.store.listen_url uses port 6432", {"store": {"listen_url": "postgres://gateway@direct:6432/gateway"}}),
+        ]
+        for saying, config in cases:
+            with self.subTest(saying):
+                values = {"config": config}
+                self.refuses(saying, "postgres", values)
+                render("postgres", values | {"networkPolicy": {"enabled": False}})
+                port = int(saying.rstrip(",").split()[-1])
+                for allowed in ({"web": {"ports": [443, port]}}, {"extra": [{"ports": [{"port": port}]}]}, {"extra": [{"to": [{"podSelector": {}}]}]},
+                                {"extra": [{"ports": [{"port": port - 1, "endPort": port + 1}]}]}):
+                    render("postgres", values | {"networkPolicy": {"egress": allowed}})
+                self.refuses(saying, "postgres", values | {"networkPolicy": {"egress": {"extra": [{"ports": [{"port": port + 1}]}]}}})
+        render("postgres", {"config": {"vendor": {"base_url": "http://stand-in", "allow_http": True}, "callbacks": {"allow_http": True}}})
 
     def test_misspelt_and_invalid_values_are_refused(self):
         acme = {"vendor_token_file": {"secret": "alovoice-acme", "key": "token"}}
@@ -257,6 +311,11 @@ class Refusals(unittest.TestCase):
             {"database": {"kind": "mysql"}},
             {"database": {"postgres": {"sslMode": "verify"}}},
             {"service": {"type": "ExternalName"}},
+            {"service": {"ipFamilies": ["IPv5"]}},
+            {"replicaCount": -1},
+            {"jobs": {"reseal": {"schedule": "@daily"}}},
+            {"jobs": {"Reseal": {"args": ["store", "reseal"]}}},
+            {"monitoring": {"prometheusRule": {"runbookUrl": "wiki/alovoice"}}},
             {"networkPolicy": {"egress": {"web": {"ports": ["https"]}}}},
             {"monitoring": {"prometheusRule": {"overrides": {"AlovoiceGatewayDown": {"fro": "1m"}}}}},
         ]

@@ -14,7 +14,11 @@ import alovoice  # noqa: E402
 configuration = alovoice.Configuration(host=base_url, access_token=token)
 with alovoice.ApiClient(configuration) as client:
     analyses = alovoice.AnalysesApi(client)
-    submission = alovoice.SubmitAnalysis(call_id=call_id, metadata={"ticket": "T-1"})
+    submission = alovoice.SubmitAnalysis(
+        call_id=call_id,
+        metadata={"ticket": "T-1"},
+        call=alovoice.SubmittedCall(phone="90 123-45-67", crm={"lead": "42"}),
+    )
     submitted = analyses.submit_analysis_with_http_info(submission)
     analysis = analyses.get_analysis(call_id, prefer="wait=60")
     transcript = analyses.get_transcript(call_id)
@@ -28,6 +32,7 @@ report = {
     "submitted": [submitted.status_code, submitted.data.status],
     "status": analysis.status,
     "metadata": analysis.metadata,
+    "call": [analysis.call.phone, analysis.call.crm],
     "talk_ms": analysis.talk_metrics.operator.talk_ms,
     "turns": [[turn.speaker, turn.text] for turn in transcript.transcript],
     "refused": refused,

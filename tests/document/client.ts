@@ -10,12 +10,14 @@ const [baseUrl, token, callId] = process.argv.slice(2) as [string, string, strin
 const client = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` } });
 const path = { call_id: callId };
 
-const submitted = await client.POST("/v1/analyses", { body: { call_id: callId, metadata: { ticket: "T-1" } } });
+const submitted = await client.POST("/v1/analyses", {
+  body: { call_id: callId, metadata: { ticket: "T-1" }, call: { phone: "90 123-45-67", crm: { lead: "42" } } },
+});
 if (submitted.error) throw new Error(submitted.error.detail);
 
 const got = await client.GET("/v1/analyses/{call_id}", { params: { path, header: { Prefer: "wait=60" } } });
 if (got.error) throw new Error(got.error.detail);
-const { status, metadata, talk_metrics } = got.data;
+const { status, metadata, call, talk_metrics } = got.data;
 
 const read = await client.GET("/v1/analyses/{call_id}/transcript", { params: { path } });
 if (read.error) throw new Error(read.error.detail);
@@ -29,6 +31,7 @@ console.log(
     submitted: [submitted.response.status, submitted.data.status],
     status,
     metadata,
+    call: [call.phone, call.crm],
     talk_ms: talk_metrics?.operator.talk_ms,
     turns,
     refused: unknown.error?.code,

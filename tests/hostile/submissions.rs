@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use actix_web::body::MessageBody;
 use alovoice_gateway::commands;
+use alovoice_gateway::domain::phone::Region;
 use alovoice_gateway::domain::public_url::PublicUrl;
 use alovoice_gateway::domain::trace::TraceContext;
 use alovoice_gateway::http::analyses::SubmitAnalysis;
@@ -26,7 +27,8 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
 fn refused(body: &Value) -> Vec<String> {
     let trace = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
     let parsed = SubmitAnalysis::from_json(body.to_string().as_bytes());
-    let Err(error) = parsed.and_then(|body| body.into_submission(trace)) else { return Vec::new() };
+    let region = Region::parse("UZ").unwrap();
+    let Err(error) = parsed.and_then(|body| body.into_submission(region, trace)) else { return Vec::new() };
     let problem = error.respond("req_1", &PublicUrl::default()).into_body().try_into_bytes().unwrap();
     let problem: Value = serde_json::from_slice(&problem).unwrap();
     let errors = problem["errors"].as_array().unwrap();
@@ -38,6 +40,8 @@ fn is_beyond_schemas(body: &Value, pointer: &str) -> bool {
     match pointer {
         "#/call_id" => body["call_id"] == "." || body["call_id"] == "..",
         "#/callback/url" => body["callback"]["url"].is_string(),
+        "#/call/phone" => body["call"]["phone"].is_string(),
+        "#/call/started_at" => body["call"]["started_at"].is_string(),
         other => other.starts_with("#/metadata") && body["metadata"].is_object(),
     }
 }
@@ -75,6 +79,41 @@ fn callback() -> impl Strategy<Value = Value> {
     prop_oneof![5 => object, 1 => Just(json!({"url": "https://a.uz/", "uri": 1})), 1 => anything()]
 }
 
+fn call() -> impl Strategy<Value = Value> {
+    let text = || prop_oneof![4 => "[ -~]{0,3}|.{1,3}".prop_map(Value::from), 1 => anything()];
+    let long = (250_usize..260).prop_map(|length| Value::from("x".repeat(length)));
+    let direction =
+        prop_oneof![4 => select(vec![json!("inbound"), json!("outbound"), json!("in")]), 1 => anything()];
+    let agent = prop_oneof![
+        4 => (text(), text()).prop_map(|(id, name)| json!({"id": id, "name": name})),
+        1 => long.clone().prop_map(|name| json!({"name": name})),
+        1 => Just(json!({"nam": "x"})),
+        1 => anything(),
+    ];
+    let phone = prop_oneof![4 => "\\+?[0-9 ().-]{0,14}".prop_map(Value::from), 1 => anything()];
+    let time = prop_oneof![2 => Just(json!("2024-05-20T12:20:17+05:00")), 1 => anything()];
+    let crm = prop_oneof![
+        4 => prop::collection::btree_map("[a-z. ]{0,3}", text(), 0..4)
+            .prop_map(|members| Value::Object(members.into_iter().collect())),
+        1 => (15..18).prop_map(|count| (0..count).map(|name| (name.to_string(), json!("1"))).collect::<Map<_, _>>().into()),
+        1 => (60_usize..70).prop_map(|length| json!({"x".repeat(length): "1"})),
+        1 => anything(),
+    ];
+    let queue = prop_oneof![3 => text(), 1 => long];
+    let members = (
+        member("direction", direction),
+        member("agent", agent),
+        member("phone", phone),
+        member("queue", queue),
+        member("started_at", time),
+        member("crm", crm),
+    );
+    let object = members.prop_map(|(a, b, c, d, e, f)| {
+        Value::Object([a, b, c, d, e, f].into_iter().flatten().collect::<Map<_, _>>())
+    });
+    prop_oneof![8 => object, 1 => anything()]
+}
+
 fn member(
     name: &'static str,
     value: impl Strategy<Value = Value> + 'static,
@@ -95,11 +134,12 @@ fn submission() -> impl Strategy<Value = Value> {
         call_id,
         member("callback", callback()),
         member("metadata", metadata),
+        member("call", call()),
         member("reanalyze", reanalyze),
         prop::option::weighted(0.05, anything().prop_map(|value| ("calback".to_owned(), value))),
     );
-    let object = members.prop_map(|(a, b, c, d, e)| {
-        Value::Object([a, b, c, d, e].into_iter().flatten().collect::<Map<_, _>>())
+    let object = members.prop_map(|(a, b, c, d, e, f)| {
+        Value::Object([a, b, c, d, e, f].into_iter().flatten().collect::<Map<_, _>>())
     });
     prop_oneof![20 => object, 1 => anything()]
 }

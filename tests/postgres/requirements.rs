@@ -29,6 +29,7 @@ fn settings(url: &str) -> StoreSettings {
         url: StoreUrl::Postgres(url.to_owned().into()),
         listen_url: None,
         password_file: None,
+        lock_timeout: None,
         max_connections: 2,
         retention: Duration::ZERO,
     }

@@ -72,7 +72,11 @@ impl Step {
 fn steps(hook: &str) -> Vec<Step> {
     let today = Day::of(SystemClock.now());
     let call = "/v1/analyses/1716207617.42";
-    let submission = || json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}});
+    let facts = json!({
+        "direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support",
+        "crm": {"bitrix24_call_id": "externalCall.a1b2"},
+    });
+    let submission = || json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"}, "call": facts});
     let batch = json!({"analyses": [
         {"call_id": "1716207618.43"},
         {"call_id": "1716207619.44", "metadata": {"ticket": "T-2"}},
@@ -87,7 +91,7 @@ fn steps(hook: &str) -> Vec<Step> {
         Step::post("submit_analysis", "/v1/analyses", 202, submission()),
         Step::get("get_analysis", call).with(("Prefer", "wait=60")).until(is_completed),
         Step::post("submit_analysis", "/v1/analyses", 200, submission()),
-        Step::get("list_analyses", "/v1/analyses?status=completed"),
+        Step::get("list_analyses", "/v1/analyses?status=completed&agent=17"),
         Step::get("get_transcript", format!("{call}/transcript")),
         Step::get("get_transcript", format!("{call}/transcript")).with(("Accept", "image/png")).answers(406),
         Step::get("get_vendor_answer", format!("{call}/vendor-answer")),
@@ -97,7 +101,7 @@ fn steps(hook: &str) -> Vec<Step> {
             .with(("Prefer", "wait=60")),
         Step::post("create_audio_link", &format!("{call}/audio-link"), 201, json!({"expires_in": 86400})),
         Step::get("list_events", "/v1/events?limit=1"),
-        Step::get("get_usage", format!("/v1/usage?from={today}&to={today}")),
+        Step::get("get_usage", format!("/v1/usage?from={today}&to={today}&group_by=agent")),
         Step::post("submit_analyses", "/v1/analyses/batch", 200, batch),
         // Two webhooks: one to show, and one that receives events.
         Step::post("create_webhook", "/v1/webhooks", 201, shown),

@@ -208,7 +208,11 @@ impl Serving {
 
     /// Starts `serve` and waits until it is ready. `Err` has the log of a process that ended instead.
     pub(crate) async fn start_or_end(command: Command, client: &Client) -> Result<Self, Vec<String>> {
-        let process = Gateway::start(command);
+        Self::of(Gateway::start(command), client).await
+    }
+
+    /// Waits until a process that runs `serve` is ready. `Err` has the log of a process that ended instead.
+    pub(crate) async fn of(process: Gateway, client: &Client) -> Result<Self, Vec<String>> {
         let ready = process.stderr.line_or_end("the log line of readiness", is_ready).await?;
         let [api, admin] = addresses(&ready);
         let serving = Self { process, api, admin };

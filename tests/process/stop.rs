@@ -73,8 +73,9 @@ async fn sigterm_finishes_requests_in_flight() {
 
 #[tokio::test]
 async fn a_second_process_cannot_use_the_same_sqlite_store() {
-    let stage = Stage::set_up().await;
+    let mut stage = Stage::set_up().await;
     let first = stage.serve().await;
+    stage.set("STORE__LOCK_TIMEOUT", "0s");
     let second = Gateway::start(stage.command(&["serve"]));
     let log = second.stderr.whole().await;
     assert!(log.contains("gateway.db is in use by another process"), "{log}");
@@ -84,4 +85,42 @@ async fn a_second_process_cannot_use_the_same_sqlite_store() {
     first.kill();
     // The operating system releases the lock when the process dies.
     stage.serve().await.stop().await;
+}
+
+/// Kubernetes starts the new pod while a deleted pod still answers its last requests.
+#[tokio::test]
+async fn a_new_process_waits_for_the_sqlite_store_of_a_process_that_drains() {
+    let stage = Stage::set_up().await;
+    let first = stage.serve().await;
+    let address = first.api.socket_addrs(|| None).unwrap()[0].to_string();
+    let (mut connection, last_byte) = begin_submission(&stage, &address, "from-the-first").await;
+    within("a request in flight", until_in_flight(&stage, &first, 1)).await;
+    first.process.terminate();
+    first.process.stderr.line("the start of the drain", |line| line.contains("shutdown started")).await;
+
+    let second = async {
+        let second = Gateway::start(stage.command(&["serve"]));
+        second.stderr.line("the wait for the store", |line| line.contains("waiting for the store")).await;
+        connection.write_all(&[last_byte]).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202 Accepted\r\n"), "{answer}");
+        assert_eq!(first.process.exit_code().await, Some(0));
+        Serving::of(second, &stage.client).await
+    };
+    let second =
+        within("the second process", second).await.unwrap_or_else(|log| panic!("{}", log.join("\n")));
+    stage.completed(&second, "from-the-first").await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_waits_for_a_sqlite_store_can_be_stopped() {
+    let stage = Stage::set_up().await;
+    let first = stage.serve().await;
+    let second = Gateway::start(stage.command(&["serve"]));
+    second.stderr.line("the wait for the store", |line| line.contains("waiting for the store")).await;
+    second.terminate();
+    assert_eq!(second.exit_code().await, Some(0));
+    first.stop().await;
 }

@@ -18,6 +18,17 @@ macro_rules! contract {
                 a_call_is_adopted_once,
                 adopting_does_not_change_an_existing_analysis,
             ],
+            attributes: [
+                calls_are_found_by_facts_and_metadata,
+                attributes_combine_with_other_filters,
+                a_resubmission_replaces_facts_and_attributes,
+                calls_of_a_batch_have_facts_and_attributes,
+                a_deleted_call_leaves_no_attributes,
+                metadata_of_an_earlier_version_is_indexed,
+                attributes_follow_a_corrected_time,
+                pages_along_an_attribute_have_every_call_once,
+                a_rare_attribute_is_found_in_one_page,
+            ],
             claims: [
                 only_due_work_is_claimed_and_the_next_due_time_returned,
                 each_tenant_has_its_own_slots,
@@ -180,6 +191,7 @@ macro_rules! contract {
             ],
             usage: [
                 usage_is_counted_per_tenant_and_day,
+                usage_is_counted_by_agent_and_queue,
                 usage_agrees_with_the_list_of_deliveries,
                 days_without_usage_are_omitted_and_old_days_deleted,
             ],

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alovoice_gateway::domain::analysis::{
     AnalysisResult, Metadata, Submission, SubmissionCallback, VendorResult,
 };
+use alovoice_gateway::domain::call_facts::CallFacts;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::claim_order::ClaimOrder;
 use alovoice_gateway::domain::clock::{Clock, Entropy, Timestamp};
@@ -204,7 +205,14 @@ pub(crate) fn trace() -> TraceContext {
 }
 
 pub(crate) fn submission(call: &str) -> Submission {
-    Submission { call_id: call_id(call), callback: None, metadata: None, reanalyze: false, trace: trace() }
+    Submission {
+        call_id: call_id(call),
+        callback: None,
+        metadata: None,
+        call: CallFacts::default(),
+        reanalyze: false,
+        trace: trace(),
+    }
 }
 
 pub(crate) fn with_callback(call: &str, url: &str) -> Submission {

@@ -58,6 +58,7 @@ fn settings(url: &str) -> StoreSettings {
         url: StoreUrl::Postgres(url.to_owned().into()),
         listen_url: None,
         password_file: None,
+        lock_timeout: None,
         max_connections: 4,
         retention: Duration::from_secs(1),
     }

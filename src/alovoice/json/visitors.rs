@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Finds members by name.
+/// Finds members of an object by name.
 pub(super) struct Members<'n, const N: usize>(pub(super) [&'n str; N]);
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {

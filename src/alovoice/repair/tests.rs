@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Returns the value, the rest, and the numbers of errors and of words instead of numbers.
+/// Returns the repaired value, the rest of the text, the number of repaired errors, and the number of words in place of
+/// numbers.
 fn repaired(text: &str) -> Option<(Value, String, [u32; 2])> {
     let mut warnings = AnswerWarnings::default();
     let (json, rest) = repair(text, 1 << 20, &mut warnings).ok()?;

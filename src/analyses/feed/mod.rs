@@ -26,11 +26,11 @@ use crate::store::{Change, Store, StoreError};
 
 /// Number of unreadable events after which a page ends even if it has no readable event.
 const MOST_UNREADABLE: usize = 500;
-/// Memory in bytes that the read of a page takes until the size of the events is known. It suffices for events of 4 MiB and their
-/// answer.
+/// Memory in bytes that a read of a page reserves until the size of the events is known. It suffices for 4 MiB of
+/// events and the answer with them.
 const READ_BYTES: usize = 8 << 20;
 
-/// The start of a read.
+/// The position at which a read of the feed starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// The oldest stored event.

@@ -38,7 +38,7 @@ pub struct EventStream {
     tenant: TenantId,
     position: FeedPosition,
     page: VecDeque<FeedEvent>,
-    /// The position after the page.
+    /// The position after the current page.
     page_end: FeedPosition,
     /// Maximum size of the next page in bytes. The read takes a permit for this size.
     page_bytes: usize,
@@ -134,8 +134,8 @@ impl EventStream {
         (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
-    /// Waits for a signal. Returns whether a heartbeat is due instead. While the store is unavailable, signals are
-    /// ignored.
+    /// Waits for a signal of new events, for the end of the stream or for the next heartbeat. Returns whether the
+    /// heartbeat is due. While the store is unavailable, signals are ignored.
     async fn pause(&mut self, is_away: bool) -> bool {
         let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {

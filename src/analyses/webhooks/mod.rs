@@ -114,7 +114,8 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Replaces the secret. For `overlap`, the previous secret signs too; older secrets do not.
+    /// Replaces the secret. During `overlap`, deliveries are also signed with the previous secret, but not with older
+    /// secrets.
     ///
     /// # Errors
     /// If the tenant has no such webhook, or secrets cannot be sealed.

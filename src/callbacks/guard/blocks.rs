@@ -54,7 +54,7 @@ const IPV6: [(Ipv6Net, &str); 13] = [
     (v6([0xff00, 0, 0, 0], 0, 8), "multicast (RFC 4291)"),
 ];
 
-/// The global unicast block.
+/// The block of IPv6 global unicast addresses.
 const IPV6_GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0], 0, 3);
 
 /// Blocks that embed an IPv4 address in the last 32 bits: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), NAT64

@@ -60,7 +60,7 @@ fn row(table: &DeclaredTable, key: &DeclaredKey) -> String {
     )
 }
 
-/// Escapes what Markdown would interpret.
+/// Escapes the characters that Markdown would interpret.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

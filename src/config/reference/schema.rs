@@ -96,6 +96,7 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Url => pattern("^https?://"),
         Accepts::Origin => pattern("^https?://[^/?#@]+$"),
         Accepts::Network => pattern("/[0-9]+$"),
+        Accepts::Region => pattern("^[A-Z]{2}$"),
         Accepts::Address => pattern(":[0-9]+$"),
         Accepts::List { of, least, most, or_one } => {
             let mut schema = json!({"type": "array", "items": of_value(of)});

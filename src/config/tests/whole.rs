@@ -11,6 +11,7 @@ use crate::config::{
 };
 use crate::domain::claim_path::ClaimPath;
 use crate::domain::ids::TenantId;
+use crate::domain::phone::Region;
 use crate::domain::polling::PollingPolicy;
 
 const DOCUMENTED: &str = r#"
@@ -69,6 +70,7 @@ fn documented() -> Settings {
         requests_per_second: None,
         burst: None,
         max_concurrency: None,
+        default_region: Region::parse("UZ").unwrap(),
     };
     let jwks = "https://sso.example.uz/realms/crm/protocol/openid-connect/certs";
     Settings {
@@ -105,6 +107,7 @@ fn documented() -> Settings {
             url: StoreUrl::Sqlite(PathBuf::from("alovoice-gateway.db")),
             listen_url: None,
             password_file: None,
+            lock_timeout: None,
             max_connections: 16,
             retention: seconds(90 * 24 * HOUR),
         },

@@ -54,7 +54,8 @@ pub enum ReanalysisOutcome {
 }
 
 impl Analysis {
-    /// Returns the reanalysis in progress; `None` if no round is in progress, or if it is the first one.
+    /// Returns the reanalysis in progress; `None` if no analysis is in progress, or if it is the first analysis of the
+    /// call.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
         // A failed call starts again as queued. Only the start of a round shows which round it is.

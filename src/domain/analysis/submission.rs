@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::call_facts::CallFacts;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
@@ -28,6 +29,8 @@ pub struct Submission {
     pub callback: Option<SubmissionCallback>,
     /// Metadata that the resource and the callbacks return.
     pub metadata: Option<Metadata>,
+    /// Facts of the call that the caller knows. They replace the same facts of earlier submissions.
+    pub call: CallFacts,
     /// Whether to analyze a finished call again.
     pub reanalyze: bool,
     /// Trace of the request.
@@ -56,6 +59,11 @@ impl Metadata {
         let metadata = Self(object);
         let size = metadata.to_json().len();
         if size > Self::MAX_BYTES { Err(MetadataTooLarge(size)) } else { Ok(metadata) }
+    }
+
+    /// Returns the members of the object, in their order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &serde_json::Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// Returns the object as compact JSON.

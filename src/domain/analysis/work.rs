@@ -1,11 +1,11 @@
-//! The next work of an analysis and the history of the current round.
+//! The next work of an analysis, and the history of the current analysis round.
 
 use super::VendorResult;
 use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// Each poll of a round whose number is a multiple of this number is unconditional.
+/// In each analysis round, the last of every group of this many polls is unconditional.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.
@@ -38,7 +38,7 @@ impl Stage {
         }
     }
 
-    /// Whether the work belongs to a round. After a round, only polls for changes of its outcome follow.
+    /// Whether the work belongs to an analysis round. After a round, the only work is polls for changes of the outcome.
     pub const fn is_of_round(self) -> bool {
         matches!(self, Self::Submit | Self::Confirm | Self::Poll)
     }
@@ -49,24 +49,24 @@ impl Stage {
     }
 }
 
-/// The next work of an analysis. A round lasts from a submission to its outcome.
+/// The next work of an analysis. An analysis round lasts from a submission to its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// Kind of the work.
     pub stage: Stage,
-    /// Earliest time of the work. While the work is leased, the end of the lease.
+    /// Earliest time of the work. While the work is leased, it is the end of the lease.
     pub due_at: Timestamp,
     /// Whether a worker holds a lease.
     pub leased: bool,
-    /// Start of the round: the time of the submission, or of the request to analyze again.
+    /// Start of the analysis round: the time of the submission, or of the request to analyze the call again.
     pub started_at: Timestamp,
-    /// Time of the last submit in this round. A claim of a submit sets it.
+    /// Time of the last submit in this analysis round. A claim of a submit sets it.
     pub sent_at: Option<Timestamp>,
-    /// Number of submits in this round that the vendor may have accepted. A claim of a submit increments it.
+    /// Number of submits in this analysis round that the vendor may have accepted. A claim of a submit increments it.
     pub submits: u32,
-    /// Time at which the vendor accepted the call in this round.
+    /// Time at which the vendor accepted the call in this analysis round.
     pub accepted_at: Option<Timestamp>,
-    /// Number of polls in this round.
+    /// Number of polls in this analysis round.
     pub polls: u32,
     /// Number of consecutive errors.
     pub errors: u32,
@@ -84,7 +84,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Creates the work at the start of a round: a submit that is due now.
+    /// Creates the first work of an analysis round: a submit that is due now.
     pub const fn begin(now: Timestamp) -> Self {
         Self {
             stage: Stage::Submit,
@@ -104,9 +104,10 @@ impl Work {
         }
     }
 
-    /// Returns the `ETag` for a conditional poll at `now`, or `None` if the poll must be unconditional. The vendor's `ETag` may stay
-    /// the same when the answer changes. So these polls are unconditional: every fourth poll of a round, the last poll before the
-    /// deadline, polls that a caller requested, and the poll for late tags if the first poll of the round found the result.
+    /// Returns the `ETag` for a conditional poll at `now`, or `None` if the poll must be unconditional. The vendor's
+    /// `ETag` may stay the same when the answer changes. So these polls are unconditional: every fourth poll of an
+    /// analysis round, the last poll before the deadline, polls that a caller requested, and the poll for late tags if
+    /// the first poll of the round found the result.
     pub fn condition(&self, policy: &PollingPolicy, now: Timestamp) -> Option<&str> {
         let is_last = now >= self.started_at + policy.deadline;
         let is_unconditional = match self.stage {

@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 #[serde(transparent)]
 pub(super) struct UnknownAnswers(Vec<UnknownAnswer>);
 
-/// Answer for a call that the vendor does not know.
+/// An answer of the vendor about a call that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct UnknownAnswer {
     shape: AnswerShape,
@@ -42,10 +42,10 @@ impl UnknownAnswers {
     /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
     /// send it.
     const OVERLAP: Duration = Duration::from_hours(48);
-    /// Number of probes with the same words after which other words are a different answer. With fewer probes, the words may be
-    /// random.
+    /// After this number of probes with the same words, an answer with other words counts as a different answer. With
+    /// fewer probes, the words may be random.
     const ENOUGH_PROBES: u32 = 2;
-    /// Maximum number of answers.
+    /// Maximum number of answers that are kept.
     const MAX: usize = 2;
     /// Maximum difference between the clocks of replicas. A time further in the future comes from a wrong clock.
     const MAX_SKEW: Duration = Duration::from_mins(1);
@@ -71,7 +71,7 @@ impl UnknownAnswers {
         !shape.is_server_error() || self.0.iter().all(|unknown| unknown.shape.is_server_error())
     }
 
-    /// Whether a valid answer has this shape.
+    /// Whether one of the answers has this shape and is still valid at `now`.
     pub(super) fn has(&self, shape: AnswerShape, now: Timestamp) -> bool {
         self.valid(now).any(|unknown| shape.matches(unknown.shape))
     }
@@ -87,8 +87,8 @@ impl UnknownAnswers {
         self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
     }
 
-    /// An answer may have the structure of the latest answer but other words. Returns the time of the latest probe if
-    /// there were too few probes to know whether the words are random. Another probe is needed then.
+    /// Checks for an answer that has the structure of the latest answer but other words. Returns the time of the latest
+    /// probe if there were too few probes to know whether the words are random. Another probe is needed then.
     pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
         let is_alike =
             |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;
@@ -131,7 +131,7 @@ impl UnknownAnswers {
         ProbeOutcome::Changed
     }
 
-    /// Learns that a call became ready. Returns whether the answers changed.
+    /// Learns that a call became ready. Returns whether this changed what is known about the answers.
     pub(super) fn learn_ready_call(&mut self) -> bool {
         let suspect = self.0.first_mut().filter(|latest| latest.trust == Trust::Suspect);
         suspect.map(|latest| latest.trust = Trust::Contrasted).is_some()

@@ -61,7 +61,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer for unknown calls to a call that the vendor accepted.
+    /// Applies the answer for unknown calls, if the vendor gives it about a call that it had accepted.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,

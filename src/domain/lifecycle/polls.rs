@@ -103,8 +103,8 @@ impl Analysis {
         Effect { pace, pending, probe, ..self.complete(work, obtained, context) }
     }
 
-    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, the round ends only
-    /// after the probe.
+    /// Applies an answer without a result for a call that the vendor knows. If a probe is needed, the analysis round
+    /// ends only after the probe.
     fn known(
         &mut self,
         mut work: Work,
@@ -189,8 +189,8 @@ pub(super) fn missing(
     }
 }
 
-/// Whether a result revises the stored one of a completed analysis. A result without turns revises only one without turns: a
-/// silent call may get tags late.
+/// Whether a result revises the stored one of a completed analysis. A result without turns revises only a stored result
+/// without turns: a silent call may get tags late.
 pub(super) fn revises(current: Option<&AnalysisResult>, result: &AnalysisResult) -> bool {
     match current {
         Some(current) if current.has_same_content(result) => false,

@@ -11,8 +11,8 @@ use crate::domain::polling::PollingPolicy;
 const MAX_POLLS: u32 = 3;
 
 impl Analysis {
-    /// Plans a poll for changes of the outcome, at least the minimal interval after the previous refresh. If a poll
-    /// is already planned for a round, a refresh or changes of the outcome, it changes nothing and returns `false`.
+    /// Plans a poll for changes of the outcome, at least the minimum interval after the previous refresh. Changes
+    /// nothing and returns `false` if an analysis or a refresh is in progress, or if a poll for late tags is in flight.
     pub fn refresh(&mut self, policy: &PollingPolicy, now: Timestamp) -> bool {
         let is_polled = self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle || work.leased);
         if is_polled {
@@ -26,7 +26,7 @@ impl Analysis {
         true
     }
 
-    /// Whether a refresh is in progress, or a poll for late tags that takes its place.
+    /// Whether a refresh is in progress, or a poll for late tags that serves as the refresh.
     pub fn is_refreshing(&self) -> bool {
         let is_polled =
             |work: &Work| work.stage == Stage::Refresh || work.stage == Stage::Settle && work.leased;
@@ -85,7 +85,7 @@ impl Analysis {
         effect
     }
 
-    /// Ends a refresh. The poll for late tags is planned again if it is not due yet.
+    /// Ends a refresh. If a poll for late tags is still to come, it is planned again.
     pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
         let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
         let settle_at = finished_at.map(|at| at + context.policy.settle_after);

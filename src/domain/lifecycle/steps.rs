@@ -11,7 +11,7 @@ use crate::domain::pace::Pace;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::vendor_token::TokenFingerprint;
 
-/// A request to the vendor that failed.
+/// The failure of a request to the vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VendorFault {
     /// Reason of the failure.
@@ -22,7 +22,7 @@ pub struct VendorFault {
     pub retry_after: Option<Duration>,
 }
 
-/// Outcome of a submit.
+/// Outcome of a request that submits a call to the vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmitOutcome {
     /// The vendor accepted the call.
@@ -35,7 +35,7 @@ pub enum SubmitOutcome {
     Rejected(String),
 }
 
-/// Outcome of a poll.
+/// Outcome of a request for the result of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PollOutcome {
     /// A result with at least one turn.
@@ -61,7 +61,7 @@ pub enum PollOutcome {
     Fault(VendorFault),
 }
 
-/// Input of a transition.
+/// Input of a transition: the outcome of the current work.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Outcome of a submit.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::analysis::{AnalysisResult, Metadata};
+use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::tags::Tag;
@@ -33,6 +34,7 @@ fn submission(reanalyze: bool) -> Submission {
         call_id: CallId::parse("1716207617.42").unwrap(),
         callback: None,
         metadata: None,
+        call: CallFacts::default(),
         reanalyze,
         trace: TraceContext::parse(TRACEPARENT).unwrap(),
     }
@@ -156,7 +158,7 @@ impl LifecycleScenario {
         effect
     }
 
-    /// Adopts a result with these words at the start.
+    /// Adopts a result with these words at [`START`].
     fn adopt(&mut self, words: &str) -> Effect {
         let (policy, learned) = (PollingPolicy::default(), LearnedAnswers::nothing());
         let context = Context {

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Submission, VendorResult};
+use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
@@ -23,7 +24,7 @@ const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-
 /// Simulated call of the tenant.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedCall {
-    /// Time of the submission since the start.
+    /// Time from the start of the simulation to the submission.
     pub(crate) at: Duration,
     /// Processing time of the vendor.
     pub(crate) takes: Duration,
@@ -32,7 +33,7 @@ pub(crate) struct SimulatedCall {
 /// Result of one simulated call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SimulatedOutcome {
-    /// Polls until the result was found, without the settle poll.
+    /// Polls until the result was found, without the poll for late tags.
     pub(crate) polls: u32,
     /// Delay until the result is found, as a share of the processing time.
     pub(crate) delay: f64,
@@ -93,7 +94,8 @@ impl Simulation {
         Self { policy, latency, learns, pace: None }
     }
 
-    /// Runs all calls to their end. Each work happens when it is due. Returns the outcomes in the order of `calls`.
+    /// Runs all calls to their end. Each submit and each poll happens when it is due. Returns the outcomes in the order
+    /// of `calls`.
     pub(crate) fn run(&mut self, calls: &[SimulatedCall]) -> Vec<SimulatedOutcome> {
         let mut underway: Vec<CallInFlight> = calls.iter().map(begin).collect();
         let mut outcomes = vec![SimulatedOutcome { polls: 0, delay: 0.0 }; calls.len()];
@@ -160,6 +162,7 @@ fn begin(call: &SimulatedCall) -> CallInFlight {
         call_id: CallId::parse("1716207617.42").unwrap(),
         callback: None,
         metadata: None,
+        call: CallFacts::default(),
         reanalyze: false,
         trace: TraceContext::parse(TRACEPARENT).unwrap(),
     };

@@ -3,18 +3,23 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::{UNKNOWN_SPEAKER, clock, name, spoken};
+use super::{UNKNOWN_SPEAKER, clock, name, one_line, spoken};
+use crate::domain::call_facts::{CallFacts, FactText};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::talk_metrics::TalkMetrics;
 use crate::domain::transcript::Transcript;
 
 /// Returns the transcript as a Markdown page.
 pub fn render(transcript: &Transcript) -> String {
-    let Transcript { call_id, begin_time, turns, .. } = transcript;
+    let Transcript { call_id, begin_time, call, turns, .. } = transcript;
     let metrics = TalkMetrics::of(turns);
     let mut page = format!("# Call {}\n\n", escaped(call_id.as_str()));
     // Writing into a string does not fail.
     if let Some(begin_time) = begin_time {
         let _ = writeln!(page, "- Begin: {begin_time}");
+    }
+    for (name, fact) in facts(call) {
+        let _ = writeln!(page, "- {name}: {}", escaped(&one_line(&fact)));
     }
     let _ = writeln!(page, "- Duration: {}", clock(metrics.duration_ms));
     for (side, metrics) in [("Operator", &metrics.operator), ("Client", &metrics.client)] {
@@ -28,6 +33,23 @@ pub fn render(transcript: &Transcript) -> String {
         let _ = write!(page, "\n{} **{speaker}:** {}\n", clock(turn.begin_ms), escaped(&text));
     }
     page
+}
+
+/// Returns the facts of the call that people read, with their names.
+fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
+    let CallFacts { direction, agent, phone, queue, .. } = call;
+    let text = |text: &FactText| text.as_str().to_owned();
+    let agent = agent.as_ref().and_then(|agent| match (&agent.name, &agent.id) {
+        (Some(name), Some(id)) => Some(format!("{} ({})", name.as_str(), id.as_str())),
+        (name, id) => name.as_ref().or(id.as_ref()).map(text),
+    });
+    let facts = [
+        ("Direction", direction.map(|direction| direction.as_str().to_owned())),
+        ("Phone", phone.as_ref().map(PhoneNumber::to_string)),
+        ("Agent", agent),
+        ("Queue", queue.as_ref().map(text)),
+    ];
+    facts.into_iter().filter_map(|(name, fact)| Some((name, fact?)))
 }
 
 /// Characters that start or end markup inside a line. Characters that make a heading or a list at the start of a line
@@ -77,6 +99,18 @@ mod tests {
 
         0:01:02 **Unknown:** a
         ");
+    }
+
+    #[test]
+    fn call_facts_are_listed_before_the_talk() {
+        let call = serde_json::json!({
+            "direction": "inbound", "agent": {"id": "17", "name": "*Dilnoza*"}, "phone": "+998901234567", "queue": "a_b",
+        });
+        let page = render(&Transcript { call: serde_json::from_value(call).unwrap(), ..transcript(&[]) });
+        let facts = "- Direction: inbound\n- Phone: +998901234567\n- Agent: \\*Dilnoza\\* (17)\n- Queue: a\\_b\n- Duration";
+        assert!(page.contains(facts), "{page}");
+        let call = serde_json::from_value(serde_json::json!({"agent": {"id": "17", "name": null}})).unwrap();
+        assert!(render(&Transcript { call, ..transcript(&[]) }).contains("\n- Agent: 17\n- Duration"));
     }
 
     #[test]

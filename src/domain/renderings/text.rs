@@ -19,11 +19,12 @@ pub fn render(transcript: &Transcript) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::domain::call_facts::CallFacts;
     use crate::domain::clock::Timestamp;
     use crate::domain::ids::CallId;
     use crate::domain::transcript::{Speaker, Turn};
 
-    /// Returns a call with these turns: speaker, begin, end, text.
+    /// Returns a transcript with these turns. Each turn has a speaker, a begin, an end and a text.
     pub(in super::super) fn transcript(turns: &[(&str, i64, i64, &str)]) -> Transcript {
         let turn = |(speaker, begin_ms, end_ms, text): &(&str, i64, i64, &str)| Turn {
             fragment_id: None,
@@ -36,6 +37,7 @@ pub(super) mod tests {
             call_id: CallId::parse("1716207617.42").unwrap(),
             revision: 1,
             begin_time: Some(Timestamp::from_millis(1_716_207_617_000)),
+            call: CallFacts::default(),
             turns: turns.iter().map(turn).collect(),
         }
     }

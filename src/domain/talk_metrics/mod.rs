@@ -47,7 +47,7 @@ pub struct TalkMetrics {
 /// Talk metrics of one speaker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SideMetrics {
-    /// Talk time of this speaker. Time that several turns of the speaker cover counts once.
+    /// Talk time of this speaker. Overlapping turns are counted once.
     #[schema(example = 120_440, minimum = 0)]
     pub talk_ms: i64,
     /// Share of the talk time of both speakers, from 0 to 1.

@@ -70,7 +70,7 @@ impl<'a> Echo<'a> {
         Self { token, base64, hexadecimal: Some(hexadecimal).filter(|hex| hex.len() >= MIN_ENCODED) }
     }
 
-    /// Returns the bytes with the token replaced; `None` if it is not there.
+    /// Returns the bytes with the token replaced; `None` if they do not contain the token.
     pub(super) fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut erased = self.erase(bytes, NARROW);
         if bytes.contains(&0) {
@@ -117,7 +117,7 @@ impl<'a> Echo<'a> {
         Some(erased)
     }
 
-    /// Returns the end of the token that begins at this byte; `None` if none does.
+    /// Returns the position after the token that begins at the position `begin`; `None` if no token begins there.
     fn end(&self, units: Units<'_>, begin: usize) -> Option<usize> {
         let plain = |text: &[u8], is_same: fn(u8, u8) -> bool| {
             text.iter().try_fold(begin, |at, byte| is_same(units.get(at)?, *byte).then(|| units.after(at)))
@@ -162,7 +162,7 @@ impl Units<'_> {
         at + self.width.bytes
     }
 
-    /// Returns the end of one character in any spelling.
+    /// Returns the position after the character at `at`, in any spelling; `None` if `is_wanted` rejects the character.
     fn end_of(self, is_wanted: impl Fn(u8) -> bool, at: usize) -> Option<usize> {
         let first = self.get(at)?;
         if !ESCAPES.contains(&first) {
@@ -174,7 +174,7 @@ impl Units<'_> {
         })
     }
 
-    /// Reads one character and decodes up to `layers` nested escapes. Returns the character and its end.
+    /// Reads one character and decodes up to `layers` nested escapes. Returns the character and the position after it.
     fn read(self, at: usize, layers: usize) -> Option<(u32, usize)> {
         let Some(inner) = layers.checked_sub(1) else {
             return Some((self.get(at)?.into(), self.after(at)));

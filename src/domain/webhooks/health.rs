@@ -93,8 +93,8 @@ impl Health {
     /// its row.
     const PRECISION: Duration = Duration::from_secs(1);
 
-    /// Returns the limit at this time. A pause that seems longer than the maximum counts as over: the clock was set
-    /// back after the pause began.
+    /// Returns the limit at `now`. A pause that seems longer than the maximum counts as over: the clock was set back
+    /// after the pause began.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,

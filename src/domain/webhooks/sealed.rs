@@ -13,7 +13,7 @@ use crate::domain::secrets::CallbackSecret;
 pub struct SealedSecrets {
     /// Current signing secret.
     pub secret: Vec<u8>,
-    /// Previous signing secret, which also signs until this time.
+    /// Previous signing secret, and the time until which it also signs.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
     /// Custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
@@ -53,14 +53,14 @@ impl<'a> WebhookSealer<'a> {
         self.keys.seal(Purpose::WebhookSecret, &self.context("secret"), entropy, secret.expose())
     }
 
-    /// Seals headers. `None` if there are none.
+    /// Seals the custom headers. Returns `None` if there are none.
     pub fn seal_headers(&self, headers: &CustomHeaders, entropy: &dyn Entropy) -> Option<Vec<u8>> {
         let plain = headers.to_plain()?;
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// Opens the secrets that sign at this time, newest first. Returns `None` if the current secret cannot be opened.
-    /// Omits a previous secret that cannot be opened.
+    /// Opens the secrets that sign at `now`, newest first. Returns `None` if the current secret cannot be opened. Omits
+    /// a previous secret that cannot be opened.
     pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
         let current = self.open_secret(&sealed.secret)?;
@@ -80,7 +80,8 @@ impl<'a> WebhookSealer<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Seals parts of other keys with the first key. Parts that no key opens stay unchanged.
+    /// Opens the parts that another key had sealed, and seals them with the first key. Parts that no key opens stay
+    /// unchanged.
     pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
         let mut sealings = ResealCount::default();
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self

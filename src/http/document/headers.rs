@@ -28,7 +28,7 @@ const HEADERS: [SharedHeader; 6] = [
     SharedHeader {
         name: "RateLimit-Policy",
         schema_type: Type::String,
-        description: "The rate limit of the tenant: up to `q` requests at once. After the last of them, all `q` requests are possible again `w` seconds later.",
+        description: "Rate limit of the tenant: a burst of up to `q` requests, which is fully available again after `w` seconds.",
         example: || json!("\"default\";q=200;w=2"),
     },
     SharedHeader {

@@ -20,7 +20,7 @@ use super::problem::{FieldError, Problem};
 use super::routes;
 use crate::domain::public_url::PublicUrl;
 
-/// The path of the document.
+/// The path of the OpenAPI document.
 pub const DOCUMENT_PATH: &str = "/openapi.json";
 
 #[derive(OpenApi)]
@@ -44,7 +44,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
 )]
 struct Frame;
 
-/// Returns the document, with the URL that callers use.
+/// Returns the OpenAPI document, with the URL that callers use.
 pub fn document(public_url: &PublicUrl) -> Document {
     let mut document = Frame::openapi().merge_from(routes::documentation());
     let server = if public_url.as_str().is_empty() { "/" } else { public_url.as_str() };
@@ -64,7 +64,7 @@ pub fn document(public_url: &PublicUrl) -> Document {
     document
 }
 
-/// Returns the document as JSON.
+/// Returns the OpenAPI document as JSON.
 pub fn document_body(public_url: &PublicUrl) -> Bytes {
     // A document of the macros can always be serialized.
     Bytes::from(document(public_url).to_json().unwrap_or_default())
@@ -91,7 +91,7 @@ fn find<'a>(document: &'a mut Document, operation: &ApiOperation) -> Option<&'a 
     operations_of(item).find(|documented| documented.operation_id.as_deref() == Some(operation.id))
 }
 
-/// Returns all operations of a document.
+/// Returns all operations of an OpenAPI document.
 fn operations(document: &mut Document) -> impl Iterator<Item = &mut Documented> {
     document.paths.paths.values_mut().flat_map(operations_of)
 }

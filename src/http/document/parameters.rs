@@ -53,10 +53,11 @@ const PATH_PARAMETERS: [PathParameter; 5] = [
     },
 ];
 
-/// The name under `components/parameters`.
+/// The name of the parameter `Idempotency-Key` under `components/parameters`.
 const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
 
-/// Returns the definitions. `Idempotency-Key` has no example, because Swagger UI would send it with every request.
+/// Returns the definitions of the shared parameters. `Idempotency-Key` has no example, because Swagger UI would send it
+/// with every request.
 pub(super) fn shared() -> impl Iterator<Item = (String, RefOr<Parameter>)> {
     let of_paths =
         PATH_PARAMETERS.into_iter().map(|parameter| (parameter.name.to_owned(), parameter.define()));

@@ -75,7 +75,7 @@ impl Answer {
         Some(bytes)
     }
 
-    /// Parses the stored form; `None` if the bytes are not one.
+    /// Parses the stored form; `None` if the bytes do not have this form.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let head: Head = serde_json::from_slice(&bytes[..end]).ok()?;

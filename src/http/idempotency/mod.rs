@@ -89,7 +89,7 @@ pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>,
 pub(super) struct IdempotentRequest {
     request: KeyedRequest,
     subject: Subject,
-    /// Maximum time for which the handler waits for an outcome. The claim lasts longer by this time.
+    /// Maximum time for which the handler waits for an outcome. It is added to the lease of the claim.
     wait: Duration,
 }
 
@@ -127,8 +127,8 @@ pub struct KeyedRequests {
     pub terms: KeyTerms,
     /// Requests in progress, including those whose caller has disconnected. Shutdown waits for them.
     pub tasks: TaskTracker,
-    /// Runtime of these requests. The runtime of a server thread would be unsuitable: it can end earlier, when the last
-    /// connection closes.
+    /// Runtime that executes the requests with a key. The runtime of a server thread would be unsuitable: it can end
+    /// earlier, when the last connection closes.
     pub runtime: Handle,
 }
 

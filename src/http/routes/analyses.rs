@@ -6,7 +6,8 @@ use crate::domain::resource::AnalysisResource;
 use crate::http::analyses::{Prefer, SubmitAnalysis};
 use crate::http::batch::{BatchResults, SubmitAnalyses};
 use crate::http::conditional::IfNoneMatch;
-use crate::http::listing::{AnalysisList, ListAnalyses};
+use crate::http::list_query::ListQuery;
+use crate::http::listing::AnalysisList;
 use crate::http::operations::Access::Token;
 use crate::http::shared_problems::{NoResult, NotAcceptable};
 use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
@@ -18,8 +19,8 @@ route_table! { "analyses":
     /// from a `callback`, a webhook or the events, or get the URL in `Location`.
     ///
     /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
-    /// progress adds the `callback` and replaces `metadata` if you send it. With `reanalyze`, AloVoice analyzes a finished
-    /// call again: see `reanalysis` and `last_reanalysis`.
+    /// progress adds the `callback` and replaces `metadata` and the facts in `call` that you send. With `reanalyze`, AloVoice
+    /// analyzes a finished call again: see `reanalysis` and `last_reanalysis`.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
@@ -59,7 +60,7 @@ route_table! { "analyses":
     /// `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
-        params(ListAnalyses),
+        params(ListQuery),
         responses((status = 200, description = "One page of analyses.", body = AnalysisList))
     }
 

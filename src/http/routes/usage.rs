@@ -11,6 +11,9 @@ route_table! { "usage":
     /// Each number counts what happened on that day in UTC. Deleting a call does not change the numbers. They are kept
     /// for two years.
     ///
+    /// With `group_by`, the answer also has the usage of the period by agent or by queue: up to 1,000 of them, those with the most
+    /// submissions.
+    ///
     /// With SQLite the numbers are exact. With PostgreSQL each replica adds its counts to the database every few
     /// seconds. The latest counts may be missing, and a replica that crashes may lose or repeat a few seconds of counts.
     get "/v1/usage" => usage::get_usage, Token(AnalysesRead);

@@ -138,7 +138,7 @@ async fn send(
     Ok(keeps_alive)
 }
 
-/// Sends the pieces unchanged and returns the number of bytes.
+/// Sends the pieces of a body unchanged, and returns the number of bytes.
 async fn send_plain(stream: &mut TcpStream, chunks: Chunks) -> io::Result<u64> {
     let mut sent = 0;
     for chunk in chunks {
@@ -148,7 +148,7 @@ async fn send_plain(stream: &mut TcpStream, chunks: Chunks) -> io::Result<u64> {
     Ok(sent)
 }
 
-/// Sends the pieces in chunked transfer coding.
+/// Sends the pieces of a body in chunked transfer coding, with a pause after each piece.
 async fn send_chunked(stream: &mut TcpStream, chunks: Chunks, pause: Duration) -> io::Result<()> {
     for chunk in chunks {
         stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await?;

@@ -122,7 +122,7 @@ fn tags_of(talk: &Talk) -> Vec<Value> {
     tags.collect()
 }
 
-/// Replaces numbers by strings of digits.
+/// Replaces numbers in an answer by strings of digits, if the behaviour requires it.
 fn change_numbers(answer: &mut Value, behaviour: Behaviour) {
     match behaviour {
         Behaviour::BeginTimeString => quote(&mut answer["begin_time"]),

@@ -103,9 +103,9 @@ struct CallState {
     submits: u32,
     accepted: usize,
     accepted_at: Option<Timestamp>,
-    /// Polls since the submit was accepted.
+    /// Number of polls since the submit was accepted.
     polls: u32,
-    /// Polls since the stand-in started.
+    /// Number of polls since the stand-in started.
     all_polls: u32,
     finished_answers: u32,
 }

@@ -55,7 +55,7 @@ pub(super) fn submit_fault(behaviour: Behaviour) -> Option<(InjectedFault, bool)
     })
 }
 
-/// Returns the fault of polls.
+/// Returns the fault to inject into answers to polls; `None` if polls work.
 pub(super) fn result_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
         Behaviour::Redirect => InjectedFault::Redirect,
@@ -79,7 +79,7 @@ pub(super) fn result_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     })
 }
 
-/// Returns the fault of recordings.
+/// Returns the fault to inject into answers with recordings; `None` if recordings work.
 pub(super) fn audio_fault(behaviour: Behaviour) -> Option<InjectedFault> {
     Some(match behaviour {
         Behaviour::AudioMissing => InjectedFault::Status(404),
@@ -104,7 +104,7 @@ pub(super) fn huge_body() -> Body {
     Body::Chunked { chunks: Box::new(chunks), pause: Duration::ZERO }
 }
 
-/// Endless white space, which may precede JSON.
+/// Returns endless white space, which JSON allows before a value.
 pub(super) fn drip_body() -> Body {
     let chunks = std::iter::repeat(Bytes::from_static(b" "));
     Body::Chunked { chunks: Box::new(chunks), pause: DRIP_PAUSE }

@@ -210,7 +210,7 @@ impl Handler for Vendor {
 }
 
 impl Vendor {
-    /// Records the request and processes it in one step: a test that sees the record also sees the effect.
+    /// Records the request and processes it under one lock: a test that sees the record also sees the effect.
     fn process(&self, request: &Request) -> Reply {
         let now = self.clock.now();
         let Some(VendorRoute { operation, token, call_id }) = VendorRoute::parse(request) else {

@@ -38,7 +38,7 @@ pub struct VendorRequest {
     pub at: Timestamp,
 }
 
-/// A parsed path.
+/// The parsed path of a request.
 pub(super) struct VendorRoute {
     pub(super) operation: Operation,
     pub(super) token: Option<String>,

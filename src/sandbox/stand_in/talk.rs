@@ -116,7 +116,7 @@ fn timed_turns(dialogue: &Dialogue, seed: &Seed) -> Vec<SpokenTurn> {
     turns
 }
 
-/// Ascending ids, as in the vendor's examples.
+/// Generates ascending ids, as in the vendor's examples.
 struct FragmentIds {
     prefix: u64,
     counter: u32,

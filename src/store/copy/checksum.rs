@@ -16,7 +16,7 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// Returns the first twelve digits, for display.
+    /// Returns the first twelve digits of the digest, for display.
     pub fn short(&self) -> &str {
         self.sha256.get(..12).unwrap_or(&self.sha256)
     }

@@ -14,12 +14,12 @@ use super::fault::Fault;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
-/// Returns the statement of a claim. Parameters: the tenants, the maximum number of rows of each in this claim, the time, the end of
-/// the lease, the maximum number of rows of each in progress, and, except for [`ClaimOrder::OldestFirst`], the maximum number of rows
-/// of each whose last request failed.
+/// Returns the statement of a claim. Parameters: the tenants; the maximum number of rows of each tenant in this claim;
+/// the present time; the end of the lease; the maximum number of rows of each tenant in progress; and, except for
+/// [`ClaimOrder::OldestFirst`], the maximum number of claimed rows of each tenant whose last request failed.
 ///
-/// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows
-/// that another replica is claiming are skipped. The planner does not know how few rows there are; the array prevents it
+/// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows that
+/// another replica is claiming are skipped. The planner does not know how few rows there are; the array prevents it
 /// from a join with the whole table.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
@@ -61,7 +61,8 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     )
 }
 
-/// Returns the statement that reads when the next work is due. Parameters: the tenants and the time.
+/// Returns the statement that reads the earliest due time of work after the present time. Parameters: the tenants and
+/// the present time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
         "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \

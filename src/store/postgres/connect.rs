@@ -78,7 +78,7 @@ impl Connector {
         Self { session: "".into(), ..self }
     }
 
-    /// The TLS settings of connections.
+    /// Returns the TLS settings of connections.
     pub(super) fn tls(&self) -> MakeRustlsConnect {
         self.tls.clone()
     }
@@ -216,7 +216,7 @@ impl Connect for Connector {
     }
 }
 
-/// A connection after the end of its session.
+/// A connection that the holder keeps after the end of its session.
 pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
 
 /// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to

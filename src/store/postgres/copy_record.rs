@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::super::StoreError;
 use super::fault::Fault;
 
-/// The record of a copy, as the database stores it.
+/// The record that `store copy` writes to the target database.
 pub(in crate::store) struct CopyRecord {
     /// The id of the copy, which the file records too.
     pub(in crate::store) source: String,

@@ -18,29 +18,31 @@ use super::rows::{number, time_if_any};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Parameters: the tenants and the time. Counts the deliveries in progress on all replicas, by receiver. The sum
-/// prevents the planner from using the indexes on `due_at`.
+/// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time.
+/// Parameters: the tenants and the present time. The sum prevents the planner from using the indexes on `due_at`.
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
-/// Parameter: the tenants. Returns their webhooks that are disabled or paused.
+/// Reads the webhooks that are disabled or paused. Parameter: the tenants.
 const LIMITED_WEBHOOKS: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
      WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
-/// Parameters: the tenants, the time, and the maximum number of deliveries of each.
+/// Reads the oldest due deliveries. Parameters: the tenants, the present time, and the maximum number of deliveries of
+/// each tenant.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
      FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
-/// Parameters: the tenants and the time.
+/// Reads the earliest due time of a delivery after the present time. Parameters: the tenants and the present time.
 pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";
 
-/// Parameters: the tenant, the receiver to continue after, the time, the maximum number of receivers, and the maximum
-/// number of deliveries of each. The last receiver is returned even if none of its deliveries is due.
+/// Reads the due deliveries of the next receivers. Parameters: the tenant, the receiver to continue after, the present
+/// time, the maximum number of receivers, and the maximum number of deliveries of each receiver. The last receiver is
+/// returned even if none of its deliveries is due.
 pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps) AS (\
      (SELECT receiver, 1 FROM deliveries WHERE status = 'pending' AND tenant = $1 AND receiver > $2 \
      ORDER BY receiver LIMIT 1) UNION ALL SELECT (SELECT next.receiver FROM deliveries AS next \
@@ -52,8 +54,8 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
      AND deliveries.receiver = receivers.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
      WHERE receivers.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
-/// Parameters: the rows, the time, and the end of the lease. Skips rows that another replica has claimed since they
-/// were selected. Records the attempts that begin with the claim.
+/// Claims deliveries and records the attempts that begin with the claim. Parameters: the selected rows, the present
+/// time, and the end of the lease. Rows that another replica has claimed since they were selected are skipped.
 const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \

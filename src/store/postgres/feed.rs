@@ -29,13 +29,13 @@ const BATCH: i64 = 2000;
 const UNNUMBERED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";
 const BEGIN: &str = "INSERT INTO feeds (tenant, last) VALUES ($1, 0) ON CONFLICT (tenant) DO NOTHING";
 
-/// Parameter: the tenant. Locks out other readers. Continues after the highest position even if a copied store has no
-/// row in `feeds`.
+/// Locks the feed against other readers, and returns the last position in use. Parameter: the tenant. The positions of
+/// the events count too, because a copied store has no row in `feeds` at first.
 const LOCK: &str = "SELECT greatest(last, (SELECT max(position) FROM events WHERE tenant = $1)) FROM feeds \
      WHERE tenant = $1 FOR UPDATE";
 
-/// Parameters: the tenant, the last position in use, and the maximum number of events. Skips events that are being
-/// deleted.
+/// Assigns positions to events. Parameters: the tenant, the last position in use, and the maximum number of events.
+/// Events that are being deleted are skipped.
 const NUMBER: &str = "WITH fresh AS MATERIALIZED (SELECT seq FROM events WHERE tenant = $1 AND position IS NULL \
      ORDER BY seq LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED), \
      counted AS (SELECT seq, $2 + row_number() OVER (ORDER BY seq) AS position FROM fresh) \

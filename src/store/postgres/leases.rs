@@ -31,7 +31,8 @@ impl HeldLeases {
     }
 }
 
-/// Parameters: the rows, their fencing tokens and the time. A locked row is skipped; its lease expires later.
+/// Releases leases. Parameters: the rows, their fencing tokens, and the present time, which becomes the due time. A
+/// locked row is skipped; its lease expires later.
 const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
      FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
      AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";

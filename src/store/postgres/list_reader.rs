@@ -1,17 +1,16 @@
 //! Reads pages of analyses, see [`listings`](super::super::listings).
 
-use deadpool_postgres::{GenericClient, Object};
+use deadpool_postgres::Object;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
 
 use super::super::StoreError;
 use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
 use super::connect::Session;
 use super::fault::Fault;
+use super::list_statement::{Statement, expression, whole};
 use super::rows::number;
-use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
@@ -23,7 +22,7 @@ const MAX_WINDOW: usize = 8192;
 /// is not used.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
-/// Reads one page.
+/// Reads one page of a tenant's analyses.
 pub(super) async fn list(
     mut session: Session,
     tenant: &TenantId,
@@ -47,14 +46,18 @@ impl ListReader for PostgresListReader<'_> {
         wanted: usize,
     ) -> Result<ListWindow, StoreError> {
         let mut sql = Statement::of(self.tenant);
-        let bounds = sql.bounds(self.query, after);
+        let (source, bounds) = match self.query.filter.attributes.first() {
+            Some(attribute) => ("attributes", sql.bounds_of_attribute(attribute, self.query, after)),
+            None => ("analyses", sql.bounds(self.query, after)),
+        };
+        let id = if source == "attributes" { "analysis AS id" } else { "id" };
         let matching = sql.joins(self.tenant, self.query, "examined");
         // The number of rows is part of the statement, because the planner's choice depends on it. It is a power of two, so few
         // different statements are prepared.
         let rows = if rows > wanted { 1 << rows.ilog2() } else { rows.next_power_of_two() }.min(MAX_WINDOW);
         let wanted = sql.bind(whole(wanted));
         let text = format!(
-            "WITH examined AS MATERIALIZED (SELECT id, submitted_at, call_id FROM analyses WHERE {bounds} \
+            "WITH examined AS MATERIALIZED (SELECT {id}, submitted_at, call_id FROM {source} WHERE {bounds} \
              ORDER BY submitted_at DESC, call_id DESC LIMIT {rows}), \
              matching AS MATERIALIZED (SELECT examined.id FROM examined {matching} \
              ORDER BY examined.submitted_at DESC, examined.call_id DESC LIMIT {wanted}), \
@@ -98,11 +101,17 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds the analyses with all words or with one of the tags. Returns `None` if there are too many, or if the search takes too
-    /// long.
+    /// Finds candidates, a superset of the matches: the analyses with one of the attributes or tags, or those with all words. The first
+    /// search that is selective enough finds them. Returns `None` if each search finds too many analyses or takes too long.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();
+        for attribute in &filter.attributes {
+            let mut sql = Statement::of(self.tenant);
+            let is_attribute = sql.attribute(attribute);
+            searches
+                .push((sql, format!("SELECT analysis FROM attributes WHERE tenant = $1 AND {is_attribute}")));
+        }
         for key in &filter.tags {
             let mut sql = Statement::of(self.tenant);
             let name = sql.bind(key.as_str().to_owned());
@@ -175,102 +184,4 @@ impl PostgresListReader<'_> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// The parameters of a statement.
-#[derive(Default)]
-struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
-
-impl Statement {
-    /// Creates the list of parameters. The first one is the tenant.
-    fn of(tenant: &TenantId) -> Self {
-        Self(vec![Box::new(tenant.as_str().to_owned())])
-    }
-
-    /// Adds a parameter and returns its name.
-    fn bind(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
-        self.0.push(Box::new(value));
-        format!("${}", self.0.len())
-    }
-
-    /// Returns the conditions that are bounds of an index.
-    fn bounds(&mut self, query: &AnalysisQuery, after: Option<&ListPosition>) -> String {
-        let filter = &query.filter;
-        let mut conditions = vec!["analyses.tenant = $1".to_owned()];
-        // PostgreSQL uses a partial index only if its condition is written in the same way.
-        match filter.status {
-            Some(status) if status != Status::Completed => {
-                conditions.push(format!("status = {} AND status <> 'completed'", self.bind(status.as_str())));
-            }
-            _ if filter.skips_analyses() => conditions.push("revision > 0".to_owned()),
-            _ => {}
-        }
-        if let Some(after) = filter.submitted_after {
-            conditions.push(format!("submitted_at > {}", self.bind(after.as_millis())));
-        }
-        if let Some(before) = filter.submitted_before {
-            conditions.push(format!("submitted_at < {}", self.bind(before.as_millis())));
-        }
-        if let Some(position) = after {
-            let submitted_at = self.bind(position.submitted_at.as_millis());
-            let call_id = self.bind(position.call_id.clone());
-            conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
-        }
-        conditions.join(" AND ")
-    }
-
-    /// Returns the joins that keep the matches among the rows of `table`. The limits in the joins make the planner look up each
-    /// row, instead of reading all rows that match.
-    fn joins(&mut self, tenant: &TenantId, query: &AnalysisQuery, table: &str) -> String {
-        let filter = &query.filter;
-        let mut joins = String::new();
-        let mut join = |index: usize, condition: &str| {
-            joins += &format!(" CROSS JOIN LATERAL (SELECT 1 FROM {condition} LIMIT 1) AS match{index}");
-        };
-        if filter.status == Some(Status::Completed) {
-            join(0, &format!("analyses AS a WHERE a.id = {table}.id AND a.status = 'completed'"));
-        }
-        if let Some(search) = &filter.search {
-            let words = self.bind(expression(&search.terms(tenant)));
-            join(
-                1,
-                &format!(
-                    "search WHERE search.analysis = {table}.id AND words @@ (SELECT {words}::text::tsquery)"
-                ),
-            );
-        }
-        for (index, key) in filter.tags.iter().enumerate() {
-            let name = self.bind(key.as_str().to_owned());
-            join(
-                index + 2,
-                &format!("tags WHERE tags.tenant = $1 AND name = {name} AND tags.analysis = {table}.id"),
-            );
-        }
-        joins
-    }
-
-    async fn query(
-        &self,
-        client: &impl GenericClient,
-        text: &str,
-    ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-        let select = client.prepare_cached(text).await?;
-        let values: Vec<&(dyn ToSql + Sync)> =
-            self.0.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
-        client.query(&select, &values).await
-    }
-}
-
-fn whole(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Returns terms as a `tsquery`. The words contain no quotes.
-fn expression(terms: &[Term]) -> String {
-    let terms = terms.iter().map(|term| {
-        let star = if term.prefix { ":*" } else { "" };
-        let forms: Vec<String> = term.forms.iter().map(|form| format!("'{form}'{star}")).collect();
-        format!("({})", forms.join(" | "))
-    });
-    terms.collect::<Vec<_>>().join(" & ")
 }

@@ -60,7 +60,7 @@ impl Freshness {
         self.now() < self.until.load(Ordering::Relaxed)
     }
 
-    /// Returns the current time in milliseconds since the creation.
+    /// Returns the current time in milliseconds since `base`.
     fn now(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -122,7 +122,7 @@ impl Listener {
             loop {
                 // The freshness ends without an echo. The next echo may succeed.
                 if let Err(fault) = self.send_echo().await {
-                    tracing::warn!(?fault, "failed to check that notifications arrive");
+                    tracing::warn!(?fault, "failed to send a test notification");
                 }
                 let _ = timeout(HEARTBEAT, self.echoes.wanted.notified()).await;
             }
@@ -146,7 +146,7 @@ impl Listener {
         Ok(())
     }
 
-    /// Waits for the first echo, so that the cache can be used from the start.
+    /// Waits for the first echo, which proves that notices arrive, so that the cache can be used from the start.
     pub(super) async fn prove(&self, subscription: &mut Subscription) {
         let prove = async {
             self.send_echo().await?;
@@ -159,7 +159,10 @@ impl Listener {
         if let Err(fault) =
             timeout(self.heartbeat_timeout() * 2, prove).await.unwrap_or(Err(Fault::Undelivered))
         {
-            tracing::warn!(?fault, "failed to check that notifications arrive");
+            tracing::warn!(
+                ?fault,
+                "test notification did not arrive: changes of other replicas may be seen late"
+            );
         }
     }
 

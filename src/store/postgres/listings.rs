@@ -11,8 +11,8 @@ use crate::domain::search::SearchDocument;
 use crate::domain::summary::ResultSummary;
 use crate::domain::tags::TagKey;
 
-/// Parameters: the row, the tenant, the summary, the keys of the tags and the words. Replaces the entries of the
-/// previous result.
+/// Replaces the list and search entries of an analysis. Parameters: the row of the analysis, the tenant, the summary,
+/// the keys of the tags, and the words for the search.
 const INDEX: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary) VALUES ($1, $3) ON CONFLICT (analysis) \
      DO UPDATE SET summary = excluded.summary), \
      untagged AS (DELETE FROM tags WHERE analysis = $1 AND NOT name = ANY ($4::text[])), \
@@ -39,7 +39,8 @@ pub(super) async fn index(
     Ok(())
 }
 
-/// Parameters: the last listed analysis and the maximum number of results.
+/// Reads results without list and search entries. Parameters: the row of the last analysis that has entries, and the
+/// maximum number of results.
 const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analyses ON id = analysis \
      WHERE analysis > $1 ORDER BY analysis LIMIT $2";
 

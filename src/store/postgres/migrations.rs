@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Transaction};
 use super::super::StoreError;
 use super::fault::Fault;
 
-/// A step of the schema.
+/// One step of the migration of the schema.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     /// Statements of the step.
@@ -20,9 +20,10 @@ pub struct Migration {
 
 /// The steps from an empty database to the current schema. The number of steps is the program's schema version.
 /// Append only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
-pub const MIGRATIONS: [Migration; 4] = [
+pub const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0002.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("0003.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0004.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0005.sql"), compatible_from: 1 },
 ];
@@ -34,7 +35,7 @@ const LOCK: &str =
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
      (version integer PRIMARY KEY, compatible_from integer NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())";
 
-/// The versions that the database records.
+/// The schema versions that the database records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct SchemaVersion {
     version: usize,
@@ -56,7 +57,7 @@ pub async fn migrate(client: &mut Client, steps: &[Migration]) -> Result<(), Sto
     Ok(take_steps(client, steps).await?)
 }
 
-/// Runs the next step, if one is missing.
+/// Runs the next step of the migration. Returns whether a step was missing.
 async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let transaction = client.transaction().await?;
     // A step on a large table may take long, and other replicas wait for it.

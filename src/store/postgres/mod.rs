@@ -21,6 +21,7 @@ mod fault;
 mod feed;
 mod leases;
 mod list_reader;
+mod list_statement;
 mod listener;
 mod listings;
 mod migrations;
@@ -95,13 +96,14 @@ pub struct PostgresStore {
     _stop: DropGuard,
 }
 
-/// Limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have the others.
+/// Returns the limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have
+/// the others.
 const fn scan_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 3 { 1 } else { max_connections / 3 };
     ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
 }
 
-/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
+/// Returns the limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
 const fn feed_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 4 { 1 } else { max_connections / 4 };
     ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }
@@ -129,6 +131,9 @@ impl Engine for PostgresStore {
         };
         for (tenant, usage) in effects.usage {
             self.usage.count(&tenant, self.now(), usage);
+        }
+        for (tenant, fact, usage) in effects.fact_usage {
+            self.usage.count_fact(tenant, fact, self.now(), usage);
         }
         for (leased, lease) in effects.ended {
             match leased {

@@ -176,7 +176,8 @@ impl Announcer {
     }
 }
 
-/// Announces all queued changes to the other replicas in one statement.
+/// Announces queued changes to the other replicas, many in one statement, until the queue is closed. `missed` says
+/// whether the previous announcement failed.
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,

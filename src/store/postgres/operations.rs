@@ -56,7 +56,7 @@ impl PostgresStore {
         self.run(name, attempt).await
     }
 
-    /// Runs an operation that announces changes.
+    /// Runs an operation whose commit announces changes.
     pub(super) async fn change<T, F>(
         &self,
         name: &'static str,

@@ -13,9 +13,9 @@ use crate::config::PostgresUrl;
 
 /// The time limit of a TCP connection to one address. A host name may have several addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection is lost when the network does not acknowledge its data for this time.
+/// Time after which a connection counts as lost if the network does not acknowledge its data.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time after which an idle connection is probed.
+/// Time without traffic after which the network connection is probed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PORT: u16 = 5432;
 
@@ -59,7 +59,7 @@ impl fmt::Display for DatabaseServer {
     }
 }
 
-/// The parsed parameters.
+/// The parsed parameters of a connection URL.
 pub(super) struct Parameters {
     /// The configuration without a server.
     pub(super) base: Config,
@@ -91,7 +91,8 @@ impl Parameters {
     }
 }
 
-/// Applies a parameter that does not concern the servers or TLS, or refuses it.
+/// Applies a parameter that concerns neither the servers nor TLS. Refuses an unknown parameter and an unsupported
+/// value.
 fn apply(base: &mut Config, key: &str, value: &str) -> Result<(), String> {
     match key {
         "user" => drop(base.user(value)),
@@ -140,13 +141,13 @@ fn unknown(key: &str) -> String {
     format!("the parameter {key} is unknown or not supported{hint}")
 }
 
-/// Returns the value that the text of a parameter stands for.
+/// Returns the value in `known` that the text of a parameter stands for.
 fn choose<T: Copy>(key: &str, value: &str, known: &[(&str, T)]) -> Result<T, String> {
     let found = known.iter().find(|(name, _)| *name == value);
     found.map(|(_, found)| *found).ok_or_else(|| refused(key, value, known.iter().map(|(name, _)| *name)))
 }
 
-/// Refuses all values but these.
+/// Refuses a value that is not one of `known`.
 fn only(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
     let found = known.contains(&value).then_some(());
     found.ok_or_else(|| refused(key, value, known.iter().copied()))

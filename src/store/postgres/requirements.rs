@@ -17,7 +17,7 @@ const OLDEST_VERSION: i32 = 150_000;
 /// Number of transactions that are held open to detect whether a pooler takes the session of another connection.
 const HELD_TRANSACTIONS: usize = 2;
 
-/// Relation between connections and sessions of the server.
+/// How connections are assigned to sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
     /// Each connection has its session for its whole life.
@@ -93,7 +93,7 @@ fn kept<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, Fault>
     }
 }
 
-/// Opens a transaction on another connection.
+/// Opens a transaction on another connection, and keeps the transaction open.
 async fn hold(
     connector: &Connector,
     setting: &'static str,

@@ -15,16 +15,17 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Parameters: the tenants and the name of an unfinished status. Here and below, each tenant has its own subquery, so
-/// that the planner uses the partial index.
+/// Counts the analyses of each tenant with an unfinished status. Parameters: the tenants and the name of the status.
+/// Here and below, each tenant has its own subquery, so that the planner uses the partial index.
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 
-/// Parameter: the tenants. Counts the pending deliveries of each.
+/// Counts the pending deliveries of each tenant. Parameter: the tenants.
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 
-/// Parameter: the tenants. Counts the webhooks of each: all, the disabled ones, and those that are paused or probed.
+/// Counts the webhooks of each tenant: all, the disabled ones, and those that are paused or probed. Parameter: the
+/// tenants.
 const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \

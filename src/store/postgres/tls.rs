@@ -127,7 +127,7 @@ impl TlsMode {
     }
 }
 
-/// Reads a file. The error names the parameter.
+/// Reads the file that a parameter names. The error names the parameter.
 fn read(parameter: &str, path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{parameter} {}: {error}", path.display()))
 }

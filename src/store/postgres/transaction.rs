@@ -24,7 +24,7 @@ use super::notices::NoticeChannel;
 use super::{batches, listings};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Usage, UsageFact};
 
 /// A connection on which a rule runs.
 enum Connection<'a> {
@@ -47,6 +47,7 @@ pub(super) struct PostgresTransaction<'a> {
 pub(super) struct Effects {
     pub(super) changes: Changes,
     pub(super) usage: Vec<(TenantId, Usage)>,
+    pub(super) fact_usage: Vec<(TenantId, (UsageFact, String), Usage)>,
     pub(super) ended: Vec<(Leased, Lease)>,
 }
 
@@ -185,9 +186,21 @@ impl Transaction for PostgresTransaction<'_> {
         })
     }
 
-    /// Counts in memory after the commit. A row per tenant and day would make the commits wait for each other.
+    /// Counts the usage in memory after the commit. If each commit updated a row per tenant and day, the commits would
+    /// wait for each other.
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), usage));
+        Ok(())
+    }
+
+    /// Counts in memory, like [`Transaction::count_usage`].
+    async fn count_fact_usage(
+        &self,
+        tenant: &TenantId,
+        (fact, value): (UsageFact, &str),
+        usage: Usage,
+    ) -> Result<(), StoreError> {
+        self.effects().fact_usage.push((tenant.clone(), (fact, value.to_owned()), usage));
         Ok(())
     }
 

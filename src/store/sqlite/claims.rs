@@ -11,8 +11,9 @@ use super::transaction::SqliteRow;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
-/// Returns the statement of a claim. Parameters: the tenant, the time, the maximum number of rows, the end of the lease, and, except
-/// for [`ClaimOrder::OldestFirst`], the maximum number of rows whose last request failed.
+/// Returns the statement of a claim. Parameters: the tenant, the present time, the maximum number of rows, the end of
+/// the lease, and, except for [`ClaimOrder::OldestFirst`], the maximum number of claimed rows whose last request
+/// failed.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     let selected = match order {
         ClaimOrder::OldestFirst => {
@@ -39,7 +40,8 @@ fn due_sql(columns: &str, queue: Queue) -> String {
     format!("SELECT {columns} FROM analyses WHERE {condition} AND tenant = ?1 AND due_at <= ?2")
 }
 
-/// Returns the statement that reads when the next work is due. Parameters: the tenant and the time.
+/// Returns the statement that reads the earliest due time of work after the present time. Parameters: the tenant and
+/// the present time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     let condition = queue.condition();
     format!(
@@ -47,8 +49,8 @@ pub(super) fn next_work_sql(queue: Queue) -> String {
     )
 }
 
-/// Parameters: the tenant and the time. Counts the work in progress of both queues. The unary plus prevents the
-/// planner from using the indexes on `due_at`.
+/// Counts the work in progress of both queues: the leases that end after the present time. Parameters: the tenant and
+/// the present time. The unary plus prevents the planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str =
     "SELECT count(*) FROM analyses WHERE leased AND tenant = ? AND +due_at > ?";
 

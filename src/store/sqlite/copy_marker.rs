@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row};
 
 use super::open_error::SqliteOpenError;
 
-/// The marker of a copy.
+/// The marker that `store copy` writes to the source file.
 pub(in crate::store) struct CopyMarker {
     /// Id of the copy. The database also records it.
     pub(in crate::store) id: String,

@@ -18,30 +18,32 @@ use super::transaction::SqliteRow;
 use super::usage;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
+use crate::domain::usage::Day;
 
-/// Parameters: the tenant and the time. Counts the deliveries in progress by receiver. The unary plus prevents the
-/// planner from using the indexes on `due_at`.
+/// Counts the deliveries in progress by receiver: the leases that end after the present time. Parameters: the tenant
+/// and the present time. The unary plus prevents the planner from using the indexes on `due_at`.
 pub(super) const UNDER_WAY: &str = "SELECT receiver, count(*) FROM deliveries \
      WHERE leased AND tenant = ? AND +due_at > ? AND status = 'pending' GROUP BY receiver";
 
-/// Parameters: the tenant, the time, and the maximum number of deliveries.
+/// Reads the oldest due deliveries. Parameters: the tenant, the present time, and the maximum number of deliveries.
 pub(super) const OLDEST: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries JOIN events ON events.seq = event \
      WHERE status = 'pending' AND deliveries.tenant = ? AND due_at <= ? ORDER BY due_at LIMIT ?";
 
-/// Parameters: the tenant and the time.
+/// Reads the earliest due time of a delivery after the present time. Parameters: the tenant and the present time.
 pub(super) const NEXT: &str = "SELECT due_at FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND due_at > ? ORDER BY due_at LIMIT 1";
 
-/// Parameters: the tenant and the receiver to continue after.
+/// Reads the next receiver with pending deliveries. Parameters: the tenant and the receiver to continue after.
 pub(super) const NEXT_RECEIVER: &str = "SELECT receiver FROM deliveries \
      WHERE status = 'pending' AND tenant = ? AND receiver > ? ORDER BY receiver LIMIT 1";
 
-/// Parameters: the tenant, the receiver, the time, and the maximum number of deliveries.
+/// Reads the oldest due deliveries to one receiver. Parameters: the tenant, the receiver, the present time, and the
+/// maximum number of deliveries.
 pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, length(body) FROM deliveries \
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
-/// Parameter: the tenant. Returns its webhooks that are disabled or paused.
+/// Reads the webhooks that are disabled or paused. Parameter: the tenant.
 pub(super) const LIMITED_WEBHOOKS: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
      WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
 
@@ -87,7 +89,7 @@ pub(super) fn claim(
     }
     let (claimed, unreadable) = take(connection, &selection.into_rows(), now, lease)?;
     for (tenant, usage) in attempts_by_tenant(&claimed) {
-        usage::count(connection, tenant, now, usage)?;
+        usage::count(connection, tenant, Day::of(now), usage)?;
     }
     Ok(ClaimBatch { claimed, unreadable, next_due })
 }
@@ -174,7 +176,8 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Claims deliveries and records the attempts that begin. Returns the leases alone of deliveries that this version cannot read.
+/// Claims deliveries and records the attempts that begin. Returns the claimed deliveries, and the leases of the
+/// deliveries that this version cannot read.
 fn take(
     connection: &Connection,
     rows: &[i64],

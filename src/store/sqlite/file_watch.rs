@@ -30,10 +30,10 @@ const FRAME_HEADER: u64 = 24;
 /// Number of checks that another process may disturb before a difference counts.
 const MAX_TRIES: usize = 10;
 
-/// The loss of the files, once the watch has noticed it.
+/// The reason why the files are lost; empty until the watch has noticed a loss.
 pub(super) type Loss = Arc<OnceLock<FileFault>>;
 
-/// Reason why a commit may be lost.
+/// Reason why the files of the database may have lost a commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileFault {
     /// A file of this name does not exist.
@@ -61,7 +61,7 @@ impl From<FileFault> for StoreError {
     }
 }
 
-/// Device and inode of a file.
+/// Identity of a file: its device and its inode.
 type FileId = (u64, u64);
 
 /// State of the database file, which only a checkpoint changes.

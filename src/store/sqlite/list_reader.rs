@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rusqlite::types::Value;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::StoreError;
 use super::super::analysis_rows::{COLUMNS, read_listed};
@@ -16,6 +16,7 @@ use super::transaction::SqliteRow;
 use super::word_search::{WordMatch, WordSearch};
 use super::writer::lock;
 use crate::domain::analysis::Status;
+use crate::domain::attributes::Attribute;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
@@ -25,7 +26,7 @@ const MIN_TRANSCRIPTS: usize = 200;
 /// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
-/// Reads one page on a connection that is not used elsewhere.
+/// Reads one page of a tenant's analyses on a connection that is not used elsewhere.
 pub(super) fn list(
     connection: &Mutex<Connection>,
     interruption: &Interruption,
@@ -52,13 +53,13 @@ struct SqliteListReader<'a> {
     search: Option<WordSearch<'a>>,
 }
 
-/// An analysis that may match.
+/// An analysis that may match the query.
 struct ListCandidate {
     id: i64,
     position: ListPosition,
 }
 
-/// The matches among candidates.
+/// The candidates that match, with the number of candidates that were examined.
 struct ListSelection {
     matches: Vec<ListedRow>,
     /// Number of candidates that were examined.
@@ -72,7 +73,8 @@ impl ListReader for SqliteListReader<'_> {
         rows: usize,
         wanted: usize,
     ) -> Result<ListWindow, StoreError> {
-        let (sql, values) = order_sql(self.tenant, self.query, after, rows);
+        let along = self.query.filter.attributes.first();
+        let (sql, values) = order_sql(self.tenant, self.query, along, after, rows);
         let candidates = self.candidates(&sql, values)?;
         let ListSelection { matches, examined } = self.select(&candidates, wanted, true)?;
         let is_end = candidates.len() < rows && examined == candidates.len();
@@ -85,7 +87,7 @@ impl ListReader for SqliteListReader<'_> {
         let Some((ids, by_words)) = self.find_candidates()? else { return Ok(None) };
         let mut candidates = Vec::with_capacity(ids.len());
         for id in ids {
-            let (sql, values) = order_sql(self.tenant, self.query, self.query.after.as_ref(), 1);
+            let (sql, values) = order_sql(self.tenant, self.query, None, self.query.after.as_ref(), 1);
             let sql = sql.replacen("WHERE ", "WHERE id = ? AND ", 1);
             candidates.extend(self.candidates(&sql, [vec![Value::from(id)], values].concat())?);
         }
@@ -139,7 +141,7 @@ impl SqliteListReader<'_> {
         for ListCandidate { id, .. } in candidates {
             selection.examined += 1;
             let of_words = words.as_ref().map_or(WordMatch::Yes, |words| words.of(*id));
-            if of_words == WordMatch::No || !self.has_tags(&connection, *id)? {
+            if of_words == WordMatch::No || !self.has_indexed_parts(&connection, *id)? {
                 continue;
             }
             let is_match = match (of_words, search) {
@@ -158,14 +160,26 @@ impl SqliteListReader<'_> {
         Ok(selection)
     }
 
-    fn has_tags(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
-        for key in &self.query.filter.tags {
-            let has_tag: bool = connection
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM tags WHERE tenant = ? AND name = ? AND analysis = ?)",
-                )?
-                .query_row(params![self.tenant.as_str(), key.as_str(), id], |row| row.get(0))?;
-            if !has_tag {
+    /// Whether an analysis has the attributes, the tags and, where the walk does not check it, the status of the filter.
+    fn has_indexed_parts(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
+        let filter = &self.query.filter;
+        let exists = |sql: &str, values: &[&dyn ToSql]| -> Result<bool, rusqlite::Error> {
+            connection.prepare_cached(&format!("SELECT EXISTS ({sql})"))?.query_row(values, |row| row.get(0))
+        };
+        if let (Some(status), false) = (filter.status, filter.attributes.is_empty())
+            && !exists("SELECT 1 FROM analyses WHERE id = ? AND status = ?", &[&id, &status.as_str()])?
+        {
+            return Ok(false);
+        }
+        for attribute in &filter.attributes {
+            let sql = "SELECT 1 FROM attributes WHERE analysis = ? AND name = ? AND value = ?";
+            if !exists(sql, &[&id, &attribute.name(), &attribute.value()])? {
+                return Ok(false);
+            }
+        }
+        for key in &filter.tags {
+            let sql = "SELECT 1 FROM tags WHERE tenant = ? AND name = ? AND analysis = ?";
+            if !exists(sql, &[&self.tenant.as_str(), &key.as_str(), &id])? {
                 return Ok(false);
             }
         }
@@ -186,7 +200,7 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds the analyses with one of the tags, or else the analyses with all words. The `bool` is true if they were
+    /// Finds the analyses with one of the attributes or tags, or else the analyses with all words. The `bool` is true if they were
     /// found by their words. Returns `None` if there are too many, or if the search takes too long.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
@@ -198,7 +212,16 @@ impl SqliteListReader<'_> {
             let values = vec![text(tenant), text(key.as_str()), Value::from(limit)];
             ("SELECT analysis FROM tags WHERE tenant = ? AND name = ? LIMIT ?", values, false)
         });
-        for (sql, values, is_of_words) in by_tags.chain(by_words) {
+        let by_attributes = self.query.filter.attributes.iter().map(|attribute| {
+            let values =
+                vec![text(tenant), text(attribute.name()), text(attribute.value()), Value::from(limit)];
+            (
+                "SELECT analysis FROM attributes WHERE tenant = ? AND name = ? AND value = ? LIMIT ?",
+                values,
+                false,
+            )
+        });
+        for (sql, values, is_of_words) in by_attributes.chain(by_tags).chain(by_words) {
             let connection = self.connection();
             let find = || -> Result<Vec<i64>, StoreError> {
                 let mut select = connection.prepare_cached(sql)?;
@@ -216,10 +239,12 @@ impl SqliteListReader<'_> {
 }
 
 /// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks the
-/// parts of the filter that are bounds of an index.
+/// parts of the filter that are bounds of an index. If it reads `along` the index of an attribute, the attribute is the only part
+/// besides the times.
 pub(super) fn order_sql(
     tenant: &TenantId,
     query: &AnalysisQuery,
+    along: Option<&Attribute>,
     after: Option<&ListPosition>,
     rows: usize,
 ) -> (String, Vec<Value>) {
@@ -227,14 +252,22 @@ pub(super) fn order_sql(
     let at = |at: Timestamp| Value::from(at.as_millis());
     let (mut conditions, mut values) = (vec!["tenant = ?"], vec![text(tenant.as_str())]);
     // `SQLite` uses a partial index only if its condition is written in the same way.
-    match filter.status {
-        Some(status) if status != Status::Completed => {
+    let (columns, table) = match (along, filter.status) {
+        (Some(attribute), _) => {
+            conditions.push("name = ? AND value = ?");
+            values.extend([text(attribute.name()), text(attribute.value())]);
+            ("analysis AS id", "attributes")
+        }
+        (None, Some(status)) if status != Status::Completed => {
             conditions.push("status = ? AND status <> 'completed'");
             values.push(text(status.as_str()));
+            ("id", "analyses")
         }
-        _ if filter.skips_analyses() => conditions.push("revision > 0"),
-        _ => {}
-    }
+        (None, _) => {
+            conditions.extend(filter.needs_result().then_some("revision > 0"));
+            ("id", "analyses")
+        }
+    };
     if let Some(after) = filter.submitted_after {
         conditions.push("submitted_at > ?");
         values.push(at(after));
@@ -249,7 +282,7 @@ pub(super) fn order_sql(
     }
     values.push(Value::from(i64::try_from(rows).unwrap_or(i64::MAX)));
     let sql = format!(
-        "SELECT id, submitted_at, call_id FROM analyses WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ?",
+        "SELECT {columns}, submitted_at, call_id FROM {table} WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ?",
         conditions.join(" AND ")
     );
     (sql, values)

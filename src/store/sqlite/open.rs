@@ -20,9 +20,9 @@ use crate::domain::clock::Timestamp;
 /// Number of read-only connections. Each has a page cache, and more connections do not make one file faster. Cheap reads have the
 /// connections that scans cannot use.
 const READERS: usize = 8;
-/// Limits of lists, searches and statistics.
+/// The limits of lists, searches and statistics.
 const SCANS: ScanShares = ScanShares { total: 4, per_tenant: 2, waiting: 16 };
-/// Limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
+/// The limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
 const FEED_SCANS: ScanShares = ScanShares { total: 2, per_tenant: 2, waiting: 100_000 };
 
 impl SqliteStore {

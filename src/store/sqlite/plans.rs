@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::Queue;
+use super::super::attributes::WITHOUT_ATTRIBUTES;
 use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
 use super::super::events::ENABLED_WEBHOOKS;
 use super::super::feed::{EVENTS_AFTER, NEXT_EVENT};
@@ -21,6 +22,7 @@ use super::file::{MIGRATIONS, configure};
 use super::list_reader::order_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
 use crate::domain::analysis::Status;
+use crate::domain::attributes::{Attribute, AttributeSource};
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::{SystemEntropy, Timestamp};
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
@@ -114,7 +116,7 @@ fn a_page_of_analyses_is_read_in_the_order_of_an_index() {
         let filter = AnalysisFilter { status, ..AnalysisFilter::default() };
         let tenant = TenantId::parse("acme").unwrap();
         let query = AnalysisQuery { filter, after, limit: 10 };
-        order_sql(&tenant, &query, query.after.as_ref(), 10).0
+        order_sql(&tenant, &query, None, query.after.as_ref(), 10).0
     };
     let position = ListPosition { submitted_at: Timestamp::from_millis(0), call_id: "1".to_owned() };
     for (sql, index) in [
@@ -125,6 +127,29 @@ fn a_page_of_analyses_is_read_in_the_order_of_an_index() {
     ] {
         assert_eq!(plan(&sql), [format!("SEARCH analyses USING INDEX {index}")]);
     }
+}
+
+#[test]
+fn a_page_of_calls_with_an_attribute_is_read_in_the_order_of_its_index() {
+    let agent = Attribute::new(AttributeSource::Agent, "17").unwrap();
+    let tenant = TenantId::parse("acme").unwrap();
+    let position = ListPosition { submitted_at: Timestamp::from_millis(0), call_id: "1".to_owned() };
+    let ticket = Attribute::new(AttributeSource::Metadata("ticket"), "T-1").unwrap();
+    for attributes in [vec![agent.clone()], vec![agent.clone(), ticket]] {
+        for (after, terms) in [(None, ""), (Some(&position), " AND (submitted_at,call_id)<(?,?)")] {
+            let filter = AnalysisFilter {
+                attributes: attributes.clone(),
+                status: Some(Status::Completed),
+                ..AnalysisFilter::default()
+            };
+            let query = AnalysisQuery { filter, after: None, limit: 10 };
+            let (sql, _) = order_sql(&tenant, &query, Some(&agent), after, 10);
+            let index = "attributes USING INDEX attributes_newest (tenant=? AND name=? AND value=?";
+            assert_eq!(plan(&sql), [format!("SEARCH {index}{terms})")]);
+        }
+    }
+    // The index has only the analyses that the statement looks for.
+    assert_eq!(plan(WITHOUT_ATTRIBUTES.sqlite()), ["SCAN analyses USING INDEX analyses_without_attributes"]);
 }
 
 #[test]

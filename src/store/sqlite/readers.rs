@@ -125,7 +125,7 @@ impl<'a> Loan<'a> {
 }
 
 impl Drop for Loan<'_> {
-    /// Ends the snapshot.
+    /// Ends the snapshot of the query.
     fn drop(&mut self) {
         if let Some(connection) = &self.connection
             && let Err(error) = end(&mut lock(connection))

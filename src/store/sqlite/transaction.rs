@@ -18,14 +18,21 @@ use super::writer::{Done, lock};
 use super::{listings, usage};
 use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
-use crate::domain::usage::Usage;
+use crate::domain::usage::{Day, Usage, UsageFact};
 
 /// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
 /// other thread waits for the lock.
 pub(super) struct SqliteTransaction<'a> {
     connection: &'a Mutex<Connection>,
     context: &'a StoreContext,
-    changes: Mutex<Changes>,
+    effects: Mutex<Effects>,
+}
+
+/// Effects of the commit: changes to announce, and usage to count.
+#[derive(Default)]
+struct Effects {
+    changes: Changes,
+    usage: Vec<(TenantId, Day, Usage)>,
 }
 
 /// Runs a rule in the transaction that is open on the connection.
@@ -34,20 +41,20 @@ pub(super) fn run<R: Rule>(
     context: &StoreContext,
     rule: &R,
 ) -> Result<Done<R::Output>, StoreError> {
-    let transaction = SqliteTransaction { connection, context, changes: Mutex::default() };
+    let transaction = SqliteTransaction { connection, context, effects: Mutex::default() };
     let waits = || {
         StoreError::Unavailable(format!("rule {} awaits something besides its transaction", R::NAME).into())
     };
     let value = rule.run(&transaction).now_or_never().ok_or_else(waits)??;
-    let changes = transaction.changes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (mut changes, waking) = changes.into_parts();
+    let effects = transaction.effects.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut changes, waking) = effects.changes.into_parts();
     changes.extend(waking);
-    Ok(Done { value, changes })
+    Ok(Done { value, changes, usage: effects.usage })
 }
 
 impl SqliteTransaction<'_> {
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn effects(&self) -> MutexGuard<'_, Effects> {
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +126,18 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
-        usage::count(&lock(self.connection), tenant, self.context.env.clock.now(), usage)
+        self.effects().usage.push((tenant.clone(), Day::of(self.context.env.clock.now()), usage));
+        Ok(())
+    }
+
+    async fn count_fact_usage(
+        &self,
+        tenant: &TenantId,
+        fact: (UsageFact, &str),
+        usage: Usage,
+    ) -> Result<(), StoreError> {
+        let day = Day::of(self.context.env.clock.now());
+        Ok(usage::count_fact(&lock(self.connection), tenant, day, fact, usage)?)
     }
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
@@ -130,11 +148,11 @@ impl Transaction for SqliteTransaction<'_> {
     fn end_lease(&self, _: Leased, _: Lease) {}
 
     fn notify(&self, change: Change) {
-        self.changes().notify(change);
+        self.effects().changes.notify(change);
     }
 
     fn invalidate(&self, change: Change) {
-        self.changes().invalidate(change);
+        self.effects().changes.invalidate(change);
     }
 }
 

@@ -2,18 +2,16 @@
 
 use rusqlite::{Connection, params};
 
-use super::super::StoreError;
-use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
-use crate::domain::usage::{Day, Usage};
+use crate::domain::usage::{Day, Usage, UsageFact};
 
-/// Adds to the usage of a tenant on the day of `now`.
+/// Adds to the usage of a tenant on a day.
 pub(super) fn count(
     connection: &Connection,
     tenant: &TenantId,
-    now: Timestamp,
+    day: Day,
     usage: Usage,
-) -> Result<(), StoreError> {
+) -> Result<(), rusqlite::Error> {
     if usage == Usage::default() {
         return Ok(());
     }
@@ -29,7 +27,7 @@ pub(super) fn count(
         )?
         .execute(params![
             tenant.as_str(),
-            Day::of(now).number(),
+            day.number(),
             submissions,
             polls,
             completions,
@@ -37,6 +35,34 @@ pub(super) fn count(
             attempts,
             delivered,
             undelivered,
+        ])?;
+    Ok(())
+}
+
+/// Adds to the usage of a tenant's calls with one value of a fact on a day.
+pub(super) fn count_fact(
+    connection: &Connection,
+    tenant: &TenantId,
+    day: Day,
+    (fact, value): (UsageFact, &str),
+    usage: Usage,
+) -> Result<(), rusqlite::Error> {
+    let Usage { submissions, completions, failures, .. } = usage;
+    connection
+        .prepare_cached(
+            "INSERT INTO usage_by_fact (tenant, day, fact, value, submissions, completions, failures) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, fact, day, value) DO UPDATE SET \
+             submissions = submissions + excluded.submissions, completions = completions + excluded.completions, \
+             failures = failures + excluded.failures",
+        )?
+        .execute(params![
+            tenant.as_str(),
+            day.number(),
+            fact.as_str(),
+            value,
+            submissions,
+            completions,
+            failures,
         ])?;
     Ok(())
 }

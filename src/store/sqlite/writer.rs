@@ -6,7 +6,7 @@
 //! Between the commit of a group and the answers to its callers, the writer checks that the files of the database are still in
 //! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -19,6 +19,9 @@ use tokio::time::timeout;
 
 use super::super::{Change, StoreError};
 use super::file_watch::{FileFault, FileWatch, Loss};
+use super::usage;
+use crate::domain::ids::TenantId;
+use crate::domain::usage::{Day, Usage};
 
 /// Maximum number of jobs in one transaction. It bounds the time that the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
@@ -27,10 +30,11 @@ const MAX_WAITING: usize = 1024;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames in the log that starts a checkpoint, which copies the frames to the database.
-const CHECKPOINT_FRAMES: u32 = 1000;
+/// Number of frames (of 4 KiB) in the log that starts a checkpoint, which copies the frames to the database. A checkpoint writes each
+/// page once, however often the log has it, so rarer checkpoints write less. One block of the log's index describes this many frames.
+const CHECKPOINT_FRAMES: u32 = 4000;
 
-/// Reason why a group is not durable.
+/// Reason why the changes of a group are not on disk.
 #[derive(Debug, Clone)]
 enum CommitError {
     Sqlite(Arc<rusqlite::Error>),
@@ -48,18 +52,28 @@ impl From<CommitError> for StoreError {
 
 /// Answers the caller of a job after the commit, with its outcome.
 type Settle = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
-/// A job, which runs in a group and adds its changes to those of the group.
-type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut Vec<Change>) -> Settle + Send>;
+/// A job, which runs in a group and adds its effects to those of the group.
+type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut GroupEffects) -> Settle + Send>;
 
-/// The result of a job, with the changes to announce after the commit.
+/// The result of a job.
 pub(super) struct Done<T> {
     pub(super) value: T,
+    /// Changes to announce after the commit.
     pub(super) changes: Vec<Change>,
+    /// Usage to count. A group writes the sum for each tenant once.
+    pub(super) usage: Vec<(TenantId, Day, Usage)>,
+}
+
+/// Effects of the jobs of a group that have succeeded.
+#[derive(Default)]
+struct GroupEffects {
+    changes: Vec<Change>,
+    usage: HashMap<(TenantId, Day), Usage>,
 }
 
 impl<T> Done<T> {
     pub(super) fn quiet(value: T) -> Self {
-        Self { value, changes: Vec::new() }
+        Self { value, changes: Vec::new(), usage: Vec::new() }
     }
 }
 
@@ -98,9 +112,12 @@ impl Writer {
         F: FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection, changes| {
+        let job: Job = Box::new(move |connection, effects| {
             let outcome = in_savepoint(connection, job).map(|done| {
-                changes.extend(done.changes);
+                effects.changes.extend(done.changes);
+                for (tenant, day, usage) in done.usage {
+                    *effects.usage.entry((tenant, day)).or_default() += usage;
+                }
                 done.value
             });
             Box::new(move |committed| {
@@ -174,7 +191,8 @@ impl Groups {
         }
     }
 
-    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives.
+    /// Waits for a job. Returns `Some(None)` if the files must be checked before a job arrives, and `None` if no sender
+    /// of jobs is left.
     fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
         runtime
             .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
@@ -191,20 +209,21 @@ impl Groups {
             let _ = lock(&self.connection).execute_batch("ROLLBACK");
             return;
         }
-        let (mut changes, mut settle, mut next) = (Vec::new(), Vec::new(), first);
+        let (mut effects, mut settle, mut next) = (GroupEffects::default(), Vec::new(), first);
         // A full disk or an I/O error rolls the whole transaction back (`is_autocommit`). Then there is nothing to
         // commit, and every job of the group has failed.
         while let Some(job) = next {
-            settle.push(job(&self.connection, &mut changes));
+            settle.push(job(&self.connection, &mut effects));
             let has_room = settle.len() < MAX_GROUP && !lock(&self.connection).is_autocommit();
             next = if has_room { self.waiting.try_recv().ok() } else { None };
         }
-        let committed = commit(&lock(&self.connection)).map_err(|error| CommitError::Sqlite(Arc::new(error)));
+        let committed = commit(&lock(&self.connection), &effects.usage);
+        let committed = committed.map_err(|error| CommitError::Sqlite(Arc::new(error)));
         // The check also runs after a failed commit, because it records the state of the files.
         let checked = self.watch.check().map_err(CommitError::File);
         let committed = committed.and(checked);
         if committed.is_ok() {
-            announce(changes, &self.listeners);
+            announce(effects.changes, &self.listeners);
         }
         for settle in settle {
             settle(committed.clone());
@@ -231,8 +250,14 @@ impl Groups {
     }
 }
 
-fn commit(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.execute_batch("COMMIT").inspect_err(|error| {
+/// Counts the usage of a group, and commits the group.
+fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> Result<(), rusqlite::Error> {
+    // After a rollback there is no transaction, so the usage would be committed alone. `COMMIT` then fails.
+    let is_open = !connection.is_autocommit();
+    let mut counted = usage.iter().filter(|_| is_open);
+    let counted =
+        counted.try_for_each(|((tenant, day), usage)| usage::count(connection, tenant, *day, *usage));
+    counted.and_then(|()| connection.execute_batch("COMMIT")).inspect_err(|error| {
         tracing::error!(%error, "failed to commit");
         if !connection.is_autocommit() {
             // If this fails too, the next BEGIN reports it.

@@ -10,7 +10,7 @@ use crate::config::{SettingsProblems, TracesSettings};
 use crate::domain::secrets::InvalidSecret;
 use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 
-/// Settings key of the file.
+/// Settings key of the file with the headers.
 const KEY: &str = "traces.headers_file";
 
 /// The headers in `traces.headers_file`. They change with the file while the program runs.

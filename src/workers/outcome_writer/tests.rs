@@ -22,7 +22,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// The end of a sequence of writes.
+/// The result of a sequence of writes.
 struct Written {
     stored: Option<&'static str>,
     /// Number of writes.

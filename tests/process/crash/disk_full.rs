@@ -6,6 +6,7 @@ use serde_json::json;
 use super::ledger::Ledger;
 use crate::gateway::{Serving, within};
 use crate::stage::{SCOPES, Stage};
+use crate::store::Store;
 
 /// File size limit in blocks of 512 bytes (1,024 bytes where `sh` is bash). An empty store fits, and many calls do not.
 const BLOCKS: &str = "1600";
@@ -58,16 +59,26 @@ async fn submissions_that_cannot_be_stored_are_refused() {
     assert!(stage.vendor.calls().iter().any(|request| request.operation == Operation::Submit));
 }
 
-/// The log of SQLite has room for a checkpoint, and the database does not.
+/// Makes the database larger by 13.5 MB.
+fn fill_database(stage: &Stage) {
+    let Store::File(path) = &stage.store else { panic!("the store is no file") };
+    let database = rusqlite::Connection::open(path).unwrap();
+    let fill = "CREATE TABLE filling (content BLOB); INSERT INTO filling VALUES (zeroblob(13500000))";
+    database.execute_batch(fill).unwrap();
+}
+
+/// The log of SQLite has room for a checkpoint (16.5 MB), and the database does not.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_checkpoint_that_fails_again_and_again_is_not_a_lost_file() {
     let (mut stage, mut ledger) = (Stage::set_up().await, Ledger::default());
     stage.shorten_leases();
+    stage.serve().await.stop().await;
+    fill_database(&stage);
     let mut shell = stage.program("sh".as_ref());
     shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "serve", crate::stage::BINARY, "serve"]);
     let gateway = Serving::start(shell, &stage.client).await;
-    gateway.process.limit_files("4500000");
+    gateway.process.limit_files("18000000");
     let failed = |line: &&String| line.contains("failed to copy the write-ahead log to the database");
     let filling = async {
         let mut calls = 0..;

@@ -124,6 +124,7 @@ fn check_client_output(output: &Output) {
     let job: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(job["submitted"], json!([202, "queued"]), "{job}");
     assert_eq!((&job["status"], &job["metadata"]), (&json!("completed"), &json!({"ticket": "T-1"})), "{job}");
+    assert_eq!(job["call"], json!(["+998901234567", {"lead": "42"}]), "{job}");
     assert!(job["talk_ms"].as_i64().is_some_and(|ms| ms > 0), "{job}");
     assert!(job["turns"][0][1].as_str().is_some_and(|words| !words.is_empty()), "{job}");
     assert_eq!(job["refused"], "not_found", "{job}");

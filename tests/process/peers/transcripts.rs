@@ -1,5 +1,6 @@
 //! Third-party parsers of subtitles and Markdown read the gateway's renderings.
 
+use alovoice_gateway::domain::call_facts::CallFacts;
 use alovoice_gateway::domain::ids::CallId;
 use alovoice_gateway::domain::renderings::captions::{Caption, captions};
 use alovoice_gateway::domain::renderings::{markdown, subrip, webvtt};
@@ -89,6 +90,7 @@ fn odd_transcript() -> impl Strategy<Value = Transcript> {
         call_id: CallId::parse("a_b~c@1.x").unwrap(),
         revision: 1,
         begin_time: None,
+        call: CallFacts::default(),
         turns,
     })
 }

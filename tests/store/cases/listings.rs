@@ -19,7 +19,7 @@ use crate::patience::PATIENCE;
 use crate::rows::readable;
 
 /// One page of a tenant's list.
-async fn page(
+pub(super) async fn page(
     harness: &Harness,
     tenant: &TenantId,
     filter: AnalysisFilter,
@@ -31,7 +31,7 @@ async fn page(
 }
 
 /// A page of the calls of the tenant acme that did not end early. On a busy machine, the time of a page may be over before.
-async fn whole_page(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
+pub(super) async fn whole_page(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
     let began = Instant::now();
     loop {
         let query = AnalysisQuery { filter: filter.clone(), after: None, limit: 100 };
@@ -44,11 +44,11 @@ async fn whole_page(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
 }
 
 /// The calls of the tenant acme that match a filter.
-async fn calls(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
+pub(super) async fn calls(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
     names(&page(harness, &acme(), filter, None, 1000).await)
 }
 
-fn names(listed: &[ListedAnalysis]) -> Vec<String> {
+pub(super) fn names(listed: &[ListedAnalysis]) -> Vec<String> {
     listed.iter().map(|listed| listed.analysis.call_id.to_string()).collect()
 }
 
@@ -277,6 +277,7 @@ pub(crate) async fn filters_combine(harness: Harness) {
     adopt(&harness, "3", &[("operator", "xayr")], &["Цена"]).await;
     adopt(&harness, "4", &[("operator", "salom")], &[]).await;
     let filter = AnalysisFilter {
+        attributes: Vec::new(),
         status: Some(Status::Completed),
         tags: vec![TagKey::of("Цена")],
         search: Some(SearchQuery::parse("salom", Some(SpeakerSide::Operator)).unwrap()),
@@ -337,12 +338,12 @@ pub(crate) async fn a_prefix_of_many_words_finds_every_call(harness: Harness) {
 }
 
 /// Number of calls that [`fill`] creates.
-const MANY: usize = 25_000;
+pub(super) const MANY: usize = 25_000;
 /// Number of the oldest of these calls that have the tag and the word, besides the newest call.
 const OLD: usize = 2_500;
 
 /// Fills the store with calls of the tenant acme, `c00001` first.
-async fn fill(harness: &Harness) {
+pub(super) async fn fill(harness: &Harness) {
     let start = START.as_millis();
     let trace = "{\"trace_id\":101518349412345678901234567890,\"flags\":0}";
     let numbers = format!(

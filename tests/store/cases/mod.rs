@@ -1,5 +1,6 @@
 //! The cases of the contract, which run on every engine.
 
+pub(crate) mod attributes;
 pub(crate) mod batches;
 pub(crate) mod claims;
 pub(crate) mod contention;

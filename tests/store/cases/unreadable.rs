@@ -22,10 +22,12 @@ use crate::harness::{
 const CONTENT: &str = "8600 1234 5678 9012";
 
 /// Changes of a row of `analyses`, each of which makes the row unreadable.
-const DAMAGES: [&str; 7] = [
+const DAMAGES: [&str; 9] = [
     "status = '8600 1234 5678 9012'",
     "metadata = '{\"card\": \"8600 1234 5678 9012'",
     "metadata = '\"8600 1234 5678 9012\"'",
+    "call_facts = '{\"phone\": \"8600 1234 5678 9012\"}'",
+    "call_facts = '{\"direction\": \"8600 1234 5678 9012\"}'",
     "trace = '[\"8600 1234 5678 9012\"]'",
     "last_error = '{\"code\": \"8600 1234 5678 9012\"}'",
     "revision = -1",

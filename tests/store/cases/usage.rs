@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use alovoice_gateway::domain::analysis::Submission;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
-use alovoice_gateway::domain::usage::{Day, DeliveryUsage, Usage};
+use alovoice_gateway::domain::usage::{Day, DeliveryUsage, FactUsage, Usage, UsageFact};
 use alovoice_gateway::store::Queue;
+use serde_json::json;
 
 use super::deliveries::A;
 use crate::harness::{
@@ -56,6 +58,46 @@ pub(crate) async fn usage_is_counted_per_tenant_and_day(harness: Harness) {
     let second = Usage { submissions: 2, polls: 1, completions: 1, failures: 1, deliveries };
     assert_eq!(usage(&harness, &acme()).await, [(0, first), (1, second)]);
     assert_eq!(usage(&harness, &globex()).await, []);
+}
+
+pub(crate) async fn usage_is_counted_by_agent_and_queue(harness: Harness) {
+    let with = |call: &str, facts: serde_json::Value| Submission {
+        call: serde_json::from_value(facts).unwrap(),
+        ..submission(call)
+    };
+    let (dilnoza, ali) = (json!({"id": "17", "name": "Dilnoza"}), json!({"id": null, "name": "Ali"}));
+    harness.complete(with("1", json!({"agent": dilnoza, "queue": "support"})), "salom").await;
+    harness.submit(with("1", json!({"agent": ali}))).await;
+    harness.advance(A_DAY);
+    let batch =
+        vec![with("2", json!({"agent": dilnoza})), with("2", json!({"queue": "sales"})), submission("3")];
+    harness.store.submit_all(&acme(), batch).await.unwrap();
+    for claimed in harness.claim(Queue::Submits).await {
+        let rejected = Step::Submitted(SubmitOutcome::Rejected("the vendor answered 400".to_owned()));
+        harness.store.apply(claimed.lease, rejected.into()).await.unwrap();
+    }
+    let row = |value: &str, submissions, completions, failures| FactUsage {
+        value: value.to_owned(),
+        submissions,
+        completions,
+        failures,
+    };
+    let (first, second) = (Day::of(START), Day::of(harness.clock.now()));
+    let read = async |tenant: TenantId, fact, from, to| {
+        harness.store.usage_by_fact(&tenant, fact, (from, to), 10).await.unwrap()
+    };
+    let agents = read(acme(), UsageFact::Agent, first, second).await;
+    assert_eq!(agents, [row("17", 3, 1, 1), row("Ali", 1, 0, 0)]);
+    let queues = read(acme(), UsageFact::Queue, first, second).await;
+    assert_eq!(queues, [row("support", 2, 1, 0), row("sales", 1, 0, 1)]);
+    assert_eq!(read(acme(), UsageFact::Agent, second, second).await, [row("17", 2, 0, 1)]);
+    assert_eq!(read(globex(), UsageFact::Agent, first, second).await, []);
+    let top = harness.store.usage_by_fact(&acme(), UsageFact::Queue, (first, second), 1).await.unwrap();
+    assert_eq!(top, [row("support", 2, 1, 0)]);
+
+    let before = START + Duration::from_secs(A_DAY);
+    harness.store.delete_records_across_tenants(before, 10).await.unwrap();
+    assert_eq!(read(acme(), UsageFact::Agent, first, second).await, [row("17", 2, 0, 1)]);
 }
 
 /// The attempts, the delivered and the failed deliveries that the list shows.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alovoice_gateway::config::{PostgresUrl, StoreSettings, StoreUrl};
-use alovoice_gateway::domain::analysis::VendorResult;
+use alovoice_gateway::domain::analysis::{Submission, VendorResult};
 use alovoice_gateway::domain::clock::{Clock, SystemEntropy, Timestamp};
 use alovoice_gateway::domain::ids::TenantId;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
@@ -26,8 +26,8 @@ use tempfile::TempDir;
 
 use crate::cases::{replays, webhooks};
 use crate::harness::{
-    Harness, acme, call_id, delivered, finished, globex, obtained, store_context, trace, with_callback,
-    with_metadata,
+    Harness, acme, call_id, delivered, finished, globex, obtained, store_context, submission, trace,
+    with_callback, with_metadata,
 };
 use crate::patience::PATIENCE;
 use crate::postgres_server::database::Database;
@@ -106,6 +106,7 @@ impl CopyFixture {
             url: StoreUrl::Postgres(self.url()),
             listen_url: None,
             password_file: None,
+            lock_timeout: None,
             max_connections: 4,
             retention: Duration::from_secs(1),
         }
@@ -200,6 +201,8 @@ async fn rows_of_every_kind(harness: Arc<Harness>) {
     // An attempt without an outcome.
     assert_eq!(harness.claim_deliveries(1, 1).await.len(), 1);
     harness.submit(with_callback("queued", A)).await;
+    let call = serde_json::json!({"agent": {"id": "17", "name": "Ўткир"}, "phone": "+998901234567", "crm": {"lead": "1"}});
+    harness.submit(Submission { call: serde_json::from_value(call).unwrap(), ..submission("facts") }).await;
     harness.store.submit(&globex(), with_metadata("queued", "G-1")).await.unwrap();
     // A webhook with a test event and a replay.
     let webhook = webhooks::registered(&harness, A).await;
@@ -219,7 +222,7 @@ async fn adopt_bytes(harness: &Harness, call: &str, size: usize) {
 /// The number in the id of the replay.
 const REPLAY: u64 = 1;
 
-const CALLS: [&str; 10] = [
+const CALLS: [&str; 11] = [
     "delivered",
     "retried",
     "given-up",
@@ -230,6 +233,7 @@ const CALLS: [&str; 10] = [
     "handed-over",
     "leased",
     "queued",
+    "facts",
 ];
 
 /// Writes enough calls for several batches of every table.

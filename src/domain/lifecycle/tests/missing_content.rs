@@ -20,7 +20,7 @@ fn tagged(words: &str, tags: usize) -> Step {
     Step::Polled(PollOutcome::Ready(obtained))
 }
 
-/// An analysis that completed after a minute with eight turns and four tags.
+/// Creates an analysis that completed after a minute with eight turns and four tags.
 fn whole() -> LifecycleScenario {
     let mut scenario = LifecycleScenario::accepted();
     scenario.step(after(60), tagged(WHOLE, 4));

@@ -15,7 +15,7 @@ enum RandomEvent {
     Refresh,
     /// A worker claims the work and its process dies.
     Crash,
-    /// The work ends: with the first outcome if it is a submit, else with the second.
+    /// The work ends. The first outcome applies if the work is a submit, the second if it is a poll.
     Work(SubmitOutcome, PollOutcome),
 }
 
@@ -42,7 +42,7 @@ fn submit_outcomes() -> impl Strategy<Value = SubmitOutcome> {
     ]
 }
 
-/// Returns all poll outcomes that do not end a round at once.
+/// Returns all poll outcomes that do not end an analysis at once.
 fn unfinished_outcomes() -> impl Strategy<Value = PollOutcome> {
     prop_oneof![
         Just(PollOutcome::Empty(obtained(""))),

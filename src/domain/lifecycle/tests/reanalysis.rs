@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::analysis::ReanalysisStatus;
+use crate::domain::call_facts::Direction;
 
 const AGAIN: u64 = 1000;
 
@@ -24,7 +25,7 @@ fn reanalyzed_accepted() -> LifecycleScenario {
 }
 
 #[test]
-fn a_repeated_submission_changes_only_the_metadata() {
+fn a_repeated_submission_changes_only_the_metadata_and_the_call_facts() {
     for stage in Stage::ALL {
         let mut scenario = LifecycleScenario::at_stage(stage);
         let before = scenario.analysis.clone();
@@ -32,7 +33,9 @@ fn a_repeated_submission_changes_only_the_metadata() {
         assert_eq!(scenario.analysis, before);
         let with_metadata = Submission { metadata: Some(metadata("T-2")), ..submission(false) };
         scenario.analysis.resubmitted(&with_metadata, after(AGAIN));
-        assert_eq!(scenario.analysis, Analysis { metadata: metadata("T-2"), ..before });
+        let call = CallFacts { direction: Some(Direction::Inbound), ..CallFacts::default() };
+        scenario.analysis.resubmitted(&Submission { call: call.clone(), ..submission(false) }, after(AGAIN));
+        assert_eq!(scenario.analysis, Analysis { metadata: metadata("T-2"), call, ..before });
     }
 }
 

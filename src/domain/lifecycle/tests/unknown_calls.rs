@@ -52,7 +52,7 @@ fn fate(accepted_after: Option<u64>, lost: FaultCode) -> SubmitFate {
     SubmitFate { accepted_after: accepted_after.map(Duration::from_secs), lost: Some(lost) }
 }
 
-/// Returns a crash at every operation, and no crash.
+/// Returns the cases to test: a crash at each operation, and no crash.
 fn crashes() -> Vec<Option<(usize, bool)>> {
     let mut crashes = vec![None];
     crashes.extend((0..10).flat_map(|operation| [Some((operation, false)), Some((operation, true))]));

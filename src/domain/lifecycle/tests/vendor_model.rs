@@ -60,7 +60,7 @@ impl UnknownForm {
     }
 }
 
-/// The page that the vendor shows for each request during maintenance.
+/// Returns the answer that the vendor gives to each request during maintenance.
 fn maintenance() -> (PollOutcome, AnswerShape) {
     let outcome = PollOutcome::Fault(fault(FaultCode::AnswerUnreadable));
     (outcome, AnswerShape::new(200, "maintenance", "", ""))
@@ -96,7 +96,7 @@ pub(super) struct Case {
     pub(super) takes: Duration,
 }
 
-/// A scenario with a vendor.
+/// The lifecycle of one call together with a simulated vendor.
 pub(super) struct Model {
     pub(super) scenario: LifecycleScenario,
     case: Case,
@@ -144,7 +144,7 @@ impl Model {
         self
     }
 
-    /// Works until the round has ended.
+    /// Works until the analysis has ended.
     pub(super) fn run(mut self) -> Self {
         while self.scenario.analysis.is_under_way() {
             let (stage, due_at) = (self.scenario.work().stage, self.scenario.work().due_at);

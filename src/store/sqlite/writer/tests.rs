@@ -138,7 +138,7 @@ async fn changes_are_announced_after_the_commit() {
     let failed = run(&writer, |connection| {
         insert(connection, 1)?;
         connection.execute("INSERT INTO t VALUES (1)", [])?;
-        Ok(Done { value: (), changes: vec![Change::Delivery] })
+        Ok(Done { value: (), changes: vec![Change::Delivery], usage: Vec::new() })
     })
     .await;
     assert!(failed.is_err());
@@ -178,5 +178,5 @@ async fn equal_changes_are_announced_once_per_group() {
 
 fn insert_with_change(connection: &Connection, n: i64) -> Result<Done<()>, StoreError> {
     insert(connection, n)?;
-    Ok(Done { value: (), changes: vec![Change::Delivery] })
+    Ok(Done { value: (), changes: vec![Change::Delivery], usage: Vec::new() })
 }

@@ -1,0 +1,33 @@
+//! Writes the attributes of analyses that an earlier version of the program inserted, so that lists find them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::{Report, Worker};
+use crate::store::{Store, StoreError};
+
+/// Maximum number of analyses per transaction. Other writers wait for one transaction at most.
+const BATCH: usize = 100;
+
+/// The worker that indexes analyses of earlier versions. During a rolling update, replicas of the earlier version still insert some.
+pub struct AttributeIndexer {
+    /// Holds the analyses.
+    pub store: Arc<dyn Store>,
+}
+
+#[async_trait]
+impl Worker for AttributeIndexer {
+    fn name(&self) -> &'static str {
+        "attribute_indexer"
+    }
+
+    async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
+        let started = self.store.index_attributes_across_tenants(BATCH).await?;
+        if started > 0 {
+            tracing::info!(rows = started, "indexed analyses of an earlier version");
+        }
+        Ok(Report { started, next_due: None })
+    }
+}
