@@ -11,6 +11,7 @@ pub mod guard;
 pub mod resolve;
 pub mod send;
 pub mod sign;
+mod tracked_body;
 
 pub use guard::{Forbidden, Guard};
 pub use resolve::{Lookup, SystemLookup, hold_during_lookups};

@@ -1,14 +1,10 @@
 //! Makes one attempt to deliver a callback.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Client, Method, Response, StatusCode};
 use secrecy::ExposeSecret;
@@ -18,6 +14,7 @@ use url::Host;
 use super::guard::{Forbidden, Guard};
 use super::resolve::{GuardedResolver, Lookup, SystemLookup};
 use super::sign::sign;
+use super::tracked_body::TrackedBody;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
@@ -185,7 +182,7 @@ impl Sender {
             .header("webhook-timestamp", outgoing.timestamp.as_seconds())
             .header("webhook-signature", signature)
             .header("traceparent", outgoing.traceparent)
-            .body(Body::wrap(TrackedBody { body: Some(outgoing.body.clone()), is_written }))
+            .body(Body::wrap(TrackedBody::new(outgoing.body.clone(), is_written)))
             .send()
             .await
             .map_err(|error| failure(&self.network, &error))
@@ -198,33 +195,6 @@ impl Sender {
         let addresses = self.lookup.lookup(name).await.unwrap_or_default();
         let checked = addresses.into_iter().try_for_each(|address| self.guard.check_address(address));
         checked.map_err(|rule| forbidden_name(&rule))
-    }
-}
-
-/// A body that records that the client begins to write it. The client does so after it has connected.
-struct TrackedBody {
-    body: Option<Bytes>,
-    is_written: Arc<AtomicBool>,
-}
-
-impl http_body::Body for TrackedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.is_written.store(true, Ordering::Relaxed);
-        Poll::Ready(self.body.take().map(|body| Ok(Frame::data(body))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.body.as_ref().map_or(0, Bytes::len) as u64)
     }
 }
 

@@ -67,7 +67,7 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event; `None` for a test event.
+    /// Call of the event; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
@@ -155,7 +155,7 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event; `None` for a test event.
+    /// Call of the event; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// Receiver of the delivery.
     pub destination: Destination,

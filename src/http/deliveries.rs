@@ -92,7 +92,7 @@ pub struct DeliveryResource {
     /// The type of the event.
     #[schema(example = "analysis.completed")]
     event_type: String,
-    /// The call of the event; `null` for a test event.
+    /// The call of the event; `null` for a test event and for `webhook.disabled`.
     #[schema(required = true, example = "1716207617.42")]
     call_id: Option<String>,
     /// The status of the delivery.

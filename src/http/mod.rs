@@ -45,6 +45,7 @@ mod problem_mapping;
 pub mod query;
 pub mod rate_limits;
 pub mod refusals;
+pub mod renderings;
 pub mod request;
 pub mod request_context;
 pub mod routes;

@@ -39,7 +39,7 @@ pub struct CreateWebhook {
     url: String,
     /// The types of events to receive. The default is all types.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 3)]
+    #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
@@ -139,7 +139,7 @@ pub struct ChangeWebhook {
     url: Option<String>,
     /// The types of events to receive from now on; `null` for all types.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 3)]
+    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 4)]
     events: Option<Option<Vec<EventKind>>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = filter_schema)]

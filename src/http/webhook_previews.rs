@@ -15,6 +15,7 @@ use super::query::NoQuery;
 use super::request::ApiRequest;
 use super::webhook_input::{event_filter, filter_schema};
 use crate::analyses::{Preview, PreviewSubject};
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::EventKind;
 use crate::domain::ids::{CallId, WebhookId};
@@ -42,9 +43,13 @@ pub struct PreviewWebhook {
     /// The CALL_ID of a call that was submitted before.
     #[schema(min_length = 1, max_length = 128, example = "1716207617.42")]
     call_id: String,
+    /// The URL of the webhook, to try its placeholders. Nothing is sent to it.
+    #[serde(default)]
+    #[schema(max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
+    url: Option<String>,
     /// The types of events to receive. The default is all types.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 3)]
+    #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
@@ -72,6 +77,9 @@ pub struct PreviewResource {
     passes_filter: bool,
     /// The HTTP method.
     method: DeliveryMethod,
+    /// The URL with the ids of the call; `null` without a `url` or if the call does not have an id.
+    #[schema(required = true, max_length = 2048)]
+    url: Option<String>,
     /// The headers. The value is `null` if it is secret or changes with each attempt.
     #[schema(value_type = HashMap<String, Option<String>>)]
     headers: BTreeMap<String, Option<String>>,
@@ -104,6 +112,7 @@ impl PreviewWebhook {
     fn into_subject(self) -> Result<(CallId, PreviewSubject), ApiError> {
         let mut errors = FieldErrors::default();
         let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
+        let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
         let events = match &self.events {
             Some(kinds) => errors.take("#/events", event_filter(kinds, "all types")),
             None => Some(EventFilter::all()),
@@ -115,7 +124,8 @@ impl PreviewWebhook {
             return Err(ApiError::invalid(Vec::new()));
         };
         let (method, payload) = (self.method, self.payload);
-        let subject = PreviewSubject { events, filter, transform, method, payload, header_names: Vec::new() };
+        let subject =
+            PreviewSubject { url, events, filter, transform, method, payload, header_names: Vec::new() };
         Ok((call_id, subject))
     }
 }
@@ -135,6 +145,7 @@ impl From<Preview> for PreviewResource {
             event_type: preview.kind,
             passes_filter: preview.passes_filter,
             method: preview.method,
+            url: preview.url.map(|url| url.as_str().to_owned()),
             body: (!body.is_empty()).then(|| shown.to_owned()),
             size: body.len(),
             body_truncated: shown.len() < text.len(),

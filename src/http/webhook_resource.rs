@@ -26,7 +26,7 @@ pub struct WebhookResource {
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events that the webhook receives.
-    #[schema(max_items = 3)]
+    #[schema(max_items = 4)]
     events: Vec<EventKind>,
     /// The filter on the content of events; `null` if the webhook receives all events of these types.
     #[schema(required = true, value_type = Option<HashMap<String, Value>>)]

@@ -29,7 +29,7 @@ pub struct RecordedDelivery {
     pub event_id: EventId,
     /// The event's type.
     pub kind: String,
-    /// The call that the event is about; `None` for a test event.
+    /// The call that the event is about; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// `pending`, `delivered` or `failed`.
     pub status: String,
@@ -132,7 +132,7 @@ pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError>
     })
 }
 
-/// Returns the call of a delivery; `None` for a test event.
+/// Returns the call of a delivery; `None` for an event of a webhook.
 fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
     row.parse("call_id", |text| match text {
         "" => Ok(None),

@@ -21,10 +21,9 @@ use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
-use crate::domain::webhooks::EventFilter;
+use crate::domain::webhooks::{EventFilter, Webhook};
 
-/// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that
-/// receive its type.
+/// Writes an event of an analysis, and its deliveries.
 pub(super) async fn announce(
     transaction: &impl Transaction,
     row: i64,
@@ -38,15 +37,40 @@ pub(super) async fn announce(
     let url = transaction.env().public_url.analysis(&analysis.call_id);
     let event = Event::new(kind, analysis.tenant.clone(), &resource, url, now, entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let seq = write(transaction, &event).await?;
-    transaction.notify(Change::Event(analysis.tenant.clone()));
-    let destinations = destinations(transaction, row, &event).await?;
+    publish(transaction, Some(row), &event, analysis.trace).await
+}
+
+/// Writes the event of a webhook that the gateway disabled, and its deliveries to the tenant's other webhooks. The webhook is
+/// already disabled in the store, so it does not get its own event.
+pub(super) async fn announce_disabled(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    webhook: &Webhook,
+) -> Result<(), StoreError> {
+    let entropy = &*transaction.env().entropy;
+    let event = webhook.disabled_event(tenant, entropy);
+    match event.map_err(|error| StoreError::Corrupt(error.to_string()))? {
+        Some(event) => publish(transaction, None, &event, TraceContext::start(entropy)).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes an event, and its deliveries to the callbacks of the analysis in `row` and to the webhooks that receive its type.
+async fn publish(
+    transaction: &impl Transaction,
+    row: Option<i64>,
+    event: &Event,
+    trace: TraceContext,
+) -> Result<(), StoreError> {
+    let entropy = &*transaction.env().entropy;
+    let seq = write(transaction, event).await?;
+    transaction.notify(Change::Event(event.tenant.clone()));
+    let destinations = destinations(transaction, row, event).await?;
     if destinations.is_empty() {
         return Ok(());
     }
     let begin = |destination| {
-        let call_id = Some(&event.call_id);
-        NewDelivery::begin(&event.tenant, call_id, destination, analysis.trace, event.at, entropy)
+        NewDelivery::begin(&event.tenant, event.call_id.as_ref(), destination, trace, event.at, entropy)
     };
     let deliveries: Vec<_> = destinations.into_iter().map(begin).collect();
     insert_deliveries(transaction, seq, &deliveries).await?;
@@ -61,7 +85,7 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
     let values = values![
         event.id,
         &event.tenant,
-        &event.call_id,
+        event.call_id.as_ref().map_or("", CallId::as_str),
         event.kind.as_str(),
         event.at,
         &event.body[..],
@@ -111,13 +135,13 @@ pub(super) async fn write_test(
 
 /// Reads the enabled webhooks of a tenant. Parameter: the tenant.
 pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
-    "SELECT id, events, filter FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
+    "SELECT id, events, filter, transform IS NOT NULL AS transforms FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
 ]);
 
 /// Returns the receivers of an event.
 async fn destinations(
     transaction: &impl Transaction,
-    row: i64,
+    row: Option<i64>,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
     let callbacks = sql!("SELECT url, payload, transform FROM callbacks WHERE analysis = ?1");
@@ -127,13 +151,13 @@ async fn destinations(
         Ok(Destination::Callback(SubmissionCallback { url, payload, transform }))
     };
     // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
-    let wants = |row: &dyn Row| {
-        row.parse("events", |text| EventFilter::from_text(text).ok_or(()))
-            .map(|filter| filter.wants(event.kind))
-    };
+    let events = |row: &dyn Row| row.parse("events", |text| EventFilter::from_text(text).ok_or(()));
     // Only a filter needs the parsed event.
     let mut data = None;
     let mut passes = |filter: &ContentFilter| {
+        if !event.kind.has_analysis() {
+            return true;
+        }
         let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
         if !passes {
             let filtered = &transaction.env().metrics.webhook_events_filtered;
@@ -147,14 +171,16 @@ async fn destinations(
         transaction.query(callbacks, parameters, |found| skip(
             transaction,
             "callbacks",
-            row,
+            row.unwrap_or_default(),
             callback(found)
         )),
         subscriptions::share(transaction, &event.tenant),
         transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
             let id: Cow<'_, str> = row.get("id")?;
-            let wants = skip(transaction, "webhooks", &id, wants(row))?.unwrap_or(true);
+            let events = skip(transaction, "webhooks", &id, events(row))?.unwrap_or_else(EventFilter::all);
             let filter = skip(transaction, "webhooks", &id, read_filter(row))?.flatten();
+            let refers_to_analysis = filter.is_some() || row.get("transforms")?;
+            let wants = events.of_webhook(refers_to_analysis).wants(event.kind);
             let is_receiver = wants && filter.as_ref().is_none_or(&mut passes);
             Ok(skip(transaction, "webhooks", &id, row.get::<WebhookId>("id"))?.filter(|_| is_receiver))
         }),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::replay_rows::{COLUMNS, Progress, is_wanted, read};
+use super::replay_rows::{COLUMNS, Progress, read, wanted_kind};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::unreadable::report;
@@ -108,25 +108,25 @@ async fn step(
     let events = transaction
         .query(&SCAN, values, |row| {
             let kind: Cow<'_, str> = row.get("kind")?;
-            Ok((row.get("at")?, row.get("seq")?, is_wanted(&kind, &span)))
+            Ok((row.get("at")?, row.get("seq")?, wanted_kind(&kind, &span)))
         })
         .await?;
     let filter = subscriptions::filter_of(transaction, webhook).await?;
     let (mut unread, mut filtered_bytes, mut wanted) = (events.len(), 0, Vec::new());
     let is_last_scan = unread < REPLAY_SCAN;
-    for (at, seq, is_wanted) in events {
+    for (at, seq, kind) in events {
         if wanted.len() == room || filtered_bytes >= REPLAY_FILTERED_BYTES {
             break;
         }
         (progress.at, progress.seq) = (at, seq);
         unread -= 1;
-        let passes = match &filter {
-            Some(filter) if is_wanted => {
+        let passes = match (&filter, kind) {
+            (Some(filter), Some(kind)) if kind.has_analysis() => {
                 let body = body(transaction, seq).await?;
                 filtered_bytes += body.len();
                 filter.passes(&event_data(&body))
             }
-            _ => is_wanted,
+            (_, kind) => kind.is_some(),
         };
         if passes {
             wanted.push(seq);

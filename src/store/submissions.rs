@@ -2,13 +2,13 @@
 
 use futures_util::future::try_join_all;
 
-use super::analysis_rows::{COLUMNS, StoredAnalysis, read, state, work};
+use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read, read_facts, read_metadata, state, work};
 use super::claims::Queue;
 use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
 use super::{Change, StoreError, attributes, deletion, events, transitions, usage};
-use crate::domain::analysis::{Analysis, Submission, VendorResult};
+use crate::domain::analysis::{Analysis, Submission, SubmittedData, VendorResult};
 use crate::domain::attributes::Attribute;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
@@ -197,6 +197,24 @@ async fn resubmit(
         events::announce_latest(transaction, &analysis, callback).await?;
     }
     Ok(StoredAnalysis { analysis, result })
+}
+
+/// Reads the present metadata and facts of a call.
+pub(super) struct FindSubmittedData(pub(super) CallKey);
+
+impl Rule for FindSubmittedData {
+    const NAME: &'static str = "find_submitted_data";
+    type Output = Option<SubmittedData>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<SubmittedData>, StoreError> {
+        let Self(CallKey(tenant, call_id)) = self;
+        let select = sql!("SELECT metadata, call_facts FROM analyses WHERE tenant = ?1 AND call_id = ?2");
+        transaction
+            .find(select, values![tenant, call_id], |row| {
+                Ok(SubmittedData { metadata: read_metadata(row)?, call: read_facts(row)? })
+            })
+            .await
+    }
 }
 
 /// Stores the finished result of a call that was never submitted.

@@ -5,31 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, error_span};
 
 use super::attempt_slots::AttemptSlots;
+use super::delivery_requests::{DeliveryRequest, RequestBuilder, gives_up_on_unknown};
 use super::{OutcomeWriter, Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
+use crate::domain::events::EventKind;
 use crate::domain::ids::TenantId;
 use crate::domain::receivers::Receivers;
 use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision, RetrySchedule};
-use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
-use crate::domain::transforms::{RenderedBody, Transform, TransformError, TransformInput};
-use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
+use crate::domain::transforms::Transform;
+use crate::domain::webhooks::{DisabledReason, Health};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
-
-/// Maximum number of transforms that run at the same time.
-const MAX_RENDERINGS: usize = 2;
 
 /// The worker that delivers events.
 pub struct Deliverer {
@@ -38,12 +34,11 @@ pub struct Deliverer {
     sender: Sender,
     schedule: RetrySchedule,
     tenants: Arc<Tenants>,
-    encryption: Arc<Encryption>,
+    requests: RequestBuilder,
     timeout: Duration,
     receivers: Arc<Receivers>,
     slots: Arc<AttemptSlots>,
     outcomes: OutcomeWriter,
-    renderings: Semaphore,
 }
 
 #[async_trait]
@@ -93,31 +88,27 @@ impl Deliverer {
         encryption: Arc<Encryption>,
         (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
+        let requests = RequestBuilder::new(env.clone(), Arc::clone(&store), Arc::clone(&tenants), encryption);
         Self {
             env,
             store,
             sender,
             schedule: RetrySchedule::new(settings.retry_schedule.clone()),
             tenants,
-            encryption,
+            requests,
             timeout: settings.timeout,
             receivers,
             slots: Arc::new(AttemptSlots::new(wake)),
             outcomes,
-            renderings: Semaphore::new(MAX_RENDERINGS),
         }
     }
 
     /// Makes one attempt and stores its outcome.
     async fn deliver(&self, claimed: ClaimedDelivery, trace: TraceContext) {
         let delivery = &claimed.delivery;
-        let sent = match self.credentials(&claimed) {
-            Ok(_) if doubles(&claimed) => unsent(AttemptOutcome::Unknown),
-            Ok(credentials) => match self.body(&claimed).await {
-                Ok(body) => self.send(&claimed, &credentials, body, trace).await,
-                Err(error) => unsent(AttemptOutcome::Unrendered { detail: error.to_string() }),
-            },
-            Err(reason) => unsent(AttemptOutcome::Unsigned { detail: reason.to_owned() }),
+        let sent = match self.requests.build(&claimed).await {
+            Ok(request) => self.send(&claimed, request, trace).await,
+            Err(outcome) => unsent(outcome),
         };
         let outcome = sent.outcome.label();
         self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
@@ -146,52 +137,8 @@ impl Deliverer {
         }
     }
 
-    /// Returns the secrets and headers of the webhook, or the secrets for the tenant's callbacks. The error is the
-    /// reason why there are none.
-    fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
-        let tenant = &claimed.delivery.tenant;
-        let Some(webhook) = &claimed.webhook else {
-            let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
-            return match secrets {
-                Some(secrets) if !secrets.is_empty() => {
-                    Ok(Credentials { secrets, headers: CustomHeaders::default() })
-                }
-                _ => Err("the tenant has no callback secret to sign with"),
-            };
-        };
-        let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
-        let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
-        let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
-        let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok(Credentials { secrets, headers: sealer.open_headers(&webhook.sealed).ok_or(lost)? })
-    }
-
-    /// Returns the body of the request. A transform may compute for a while and holds the parsed event in memory, so only a
-    /// few run at a time, outside of the threads for I/O.
-    async fn body(&self, claimed: &ClaimedDelivery) -> Result<RenderedBody, TransformError> {
-        let event = claimed.body.clone();
-        let Some(transform) = claimed.transform.clone() else {
-            return Ok(RenderedBody { body: event, content_type: "application/json".to_owned() });
-        };
-        let call_id = claimed.delivery.call_id.as_ref();
-        let link = call_id.map(|call_id| self.env.public_url.analysis(call_id)).unwrap_or_default();
-        let _permit = self.renderings.acquire().await;
-        let rendered =
-            spawn_blocking(move || transform.render(TransformInput { event: &event, link: &link }));
-        rendered
-            .await
-            .unwrap_or_else(|_| Err(TransformError(vec!["the gateway could not render it".to_owned()])))
-    }
-
     /// Sends the request inside a separate span.
-    async fn send(
-        &self,
-        claimed: &ClaimedDelivery,
-        credentials: &Credentials,
-        rendered: RenderedBody,
-        trace: TraceContext,
-    ) -> Sent {
+    async fn send(&self, claimed: &ClaimedDelivery, request: DeliveryRequest, trace: TraceContext) -> Sent {
         let delivery = &claimed.delivery;
         let id = delivery.event_id.to_string();
         let method = Transform::method(claimed.method, claimed.transform.as_ref());
@@ -201,15 +148,15 @@ impl Deliverer {
         }
         let traceparent = spans::start(&span, trace).traceparent();
         let outgoing = Outgoing {
-            url: &delivery.url,
+            url: &request.url,
             id: &id,
             timestamp: self.env.wall_clock.now(),
-            secrets: &credentials.secrets,
+            secrets: &request.secrets,
             method,
-            content_type: &rendered.content_type,
+            content_type: &request.rendered.content_type,
             preset: claimed.transform.as_ref().and_then(Transform::preset),
-            headers: &credentials.headers,
-            body: rendered.body,
+            headers: &request.headers,
+            body: request.rendered.body,
             traceparent: &traceparent,
         };
         let sent = self.sender.send(&outgoing).await;
@@ -221,7 +168,7 @@ impl Deliverer {
         if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
             spans::fail(&span, outcome);
         }
-        Sent { response: credentials.headers.erased_from(&sent.response), ..sent }
+        Sent { response: request.headers.erased_from(&sent.response), ..sent }
     }
 
     /// Decides what follows after an attempt.
@@ -247,18 +194,11 @@ impl Deliverer {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
+            let kind = EventKind::WebhookDisabled;
             self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
+            self.env.metrics.events.with_label_values(&[tenant.as_str(), kind.as_str()]).inc();
         }
     }
-}
-
-fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
-    claimed.transform.as_ref().is_some_and(Transform::gives_up_on_unknown)
-}
-
-/// Whether the attempt could double the effect of the one before. A redelivery is what its caller wants.
-fn doubles(claimed: &ClaimedDelivery) -> bool {
-    claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
 }
 
 /// Logs the outcome of an attempt. The log line also has the ids of the surrounding span.
@@ -281,12 +221,6 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
             tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
         }
     }
-}
-
-/// Secrets that sign a delivery, and the custom headers sent with it.
-struct Credentials {
-    secrets: Vec<CallbackSecret>,
-    headers: CustomHeaders,
 }
 
 /// Returns the result of an attempt that sent nothing.

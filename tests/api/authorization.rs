@@ -57,6 +57,7 @@ async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Ans
     let call_id = &things.call_id;
     let path = [
         ("{call_id}", call_id),
+        ("{preset}", &"slack.message".to_owned()),
         ("{webhook_id}", &things.webhook_id),
         ("{replay_id}", &things.replay_id),
         ("{delivery_id}", &things.delivery_id),

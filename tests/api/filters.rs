@@ -48,6 +48,32 @@ async fn a_webhook_receives_the_events_that_pass_its_filter() {
 }
 
 #[tokio::test]
+async fn a_filter_reads_the_facts_of_the_call() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let filter = json!({
+        "call.queue": {"$in": ["sales", "support"]}, "call.direction": "inbound", "call.agent.id": {"$ne": "18"},
+        "call.crm.desk.ticket": {"$startsWith": "T-"}, "call.phone": {"$startsWith": "+998"},
+    });
+    let (path, _) = registered(&acme, json!({"url": stage.hook("ok"), "filter": filter})).await;
+    for (call_id, queue, agent, ticket) in [
+        ("1", "support", "17", "T-1"),
+        ("2", "support", "18", "T-2"),
+        ("3", "other", "17", "T-3"),
+        ("4", "sales", "17", "4"),
+    ] {
+        let call = json!({
+            "direction": "inbound", "phone": "90 123-45-67", "queue": queue, "agent": {"id": agent}, "crm": {"desk.ticket": ticket},
+        });
+        acme.submitted(json!({"call_id": call_id, "call": call})).await;
+        acme.outcome(call_id).await;
+    }
+    assert_eq!(delivered_calls(&acme, &path).await, ["1"]);
+    let preview = acme.post(&format!("{path}/preview"), json!({"call_id": "4"})).await.json();
+    assert_eq!(preview["passes_filter"], false);
+}
+
+#[tokio::test]
 async fn a_changed_filter_applies_to_events_from_then_on_and_null_removes_it() {
     let stage = Stage::start().await;
     let acme = stage.acme();

@@ -94,6 +94,8 @@ fn steps(hook: &str) -> Vec<Step> {
         Step::get("list_analyses", "/v1/analyses?status=completed&agent=17"),
         Step::get("get_transcript", format!("{call}/transcript")),
         Step::get("get_transcript", format!("{call}/transcript")).with(("Accept", "image/png")).answers(406),
+        Step::get("list_renderings", "/v1/renderings"),
+        Step::get("get_rendering", format!("{call}/renderings/slack.message")),
         Step::get("get_vendor_answer", format!("{call}/vendor-answer")),
         Step { method: Method::POST, ..Step::get("refresh_analysis", format!("{call}/refresh")) }
             .answers(202),
@@ -123,7 +125,10 @@ fn steps(hook: &str) -> Vec<Step> {
             "preview_unregistered_webhook",
             "/v1/webhooks/preview",
             200,
-            json!({"call_id": "1716207617.42", "filter": {"revision": 1}, "transform": {"preset": "telegram.message"}}),
+            json!({
+                "call_id": "1716207617.42", "url": "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}",
+                "filter": {"call.direction": "inbound"}, "transform": {"preset": "zendesk.comment"},
+            }),
         ),
         Step::post("preview_webhook", "/v1/webhooks/whk_/preview", 200, json!({"call_id": "1716207618.43"})),
         Step::get("get_delivery", "/v1/deliveries/dlv_").until(|delivery| delivery["status"] == "delivered"),

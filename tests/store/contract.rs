@@ -212,6 +212,7 @@ macro_rules! contract {
                 an_event_is_sent_to_webhooks_whose_filter_it_passes,
                 a_delivery_uses_the_present_url_of_its_webhook,
                 a_gone_webhook_is_disabled_and_its_deliveries_wait,
+                a_disabled_webhook_is_an_event_for_the_others,
                 a_webhook_that_fails_for_five_days_is_disabled,
                 consecutive_failures_pause_a_webhook_until_a_probe_succeeds,
                 a_flood_to_a_dead_webhook_does_not_delay_others,

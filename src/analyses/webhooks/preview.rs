@@ -4,8 +4,10 @@ use tokio::task::spawn_blocking;
 
 use super::{Webhooks, WebhooksError};
 use crate::domain::analysis::Status;
+use crate::domain::call_facts::CrmIds;
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
-use crate::domain::events::{Event, EventKind, event_data};
+use crate::domain::events::{Event, EventKind, event_data, parse_event};
 use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
@@ -16,6 +18,8 @@ use crate::store::{StoreError, StoredAnalysis};
 /// The parts of a webhook that decide about its requests.
 #[derive(Debug)]
 pub struct PreviewSubject {
+    /// URL of the receiver; `None` if only the body matters.
+    pub url: Option<CallbackUrl>,
     /// Types of the events.
     pub events: EventFilter,
     /// Filter on the content of the events.
@@ -39,6 +43,8 @@ pub struct Preview {
     pub passes_filter: bool,
     /// HTTP method of the request.
     pub method: DeliveryMethod,
+    /// URL with the ids of the call; `None` without a URL or if an id is missing.
+    pub url: Option<CallbackUrl>,
     /// Names of the custom headers.
     pub header_names: Vec<String>,
     /// Body and content type; `None` if the transform fails.
@@ -51,6 +57,7 @@ impl From<Webhook> for PreviewSubject {
     fn from(webhook: Webhook) -> Self {
         Self {
             method: Some(webhook.method()),
+            url: Some(webhook.url),
             events: webhook.events,
             filter: webhook.filter,
             transform: webhook.transform,
@@ -91,6 +98,7 @@ impl Webhooks {
         let StoredAnalysis { analysis, result } = found.ok_or(WebhooksError::NotFound("analysis"))?;
         let link = self.env.public_url.analysis(call_id);
         let resource = AnalysisResource::new(&analysis, result, &self.env.public_url);
+        let ids = resource.call.crm.clone().unwrap_or_default();
         let (now, entropy) = (self.env.clock.now(), &*self.env.entropy);
         let kind = match analysis.status {
             Status::Failed => EventKind::AnalysisFailed,
@@ -102,17 +110,24 @@ impl Webhooks {
         }
         let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, entropy)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let rendered = spawn_blocking(move || render(&event, subject, &link, problems));
+        let rendered = spawn_blocking(move || render(&event, subject, (&link, &ids), problems));
         rendered.await.map_err(|error| StoreError::Unavailable(error.into()).into())
     }
 }
 
-fn render(event: &Event, subject: PreviewSubject, link: &str, mut problems: Vec<String>) -> Preview {
+fn render(
+    event: &Event,
+    subject: PreviewSubject,
+    (link, ids): (&str, &CrmIds),
+    mut problems: Vec<String>,
+) -> Preview {
+    let filled =
+        subject.url.and_then(|url| url.fill(ids).map_err(|error| problems.push(error.to_string())).ok());
     let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
     let rendered = match &subject.transform {
         Some(transform) => {
-            let rendered = transform.render(TransformInput { event: &event.body, link });
+            let rendered = transform.render(TransformInput { event: parse_event(&event.body, None), link });
             rendered.map_err(|error| problems.extend(error.0)).ok()
         }
         None => Some(RenderedBody {
@@ -125,5 +140,5 @@ fn render(event: &Event, subject: PreviewSubject, link: &str, mut problems: Vec<
     };
     let method = Transform::method(subject.method, subject.transform.as_ref());
     let PreviewSubject { header_names, .. } = subject;
-    Preview { kind: event.kind, passes_filter, method, header_names, rendered, problems }
+    Preview { kind: event.kind, passes_filter, method, url, header_names, rendered, problems }
 }

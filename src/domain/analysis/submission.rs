@@ -37,6 +37,15 @@ pub struct Submission {
     pub trace: TraceContext,
 }
 
+/// The data of a call that its submissions gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubmittedData {
+    /// Metadata of the latest submission that had any.
+    pub metadata: Metadata,
+    /// Facts of the call.
+    pub call: CallFacts,
+}
+
 /// JSON object of up to 4 KiB from the caller. The resource and the callbacks contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]

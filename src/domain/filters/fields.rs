@@ -83,6 +83,21 @@ impl Field {
         }
     }
 
+    /// Returns the names of a path. Names in an object with any names may have dots if its values have no fields, as the ids in
+    /// `call.crm`.
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
+        let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+        let is_whole = |field: &Self| !matches!(field, Self::Object(_) | Self::Map(_) | Self::Any);
+        match self {
+            Self::Map(values) if is_whole(values) => vec![path.to_owned()],
+            _ if rest.is_empty() => path.split('.').map(str::to_owned).collect(),
+            _ => {
+                let field = self.field(name).unwrap_or(&Self::Any);
+                std::iter::once(name.to_owned()).chain(field.names(rest)).collect()
+            }
+        }
+    }
+
     /// Returns the field at this name; the error names the fields that exist.
     pub(super) fn field(&self, name: &str) -> Result<&Self, String> {
         match self {

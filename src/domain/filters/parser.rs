@@ -105,7 +105,7 @@ impl FilterParser {
 
     /// Returns the names of a path and the field that it leads to.
     fn path<'a>(&mut self, pointer: &str, path: &str, field: &'a Field) -> Option<(Vec<String>, &'a Field)> {
-        let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+        let names = field.names(path);
         if names.iter().any(String::is_empty) {
             self.add(pointer, "must be names separated by single dots");
             return None;

@@ -27,6 +27,10 @@ fn analysis() -> Value {
             {"name": "Приветствие", "value": "", "begin_ms": 5000},
         ],
         "talk_metrics": {"duration_ms": 60_000, "operator": {"talk_share": 0.5}},
+        "call": {
+            "direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support",
+            "started_at": "2024-05-20T12:20:17Z", "crm": {"bitrix24_call_id": "a.1", "desk.ticket": "42"},
+        },
     })
 }
 
@@ -83,6 +87,45 @@ fn an_array_matches_if_one_element_does() {
         (json!({"transcript.text": {"$ne": "a"}}), true),
     ] {
         assert_eq!(passes(source.clone(), &data), expected, "{source}");
+    }
+}
+
+#[test]
+fn call_facts_are_compared() {
+    let data = analysis();
+    for (source, expected) in [
+        (json!({"call.agent.id": "17"}), true),
+        (json!({"call.agent": {"id": "17", "name": {"$startsWith": "D"}}}), true),
+        (json!({"call.agent": null}), false),
+        (json!({"call.queue": {"$in": ["sales", "support"]}}), true),
+        (json!({"call.queue": {"$ne": "support"}}), false),
+        (json!({"call.direction": "inbound"}), true),
+        (json!({"call.direction": {"$nin": ["inbound"]}}), false),
+        (json!({"call.phone": {"$startsWith": "+998"}}), true),
+        (json!({"call.started_at": {"$gte": "2024-05-20T17:00:00+05:00"}}), true),
+        (json!({"call.crm.bitrix24_call_id": "a.1"}), true),
+        (json!({"call.crm.bitrix24_call_id": {"$exist": false}}), false),
+        (json!({"call.crm.lead": {"$exist": true}}), false),
+        // The name of an id may have dots.
+        (json!({"call.crm.desk.ticket": "42"}), true),
+        (json!({"call": {"crm": {"desk.ticket": {"$ne": "42"}}}}), false),
+    ] {
+        assert_eq!(passes(source.clone(), &data), expected, "{source}");
+    }
+    let none = json!({"call": {"direction": null, "agent": null, "queue": null, "crm": {}}});
+    for source in
+        [json!({"call.agent": null, "call.queue": null}), json!({"call.agent.id": {"$exist": false}})]
+    {
+        assert!(passes(source.clone(), &none), "{source}");
+    }
+    for (source, pointer) in [
+        (json!({"call.direction": "in"}), "/call.direction"),
+        (json!({"call.agents": null}), "/call.agents"),
+        (json!({"call.agent": "17"}), "/call.agent"),
+        (json!({"call.crm.lead": 42}), "/call.crm.lead"),
+        (json!({"call.crm.": "42"}), "/call.crm."),
+    ] {
+        assert_eq!(pointers(source), [pointer]);
     }
 }
 

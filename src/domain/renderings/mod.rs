@@ -9,6 +9,8 @@ pub mod subrip;
 pub mod text;
 pub mod webvtt;
 
+use super::call_facts::{CallFacts, FactText};
+use super::phone::PhoneNumber;
 use super::transcript::{Speaker, Turn};
 
 /// Name of a speaker without a name from the vendor.
@@ -21,6 +23,23 @@ pub(super) fn name(speaker: &Speaker) -> Option<String> {
         Speaker::Client => Some("Client".to_owned()),
         Speaker::Other(word) => Some(one_line(word)).filter(|word| !word.is_empty()),
     }
+}
+
+/// Returns the facts of the call that people read, with their names. Each fact is one line.
+pub(super) fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
+    let CallFacts { direction, agent, phone, queue, .. } = call;
+    let text = |text: &FactText| text.as_str().to_owned();
+    let agent = agent.as_ref().and_then(|agent| match (&agent.name, &agent.id) {
+        (Some(name), Some(id)) => Some(format!("{} ({})", name.as_str(), id.as_str())),
+        (name, id) => name.as_ref().or(id.as_ref()).map(text),
+    });
+    let facts = [
+        ("Direction", direction.map(|direction| direction.as_str().to_owned())),
+        ("Phone", phone.as_ref().map(PhoneNumber::to_string)),
+        ("Agent", agent),
+        ("Queue", queue.as_ref().map(text)),
+    ];
+    facts.into_iter().filter_map(|(name, fact)| Some((name, one_line(&fact?))))
 }
 
 /// Puts the text on one line. Each run of white space and control characters becomes one space. A run at the start or

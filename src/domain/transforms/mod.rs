@@ -78,10 +78,10 @@ impl<'de> Deserialize<'de> for OnUnknown {
 }
 
 /// What a transform renders.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TransformInput<'a> {
-    /// Body of the event: `type`, `timestamp` and `data`.
-    pub event: &'a [u8],
+    /// The event: `type`, `timestamp` and `data`.
+    pub event: Value,
     /// Link to the analysis.
     pub link: &'a str,
 }
@@ -153,11 +153,12 @@ impl Transform {
         let renderer = self.renderer().map_err(|problems| {
             TransformError(problems.into_iter().map(|problem| problem.detail).collect())
         })?;
-        let event: Value = serde_json::from_slice(input.event)
-            .map_err(|_| TransformError(vec!["the event is not JSON".to_owned()]))?;
+        if !input.event.is_object() {
+            return Err(TransformError(vec!["the event is not a JSON object".to_owned()]));
+        }
         let rendered = match renderer {
-            Renderer::Preset(preset, values) => preset.render(&event, values, input.link)?,
-            Renderer::Template(template) => template.render(event, input.link)?,
+            Renderer::Preset(preset, values) => preset.render(&input.event, values, input.link)?,
+            Renderer::Template(template) => template.render(input.event, input.link)?,
         };
         if rendered.body.len() > MAX_BODY_BYTES {
             let size = rendered.body.len();

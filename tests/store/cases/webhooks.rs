@@ -7,6 +7,7 @@ use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::feed::FeedPosition;
 use alovoice_gateway::domain::filters::ContentFilter;
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
@@ -288,6 +289,42 @@ pub(crate) async fn a_gone_webhook_is_disabled_and_its_deliveries_wait(harness: 
     assert!(stats.delivery_lag > Duration::ZERO, "the delivery is not due");
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
     assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
+}
+
+pub(crate) async fn a_disabled_webhook_is_an_event_for_the_others(harness: Harness) {
+    let gone = registered(&harness, A).await;
+    let one_type = |kind| EventFilter::new(&[kind]).unwrap();
+    let add = async |webhook: Webhook| {
+        assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+        webhook.id
+    };
+    let told = Webhook { events: one_type(EventKind::WebhookDisabled), ..new_webhook(&harness, A) };
+    let told = add(told).await;
+    let unconcerned = Webhook { events: one_type(EventKind::AnalysisFailed), ..new_webhook(&harness, A) };
+    let unconcerned = add(unconcerned).await;
+    let filter = json!({"status": "completed"}).as_object().unwrap().clone();
+    let filter = Some(ContentFilter::parse(filter).unwrap());
+    let filtered = add(Webhook { filter, ..new_webhook(&harness, A) }).await;
+    harness.complete(submission("1"), "salom").await;
+    let of_gone = |claimed: &ClaimedDelivery| claimed.delivery.webhook == Some(gone.id);
+    let claimed = harness.claim_deliveries(100, 100).await;
+    let claimed = claimed.iter().find(|claimed| of_gone(claimed)).unwrap();
+    let outcome = finished("gone", Some(410), RetryDecision::Hold);
+    assert_eq!(finish(&harness, claimed, outcome).await, Some(DisabledReason::Gone));
+
+    let sent = harness.claim_delivery().await;
+    assert_eq!((sent.delivery.webhook, &sent.delivery.call_id), (Some(told), &None));
+    let (kind, data) = event_of(&sent);
+    assert_eq!((kind.as_str(), &data["webhook"]), ("webhook.disabled", &json!(gone.id.to_string())));
+    assert_eq!((&data["reason"], data["url"].is_null()), (&json!("gone"), true));
+    let feed = harness.feed(&acme(), FeedPosition::BEGINNING).await;
+    let kinds: Vec<_> = feed.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["analysis.completed", "webhook.disabled"]);
+    assert_eq!((&feed[1].id, &feed[1].body), (&sent.delivery.event_id, &sent.body));
+    assert_eq!(harness.feed(&globex(), FeedPosition::BEGINNING).await, []);
+    for (webhook, deliveries) in [(gone.id, 1), (unconcerned, 0), (filtered, 1)] {
+        assert_eq!(deliveries_to(&harness, webhook).await.len(), deliveries, "{webhook}");
+    }
 }
 
 pub(crate) async fn a_webhook_that_fails_for_five_days_is_disabled(harness: Harness) {

@@ -9,6 +9,7 @@ use super::{DeliveryMethod, Preset, Rendering, answers, optional, required};
 pub(super) static NOTE: Preset = Preset {
     name: "amocrm.note",
     description: "a note of the type common, for POST /api/v4/{leads,contacts,companies}/notes",
+    url: "https://example.amocrm.ru/api/v4/leads/notes",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[required(
@@ -27,6 +28,7 @@ pub(super) static NOTE: Preset = Preset {
 pub(super) static CALL: Preset = Preset {
     name: "amocrm.call",
     description: "a call, for POST /api/v4/calls; amoCRM finds the contact by the last ten digits of the phone number",
+    url: "https://example.amocrm.ru/api/v4/calls",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[

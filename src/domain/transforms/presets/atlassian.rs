@@ -11,7 +11,8 @@ const LIMIT: usize = 32_767;
 
 pub(super) static JIRA_COMMENT: Preset = Preset {
     name: "jira.comment",
-    description: "a comment in the Atlassian Document Format, for POST /rest/api/3/issue/{key}/comment",
+    description: "a comment in the Atlassian Document Format, for POST /rest/api/3/issue/{crm.jira_issue_key}/comment",
+    url: "https://example.atlassian.net/rest/api/3/issue/{crm.jira_issue_key}/comment",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[],
@@ -24,7 +25,8 @@ pub(super) static JIRA_COMMENT: Preset = Preset {
 
 pub(super) static JSM_COMMENT: Preset = Preset {
     name: "jsm.comment",
-    description: "an internal comment, for POST /rest/servicedeskapi/request/{key}/comment",
+    description: "an internal comment, for POST /rest/servicedeskapi/request/{crm.jira_issue_key}/comment",
+    url: "https://example.atlassian.net/rest/servicedeskapi/request/{crm.jira_issue_key}/comment",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[],

@@ -14,6 +14,7 @@ const MAX_MESSAGE: usize = 65_535;
 pub(super) static TRANSCRIPT: Preset = Preset {
     name: "bitrix24.transcript",
     description: "the transcript of a finished call, for telephony.call.attachTranscription",
+    url: "https://example.bitrix24.ru/rest/1/SECRET/telephony.call.attachTranscription",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[required(
@@ -32,6 +33,7 @@ pub(super) static TRANSCRIPT: Preset = Preset {
 pub(super) static COMMENT: Preset = Preset {
     name: "bitrix24.comment",
     description: "a comment in the timeline of a CRM entity, for crm.timeline.comment.add",
+    url: "https://example.bitrix24.ru/rest/1/SECRET/crm.timeline.comment.add",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Need;
+use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::transcript::Turn;
 
@@ -15,13 +16,16 @@ pub(super) struct CallView<'a> {
     pub(super) link: &'a str,
     /// Turns of the call; empty without a result.
     pub(super) turns: Vec<Turn>,
+    /// Facts of the call.
+    pub(super) call: CallFacts,
     problems: Vec<String>,
 }
 
 impl<'a> CallView<'a> {
     pub(super) fn new(data: &'a Value, values: &'a Map<String, Value>, link: &'a str) -> Self {
         let turns = Vec::deserialize(&data["transcript"]).unwrap_or_default();
-        Self { data, values, link, turns, problems: Vec::new() }
+        let call = CallFacts::deserialize(&data["call"]).unwrap_or_default();
+        Self { data, values, link, turns, call, problems: Vec::new() }
     }
 
     /// Returns the problems of the rendering.

@@ -8,6 +8,7 @@ use crate::domain::renderings::markdown;
 pub(super) static MARKDOWN: Preset = Preset {
     name: "markdown",
     description: "the call as Markdown",
+    url: "https://crm.example.uz/calls",
     method: DeliveryMethod::Post,
     content_type: "text/markdown; charset=utf-8",
     needs: &[],
@@ -21,6 +22,7 @@ pub(super) static MARKDOWN: Preset = Preset {
 pub(super) static HTML: Preset = Preset {
     name: "html",
     description: "the call as an HTML fragment without scripts and styles",
+    url: "https://crm.example.uz/calls",
     method: DeliveryMethod::Post,
     content_type: "text/html; charset=utf-8",
     needs: &[],

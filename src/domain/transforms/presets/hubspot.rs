@@ -10,6 +10,7 @@ use crate::domain::transcript::Speaker;
 pub(super) static TRANSCRIPT: Preset = Preset {
     name: "hubspot.transcript",
     description: "the transcript of a call engagement, for POST /crm/extensions/calling/2026-09/transcripts",
+    url: "https://api.hubapi.com/crm/extensions/calling/2026-09/transcripts",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[

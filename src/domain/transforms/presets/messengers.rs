@@ -9,6 +9,7 @@ use super::{DeliveryMethod, Preset, Rendering, answers, required};
 pub(super) static SLACK_MESSAGE: Preset = Preset {
     name: "slack.message",
     description: "a message, for an incoming webhook of Slack",
+    url: "https://hooks.slack.com/services/T000/B000/SECRET",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[],
@@ -23,6 +24,7 @@ pub(super) static SLACK_MESSAGE: Preset = Preset {
 pub(super) static TELEGRAM_MESSAGE: Preset = Preset {
     name: "telegram.message",
     description: "a message, for the method sendMessage of the Bot API",
+    url: "https://api.telegram.org/botTOKEN/sendMessage",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[required("telegram_chat_id", "the id of the chat")],

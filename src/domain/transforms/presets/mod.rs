@@ -30,6 +30,8 @@ pub struct Preset {
     pub name: &'static str,
     /// The request that the body is for.
     pub description: &'static str,
+    /// Example of a URL that gets the request.
+    pub url: &'static str,
     /// The HTTP method of the request.
     pub method: DeliveryMethod,
     /// Value of the header `Content-Type`.
@@ -51,7 +53,7 @@ pub struct Preset {
 pub struct Need {
     /// Name of the value.
     pub name: &'static str,
-    /// AnswerVerdict of the value.
+    /// Description of the value.
     pub description: &'static str,
     /// Whether the preset cannot render without the value.
     pub is_required: bool,

@@ -9,6 +9,7 @@ use super::{DeliveryMethod, Preset, Rendering, answers, optional};
 pub(super) static TASK: Preset = Preset {
     name: "salesforce.task",
     description: "a completed task, for POST /services/data/v62.0/sobjects/Task",
+    url: "https://example.my.salesforce.com/services/data/v62.0/sobjects/Task",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[

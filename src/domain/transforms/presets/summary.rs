@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::call_view::CallView;
-use crate::domain::renderings::{UNKNOWN_SPEAKER, clock, name, spoken};
+use crate::domain::renderings::{UNKNOWN_SPEAKER, clock, facts as call_facts, name, spoken};
 use crate::domain::transcript::Turn;
 
 /// A line of text for a receiver.
@@ -20,6 +20,7 @@ pub(super) fn facts(view: &CallView<'_>) -> Vec<Line> {
     if let Some(begin_time) = view.begin_time() {
         lines.push(line("Begin", &begin_time.to_string()));
     }
+    lines.extend(call_facts(&view.call).map(|(name, fact)| line(name, &fact)));
     if let Some(code) = view.string("/error/code") {
         lines.push(line("Analysis failed", code));
         return lines;

@@ -9,7 +9,8 @@ use crate::domain::renderings::markdown;
 
 pub(super) static ZENDESK_COMMENT: Preset = Preset {
     name: "zendesk.comment",
-    description: "an internal comment of a ticket, for PUT /api/v2/tickets/{id}",
+    description: "an internal comment of a ticket, for PUT /api/v2/tickets/{crm.zendesk_ticket_id}",
+    url: "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}",
     method: DeliveryMethod::Put,
     content_type: "application/json",
     needs: &[],
@@ -24,6 +25,7 @@ pub(super) static ZENDESK_COMMENT: Preset = Preset {
 pub(super) static ZAMMAD_ARTICLE: Preset = Preset {
     name: "zammad.article",
     description: "an internal article of a ticket, for POST /api/v1/ticket_articles",
+    url: "https://zammad.example.com/api/v1/ticket_articles",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[
@@ -39,7 +41,8 @@ pub(super) static ZAMMAD_ARTICLE: Preset = Preset {
 
 pub(super) static CHATWOOT_NOTE: Preset = Preset {
     name: "chatwoot.note",
-    description: "a private note, for POST /api/v1/accounts/{account}/conversations/{conversation}/messages",
+    description: "a private note, for POST /api/v1/accounts/{account}/conversations/{crm.chatwoot_conversation_id}/messages",
+    url: "https://chatwoot.example.com/api/v1/accounts/1/conversations/{crm.chatwoot_conversation_id}/messages",
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[],
