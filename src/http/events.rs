@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer_body::taken;
+use super::event_bodies::{AnalysisEventType, WebhookEventType};
 use super::event_stream::{StreamToken, stream};
 use super::negotiation::negotiate;
 use super::problem::ApiError;
@@ -80,20 +81,6 @@ pub struct AnalysisEvent {
     data: AnalysisResource,
 }
 
-/// The type of an event of an analysis.
-#[derive(Debug, Serialize, ToSchema)]
-pub enum AnalysisEventType {
-    /// The result is available.
-    #[serde(rename = "analysis.completed")]
-    Completed,
-    /// There is no result.
-    #[serde(rename = "analysis.failed")]
-    Failed,
-    /// The result changed later, or a reanalysis of a completed call ended.
-    #[serde(rename = "analysis.updated")]
-    Updated,
-}
-
 /// The gateway disabled a webhook of the tenant. A webhook that a caller disables causes no event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookDisabledEvent {
@@ -107,14 +94,6 @@ pub struct WebhookDisabledEvent {
     timestamp: Timestamp,
     /// The webhook.
     data: DisabledWebhook,
-}
-
-/// The type of an event of a webhook.
-#[derive(Debug, Serialize, ToSchema)]
-pub enum WebhookEventType {
-    /// The gateway disabled the webhook.
-    #[serde(rename = "webhook.disabled")]
-    Disabled,
 }
 
 /// One page of events.

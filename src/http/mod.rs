@@ -22,6 +22,7 @@ mod deletion;
 pub mod deliveries;
 mod disposition;
 pub mod document;
+pub mod event_bodies;
 mod event_stream;
 pub mod events;
 mod exact_object;

@@ -19,6 +19,7 @@ mod deadlines;
 mod deletion;
 mod deliveries;
 mod draining;
+mod event_requests;
 mod event_streams;
 mod events;
 mod expensive_reads;
