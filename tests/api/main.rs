@@ -15,6 +15,7 @@ mod caller;
 mod contract;
 mod credentials;
 mod crm_answers;
+mod crms;
 mod deadlines;
 mod deletion;
 mod deliveries;
@@ -38,6 +39,8 @@ mod operations;
 mod outages;
 mod outcomes;
 mod pages;
+#[path = "../support/clock.rs"]
+mod clock;
 #[path = "../support/patience.rs"]
 mod patience;
 #[expect(dead_code, reason = "each test binary uses a part of this shared source")]
