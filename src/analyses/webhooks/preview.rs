@@ -121,7 +121,7 @@ fn render(
     (link, ids): (&str, &CrmIds),
     mut problems: Vec<String>,
 ) -> Preview {
-    let filled =
+    let url =
         subject.url.and_then(|url| url.fill(ids).map_err(|error| problems.push(error.to_string())).ok());
     let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);

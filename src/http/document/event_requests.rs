@@ -8,7 +8,7 @@ use utoipa::openapi::path::{
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, Response};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, Response, Schema};
 
 /// A request that the gateway sends.
 struct EventRequest {
@@ -97,9 +97,10 @@ impl EventRequest {
         let body = |name: &&str| Ref::from_schema_name(*name);
         let content = match self.bodies {
             [only] => Content::new(Some(body(only))),
-            several => Content::new(Some(
-                several.iter().map(body).fold(OneOfBuilder::new(), OneOfBuilder::item).build(),
-            )),
+            several => {
+                let bodies = several.iter().map(body).fold(OneOfBuilder::new(), OneOfBuilder::item);
+                Content::new(Some(Schema::OneOf(bodies.build())))
+            }
         };
         let body = RequestBodyBuilder::new()
             .required(Some(Required::True))
