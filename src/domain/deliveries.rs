@@ -101,7 +101,7 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// The callback of a submission.
-    Callback(SubmissionCallback),
+    Callback(Box<SubmissionCallback>),
     /// A webhook. The attempt uses the URL and the payload that the webhook has at that time.
     Webhook(WebhookId),
 }

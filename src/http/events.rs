@@ -61,7 +61,7 @@ pub struct ListEvents {
 #[schema(as = Event)]
 pub enum EventResource {
     /// A change of an analysis.
-    Analysis(AnalysisEvent),
+    Analysis(Box<AnalysisEvent>),
     /// A webhook that the gateway disabled.
     WebhookDisabled(WebhookDisabledEvent),
 }

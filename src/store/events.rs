@@ -148,7 +148,7 @@ async fn destinations(
     let callback = |row: &dyn Row| {
         let url = row.parse("url", CallbackUrl::parse)?;
         let (payload, transform) = (row.get("payload")?, read_transform(row)?);
-        Ok(Destination::Callback(SubmissionCallback { url, payload, transform }))
+        Ok(Destination::Callback(Box::new(SubmissionCallback { url, payload, transform })))
     };
     // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
     let events = |row: &dyn Row| row.parse("events", |text| EventFilter::from_text(text).ok_or(()));
@@ -253,7 +253,7 @@ pub(super) async fn announce_latest(
     let latest = sql!("SELECT seq FROM events WHERE tenant = ?1 AND call_id = ?2 ORDER BY seq DESC LIMIT 1");
     if let Some(seq) = transaction.find(latest, values![tenant, call_id], |row| row.get("seq")).await? {
         let env = transaction.env();
-        let destination = Destination::Callback(callback.clone());
+        let destination = Destination::Callback(Box::new(callback.clone()));
         let (trace, now) = (analysis.trace, env.clock.now());
         let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*env.entropy);
         insert_deliveries(transaction, seq, &[delivery]).await?;

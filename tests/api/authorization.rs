@@ -108,6 +108,9 @@ async fn every_operation_requires_exactly_its_documented_scope() {
         if operation.method == reqwest::Method::DELETE && operation.path.contains("{call_id}") {
             assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "the analysis to delete exists");
         }
+        if operation.path.ends_with("/preview") {
+            assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "the analysis to preview exists");
+        }
         let things = if scope == "webhooks:manage" {
             Things::with_webhook(&stage, &call_id).await
         } else {

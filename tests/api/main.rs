@@ -12,6 +12,8 @@ mod breaker;
 mod call_facts;
 mod call_ids;
 mod caller;
+#[path = "../support/clock.rs"]
+mod clock;
 mod contract;
 mod credentials;
 mod crm_answers;
@@ -39,8 +41,6 @@ mod operations;
 mod outages;
 mod outcomes;
 mod pages;
-#[path = "../support/clock.rs"]
-mod clock;
 #[path = "../support/patience.rs"]
 mod patience;
 #[expect(dead_code, reason = "each test binary uses a part of this shared source")]

@@ -60,7 +60,9 @@ impl Sandbox {
 
     /// The lines that set `TOKEN`, `CALLBACK_SECRET`, `VENDOR_TOKEN` and `CRM` in a shell.
     pub(crate) fn variables(&self) -> String {
-        ["TOKEN=", "CALLBACK_SECRET=", "VENDOR_TOKEN=", "CRM="].map(|name| format!("{}\n", self.line(name))).concat()
+        ["TOKEN=", "CALLBACK_SECRET=", "VENDOR_TOKEN=", "CRM="]
+            .map(|name| format!("{}\n", self.line(name)))
+            .concat()
     }
 
     /// Address of the stand-in for AloVoice, without the slash at the end.

@@ -103,7 +103,7 @@ pub struct TransformError(pub Vec<String>);
 /// A transform that is ready to render.
 enum Renderer<'a> {
     Preset(&'static Preset, &'a Map<String, Value>),
-    Template(Template<'a>),
+    Template(Box<Template<'a>>),
 }
 
 impl Transform {
@@ -197,7 +197,8 @@ impl Transform {
                 let content_type = BodyType::parse(self.content_type.as_deref())
                     .map_err(|rule| vec![problem("/content_type", rule)])?;
                 let template = Template::compile(source, content_type);
-                Ok(Renderer::Template(template.map_err(|rule| vec![problem("/template", rule)])?))
+                let template = template.map_err(|rule| vec![problem("/template", rule)])?;
+                Ok(Renderer::Template(Box::new(template)))
             }
             _ => Err(vec![problem("", "must have either a preset or a template".to_owned())]),
         }

@@ -1,6 +1,6 @@
 //! MiniJinja templates: their values, their escapes and their limits.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{LINK, Transform, body, event, problems, render, three_turns, turn};
 
