@@ -82,7 +82,7 @@ pub struct Callback {
     /// sends a POST request that is signed as Standard Webhooks specifies, and retries until the answer is 2xx.
     #[schema(
         max_length = 2048,
-        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,

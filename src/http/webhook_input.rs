@@ -33,7 +33,7 @@ pub struct CreateWebhook {
     /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment.
     #[schema(
         max_length = 2048,
-        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
@@ -135,7 +135,7 @@ const fn yes() -> bool {
 pub struct ChangeWebhook {
     /// The new URL, also for pending deliveries.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
+    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,
     /// The types of events to receive from now on; `null` for all types.
     #[serde(default, deserialize_with = "given")]

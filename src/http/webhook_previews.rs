@@ -45,7 +45,10 @@ pub struct PreviewWebhook {
     call_id: String,
     /// The URL of the webhook, to try its placeholders. Nothing is sent to it.
     #[serde(default)]
-    #[schema(max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
+    #[schema(
+        max_length = 2048,
+        pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$"
+    )]
     url: Option<String>,
     /// The types of events to receive. The default is all types.
     #[serde(default)]

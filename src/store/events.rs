@@ -134,9 +134,9 @@ pub(super) async fn write_test(
 }
 
 /// Reads the enabled webhooks of a tenant. Parameter: the tenant.
-pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
-    "SELECT id, events, filter, transform IS NOT NULL AS transforms FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
-]);
+pub(super) static ENABLED_WEBHOOKS: Sql =
+    Sql::new(&["SELECT id, events, filter, transform IS NOT NULL AS transforms FROM webhooks \
+     WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id"]);
 
 /// Returns the receivers of an event.
 async fn destinations(

@@ -119,8 +119,9 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the URL, the method, the payload, the transform or the headers change or the webhook
-    /// is enabled, the failure count is reset and a pause ends, because the cause of the failures may be gone.
+    /// Changes a webhook. Pending deliveries use the new state. If the URL, the method, the payload, the transform or the headers
+    /// change or the webhook is enabled, the failure count is reset and a pause ends, because the cause of the failures may be
+    /// gone.
     ///
     /// # Errors
     /// If the tenant has no such webhook, or the address is forbidden.

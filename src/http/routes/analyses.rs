@@ -148,9 +148,9 @@ route_table! { "analyses":
 
     /// List the presets of renderings
     ///
-    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has its needs, its limits and a
-    /// link to the documentation of the receiver. Use a preset in the `transform` of a webhook or callback, or read its
-    /// rendering of a call.
+    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has its needs, its
+    /// limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook or callback, or
+    /// read its rendering of a call.
     get "/v1/renderings" => renderings::list_renderings, Token(AnalysesRead);
     {
         responses((status = 200, description = "All presets.", body = PresetList))

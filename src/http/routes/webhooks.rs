@@ -13,9 +13,9 @@ use crate::http::webhook_resource::{WebhookList, WebhookResource};
 route_table! { "webhooks":
     /// Register a webhook
     ///
-    /// The webhook receives the events of all analyses of the tenant from now on, in addition to the callbacks of
-    /// submissions, or only those of the types `events` and whose content passes the `filter`. Deliveries are signed as Standard Webhooks specifies, with a secret of this webhook. The secret is in
-    /// this answer only, so store it. A tenant can have 50 webhooks.
+    /// The webhook receives the events of the tenant from now on, in addition to the callbacks of submissions: all events, or
+    /// those of the types in `events` whose content passes the `filter`. Deliveries are signed as Standard Webhooks specifies,
+    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
     ///
     /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one
     /// delivery probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a
@@ -121,10 +121,11 @@ route_table! { "webhooks":
 
     /// Replay past events to a webhook
     ///
-    /// Sends every event of a period that passes the filter of the webhook again, with its original `webhook-id`. This includes events that the webhook has
-    /// already received, and events that occurred while it was disabled. An event whose delivery to the webhook is
-    /// still pending is not sent twice. The replay runs in the background and survives restarts; read its progress at
-    /// `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events, including those that the filter would drop.
+    /// Sends every event of a period that passes the filter of the webhook again, with its original `webhook-id`. This includes
+    /// events that the webhook has already received, and events that occurred while it was disabled. An event whose delivery to
+    /// the webhook is still pending is not sent twice. The replay runs in the background and survives restarts; read its
+    /// progress at `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events, including
+    /// those that the filter would drop.
     post "/v1/webhooks/{webhook_id}/replay" => webhook_replays::replay_webhook, Token(WebhooksManage), once Plain;
     {
         request_body = ReplayEvents,

@@ -68,10 +68,11 @@ const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHE
      AND coalesce(present.transform, claimed.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
      coalesce(present.transform, claimed.transform) AS transform, method, \
      coalesce(present.transform, claimed.transform) IS NOT NULL AND EXISTS (SELECT FROM attempts \
-     WHERE delivery = claimed.seq AND number = claimed.attempts - 1 AND outcome IS NULL) AS follows_unknown, version, secret, previous_secret, previous_until, headers FROM claimed \
+     WHERE delivery = claimed.seq AND number = claimed.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
+     version, secret, previous_secret, previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body, thin_body FROM events WHERE seq = claimed.event LIMIT 1) AS source \
-     LEFT JOIN LATERAL (SELECT url, payload, transform, method, version, secret, previous_secret, previous_until, headers FROM webhooks \
-     WHERE id = claimed.webhook LIMIT 1) AS present ON true";
+     LEFT JOIN LATERAL (SELECT url, payload, transform, method, version, secret, previous_secret, previous_until, headers \
+     FROM webhooks WHERE id = claimed.webhook LIMIT 1) AS present ON true";
 
 pub(super) async fn claim(
     mut session: Session,

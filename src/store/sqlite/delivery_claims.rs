@@ -194,7 +194,8 @@ fn take(
          AND coalesce(webhooks.transform, deliveries.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
          coalesce(webhooks.transform, deliveries.transform) AS transform, method, \
          coalesce(webhooks.transform, deliveries.transform) IS NOT NULL AND EXISTS (SELECT 1 FROM attempts \
-         WHERE delivery = deliveries.seq AND number = deliveries.attempts - 1 AND outcome IS NULL) AS follows_unknown, version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
+         WHERE delivery = deliveries.seq AND number = deliveries.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
+         version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
          LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
     )?;
     let mut insert =
