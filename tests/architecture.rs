@@ -107,6 +107,7 @@ const PURE: &[&str] = &[
     "httpdate",
     "ipnet",
     "jiff",
+    "minijinja",
     "percent_encoding",
     "phonenumber",
     "rand",

@@ -22,6 +22,9 @@ pub enum AnalysesError {
         /// Time until the caller should ask again; `None` if the analysis has failed.
         retry_after: Option<Duration>,
     },
+    /// A preset cannot render the call, for these reasons.
+    #[error("the preset cannot render the call: {}", .0.join("; "))]
+    NotRendered(Vec<String>),
     /// The tenant has the maximum number of refreshes in progress.
     #[error("the tenant has too many refreshes in progress")]
     TooManyRefreshes,

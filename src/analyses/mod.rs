@@ -14,6 +14,7 @@ mod lookup;
 mod memory_budget;
 mod prober;
 mod refresh;
+mod renderings;
 mod representation;
 mod results;
 mod submission;
@@ -24,6 +25,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -37,11 +39,12 @@ pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::memory_budget::{MemoryBudget, MemoryPermit, MemoryUsedUp};
 pub use self::prober::Prober;
+use self::renderings::rendering_permits;
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
-    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Registration, ReplayRequest, WebhookChange,
-    WebhookState, Webhooks, WebhooksError,
+    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Preview, PreviewSubject, Registration, ReplayRequest,
+    WebhookChange, WebhookState, Webhooks, WebhooksError,
 };
 use crate::alovoice::{VendorClient, VendorPermits};
 use crate::callbacks::Guard;
@@ -76,6 +79,7 @@ pub struct Analyses {
     cache: RepresentationCache,
     lookups: Lookups,
     waiters: Waiters,
+    renderings: Semaphore,
 }
 
 impl Analyses {
@@ -100,6 +104,7 @@ impl Analyses {
             cache: RepresentationCache::new(&settings.cache),
             lookups: Lookups::new(),
             waiters: Waiters::default(),
+            renderings: rendering_permits(),
         }
     }
 

@@ -35,7 +35,9 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(0);
     }
     let unsigned = AttemptOutcome::Unsigned { detail: String::new() };
-    let _ = metrics.callback_attempts.with_label_values(&[unsigned.label()]);
+    for outcome in [unsigned.label(), AttemptOutcome::UNRENDERED] {
+        let _ = metrics.callback_attempts.with_label_values(&[outcome]);
+    }
     for tenant in tenants.all().map(|tenant| tenant.id().as_str()) {
         for counter in [
             &metrics.rate_limited,
@@ -44,6 +46,7 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
             &metrics.vendor_token_refusals,
             &metrics.submissions_unconfirmed,
             &metrics.submissions_repeated,
+            &metrics.webhook_events_filtered,
         ] {
             let _ = counter.with_label_values(&[tenant]);
         }

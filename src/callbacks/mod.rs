@@ -11,6 +11,7 @@ pub mod guard;
 pub mod resolve;
 pub mod send;
 pub mod sign;
+mod tracked_body;
 
 pub use crate::http_client::{Lookup, hold_during_lookups};
 pub use guard::{Forbidden, Guard};

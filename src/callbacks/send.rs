@@ -1,11 +1,12 @@
 //! Makes one attempt to deliver a callback.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Body, Client, Method, Response, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout};
 use url::Host;
@@ -13,11 +14,14 @@ use url::Host;
 use super::guard::{Forbidden, Guard};
 use super::resolve::GuardedResolver;
 use super::sign::sign;
+use super::tracked_body::TrackedBody;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::retries::{AttemptOutcome, parse_retry_after};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::DeliveryMethod;
+use crate::domain::transforms::presets::{Preset, ReceiverAnswer};
 use crate::domain::transport_error::TransportError;
 use crate::domain::webhooks::CustomHeaders;
 use crate::http_client::{Lookup, Network, SystemLookup, causes};
@@ -46,9 +50,15 @@ pub struct Outgoing<'a> {
     pub timestamp: Timestamp,
     /// The secrets that sign the request: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
+    /// The HTTP method.
+    pub method: DeliveryMethod,
+    /// Value of the header `Content-Type`.
+    pub content_type: &'a str,
+    /// The preset that judges the answer; `None` judges by the status.
+    pub preset: Option<&'static Preset>,
     /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,
-    /// The JSON body exactly as stored.
+    /// The body.
     pub body: Bytes,
     /// The `traceparent` of this attempt.
     pub traceparent: &'a str,
@@ -61,6 +71,8 @@ pub struct Sent {
     pub outcome: AttemptOutcome,
     /// Duration of the attempt.
     pub latency: Duration,
+    /// Whether the request was written to a connection, wholly or in part. If there was no answer, it may have arrived.
+    pub is_written: bool,
     /// Status of the receiver's answer, if there was one.
     pub status: Option<u16>,
     /// The first 4 KiB of the answer as received, without decompression or decoding.
@@ -127,21 +139,34 @@ impl Sender {
     /// Once the status arrives, it decides the outcome, even if the body is incomplete or never ends.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
-        let (outcome, status, response) = match timeout(self.timeout, self.post(outgoing)).await {
+        let is_written = Arc::new(AtomicBool::new(false));
+        let attempt = self.request(outgoing, Arc::clone(&is_written));
+        let (outcome, status, response) = match timeout(self.timeout, attempt).await {
             Err(_elapsed) => (AttemptOutcome::Failed { error: TransportError::Timeout }, None, Vec::new()),
             Ok(Err(outcome)) => (outcome, None, Vec::new()),
             Ok(Ok(answer)) => {
                 let status = answer.status();
-                let outcome = judge(&answer, outgoing.timestamp);
+                let by_status = judge(&answer, outgoing.timestamp);
                 let left = self.timeout.saturating_sub(began.elapsed()).min(BODY_TIMEOUT);
-                (outcome, Some(status.as_u16()), first_bytes(answer, left).await)
+                let body = first_bytes(answer, left).await;
+                let answer = ReceiverAnswer { status: status.as_u16(), body: &body, now: outgoing.timestamp };
+                let outcome = match outgoing.preset {
+                    Some(preset) => preset.judge(answer, by_status),
+                    None => by_status,
+                };
+                (outcome, Some(status.as_u16()), body)
             }
         };
-        Sent { outcome, latency: began.elapsed(), status, response }
+        let is_written = is_written.load(Ordering::Relaxed);
+        Sent { outcome, latency: began.elapsed(), is_written, status, response }
     }
 
     /// Sends the request and waits for the headers of the answer.
-    async fn post(&self, outgoing: &Outgoing<'_>) -> Result<Response, AttemptOutcome> {
+    async fn request(
+        &self,
+        outgoing: &Outgoing<'_>,
+        is_written: Arc<AtomicBool>,
+    ) -> Result<Response, AttemptOutcome> {
         // The check is repeated, because the settings may have changed since the submission. The resolver does not
         // check an address in the URL.
         self.guard.admit(outgoing.url).map_err(|rule| forbidden(&rule))?;
@@ -153,14 +178,14 @@ impl Sender {
         };
         let signature = sign(outgoing.secrets, outgoing.id, outgoing.timestamp, &outgoing.body);
         client
-            .post(outgoing.url.as_url().clone())
+            .request(method(outgoing.method), outgoing.url.as_url().clone())
             .headers(custom(outgoing.headers))
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, outgoing.content_type)
             .header("webhook-id", outgoing.id)
             .header("webhook-timestamp", outgoing.timestamp.as_seconds())
             .header("webhook-signature", signature)
             .header("traceparent", outgoing.traceparent)
-            .body(outgoing.body.clone())
+            .body(Body::wrap(TrackedBody::new(outgoing.body.clone(), is_written)))
             .send()
             .await
             .map_err(|error| failure(&self.network, &error))
@@ -173,6 +198,14 @@ impl Sender {
         let addresses = self.lookup.lookup(name).await.unwrap_or_default();
         let checked = addresses.into_iter().try_for_each(|address| self.guard.check_address(address));
         checked.map_err(|rule| forbidden_name(&rule))
+    }
+}
+
+const fn method(method: DeliveryMethod) -> Method {
+    match method {
+        DeliveryMethod::Post => Method::POST,
+        DeliveryMethod::Put => Method::PUT,
+        DeliveryMethod::Patch => Method::PATCH,
     }
 }
 

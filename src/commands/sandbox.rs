@@ -1,5 +1,5 @@
-//! `alovoice-gateway sandbox` runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks in one
-//! process. It needs no settings and no account.
+//! `alovoice-gateway sandbox` runs the gateway, a stand-in for AloVoice, a development issuer, a receiver of callbacks and
+//! stand-ins for CRMs in one process. It needs no settings and no account.
 
 use std::fs;
 use std::future::Future;
@@ -23,7 +23,8 @@ use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::domain::ids::TenantId;
 use crate::domain::secrets::CallbackSecret;
 use crate::http_client::Network;
-use crate::sandbox::receiver::{OnReceived, Received, Receiver, ReceiverOptions};
+use crate::sandbox::crm::CrmStandIns;
+use crate::sandbox::receiver::{ChooseAnswer, OnReceived, Received, Receiver, ReceiverOptions};
 use crate::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
 use crate::telemetry::Telemetry;
 
@@ -60,6 +61,7 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     .map_err(|error| cannot_listen("--vendor-listen", arguments.vendor_listen, &error))?;
     let receiver = Receiver::start(ReceiverOptions {
         on_received: Some(announce(secrets.callback.clone())),
+        choose_answer: Some(answer_as_crm()),
         ..ReceiverOptions::default()
     })
     .await
@@ -192,9 +194,32 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
     config::load(None, pairs.into_iter()).map_err(Failed::fault)
 }
 
+/// Answers as the stand-in for a CRM whose path a request has, and prints the entry in the CRM or the error.
+fn answer_as_crm() -> ChooseAnswer {
+    let stand_ins = CrmStandIns::default();
+    Arc::new(move |received: &Received| {
+        let (status, body) = stand_ins.answer(received)?;
+        let entry = stand_ins.entries().pop().filter(|_| status < 300);
+        let report = match entry {
+            Some(entry) => {
+                let lines: String = entry.text.lines().map(|line| format!("    {line}\n")).collect();
+                format!("{}: new entry in {}:\n{lines}", entry.crm, entry.card)
+            }
+            None => {
+                format!("crm: {} {} was answered with {status}: {body}\n", received.method, received.path)
+            }
+        };
+        let _ = write!(io::stdout(), "{report}");
+        Some((status, body))
+    })
+}
+
 /// Prints a line for every callback, after checking its signature as a receiver should.
 fn announce(secret: CallbackSecret) -> OnReceived {
     Arc::new(move |received: &Received| {
+        if received.path.starts_with(CrmStandIns::PATH) {
+            return;
+        }
         let header = |name| received.header(name).unwrap_or_default();
         let id = header("webhook-id");
         let signed = SignedHeaders {
@@ -218,7 +243,7 @@ fn announce(secret: CallbackSecret) -> OnReceived {
 }
 
 /// Returns the text that the sandbox prints when it is ready. Tests and readers rely on the lines `TOKEN=`,
-/// `CALLBACK_SECRET=` and `VENDOR_TOKEN=`.
+/// `CALLBACK_SECRET=`, `VENDOR_TOKEN=` and `CRM=`.
 fn welcome(
     gateway: &Gateway,
     vendor: &VendorStandIn,
@@ -227,7 +252,7 @@ fn welcome(
     secrets: &Secrets,
 ) -> String {
     let (api, admin, vendor, hook) = (gateway.api(), gateway.admin(), vendor.base_url(), receiver.hook("ok"));
-    let Secrets { callback_text, vendor_token, .. } = secrets;
+    let (Secrets { callback_text, vendor_token, .. }, crm) = (secrets, receiver.base_url());
     format!(
         r#"The sandbox is running.
 
@@ -235,12 +260,14 @@ Swagger UI   {api}swagger-ui/     (Authorize: paste the token)
 Metrics      {admin}metrics
 AloVoice     {vendor}     (stand-in; it invents the analyses)
 Receiver     {hook}     (prints every callback here)
+CRMs         {crm}crm     (stand-ins for Bitrix24, amoCRM, Zendesk, Jira and HubSpot; they print every entry here)
 
 Paste these lines into another terminal. The token belongs to the tenant "{TENANT}" and is valid for 8 hours.
 
 TOKEN={token}
 CALLBACK_SECRET={callback_text}
 VENDOR_TOKEN={vendor_token}
+CRM={crm}crm
 
 Then try these commands:
 

@@ -23,7 +23,7 @@ use super::transcript::Turn;
 
 pub use self::content::MissingContent;
 pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, ReanalysisStatus};
-pub use self::submission::{Metadata, MetadataTooLarge, Submission, SubmissionCallback};
+pub use self::submission::{Metadata, MetadataTooLarge, Submission, SubmissionCallback, SubmittedData};
 pub use self::work::{Stage, Work};
 
 /// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),

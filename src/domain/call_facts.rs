@@ -89,7 +89,7 @@ impl TryFrom<String> for FactText {
 }
 
 /// Name of an id in a CRM, for example `bitrix24_call_id`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct CrmName(String);
 

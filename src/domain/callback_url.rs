@@ -1,12 +1,45 @@
 //! URLs of callbacks. This module checks the syntax; the guard (`callbacks::guard`) checks the address.
 
+mod placeholders;
+
 use std::fmt;
 
-use url::Url;
+use url::{Position, Url};
 
-/// URL of a callback: absolute, `http` or `https`, without user name, password and fragment, at most 2,048 bytes.
+use self::placeholders::PathPart;
+use super::call_facts::{CrmIds, CrmName};
+
+/// URL of a callback: absolute, `http` or `https`, without user name, password and fragment, at most 2,048 bytes. Its path may
+/// have placeholders such as `{crm.ticket}` for ids of the call.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct CallbackUrl(Url);
+pub struct CallbackUrl {
+    /// The URL. Braces of placeholders are percent-encoded.
+    url: Url,
+    /// The URL as callers see it.
+    text: String,
+    /// Parts of the path; empty without a placeholder.
+    path: Vec<PathPart>,
+}
+
+/// Reason why a URL with placeholders cannot be used for a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfilledUrl {
+    /// The call does not have these ids.
+    #[error("{} missing: the path of the URL contains it; send it with a submission of the call", missing(.0))]
+    Missing(Vec<CrmName>),
+    /// A segment of the path would be `.` or `..`, which would select another path.
+    #[error("the ids in the path of the URL make a segment of only dots")]
+    Dots,
+    /// The URL with the ids is longer than [`CallbackUrl::MAX_LEN`].
+    #[error("the URL with the ids of the call {0}")]
+    TooLong(InvalidCallbackUrl),
+}
+
+fn missing(names: &[CrmName]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("call.crm.{}", name.as_str())).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", names.join(", "))
+}
 
 /// Reason why a string is not the URL of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +59,12 @@ pub enum InvalidCallbackUrl {
     /// The URL has a fragment, which would never reach the receiver.
     #[error("must not contain a fragment")]
     Fragment,
+    /// The host or the query has a placeholder.
+    #[error("must have placeholders only in the path")]
+    PlaceholderPlace,
+    /// The path has a brace that belongs to no placeholder.
+    #[error("must have braces only in placeholders such as {{crm.ticket}}; percent-encode other braces")]
+    Placeholder,
 }
 
 impl CallbackUrl {
@@ -40,7 +79,7 @@ impl CallbackUrl {
         if text.len() > Self::MAX_LEN {
             return Err(InvalidCallbackUrl::TooLong(text.len()));
         }
-        let url = Url::parse(text).map_err(InvalidCallbackUrl::Syntax)?;
+        let mut url = Url::parse(text).map_err(InvalidCallbackUrl::Syntax)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(InvalidCallbackUrl::Scheme(url.scheme().to_owned()));
         }
@@ -50,26 +89,66 @@ impl CallbackUrl {
         if url.fragment().is_some() {
             return Err(InvalidCallbackUrl::Fragment);
         }
-        // Percent-encoding can triple the length, and the store parses the normalized URL again.
-        if url.as_str().len() > Self::MAX_LEN {
-            return Err(InvalidCallbackUrl::TooLong(url.as_str().len()));
+        if [url.host_str(), url.query()].into_iter().flatten().any(placeholders::is_in) {
+            return Err(InvalidCallbackUrl::PlaceholderPlace);
         }
-        Ok(Self(url))
+        placeholders::check_braces(text)?;
+        let path = placeholders::parse(url.path())?;
+        let mut text = url.to_string();
+        if !path.is_empty() {
+            let shown = placeholders::shown(&path);
+            text = format!("{}{shown}{}", &url[..Position::BeforePath], &url[Position::AfterPath..]);
+            // All spellings of a placeholder become equal.
+            url.set_path(&shown);
+        }
+        Self::within_limit(&url)?;
+        Ok(Self { url, text, path })
     }
 
-    /// Returns the parsed URL.
-    pub fn as_url(&self) -> &Url {
-        &self.0
+    /// Checks the length of the normalized URL: percent-encoding can triple the length, and the store parses the normalized
+    /// URL again.
+    fn within_limit(url: &Url) -> Result<(), InvalidCallbackUrl> {
+        let length = url.as_str().len();
+        if length > Self::MAX_LEN { Err(InvalidCallbackUrl::TooLong(length)) } else { Ok(()) }
     }
 
-    /// Returns the URL as a string.
+    /// Whether the path has placeholders.
+    pub const fn has_placeholders(&self) -> bool {
+        !self.path.is_empty()
+    }
+
+    /// Returns the URL for a call. Each id is percent-encoded, so it stays within its segment of the path.
+    ///
+    /// # Errors
+    /// [`UnfilledUrl`] names the ids that the call does not have, or another reason.
+    pub fn fill(&self, ids: &CrmIds) -> Result<Self, UnfilledUrl> {
+        if !self.has_placeholders() {
+            return Ok(self.clone());
+        }
+        let path = placeholders::fill(&self.path, ids).map_err(UnfilledUrl::Missing)?;
+        let mut url = self.url.clone();
+        url.set_path(&path);
+        // The parser resolves segments of dots.
+        if url.path() != path {
+            return Err(UnfilledUrl::Dots);
+        }
+        Self::within_limit(&url).map_err(UnfilledUrl::TooLong)?;
+        Ok(Self { text: url.to_string(), url, path: Vec::new() })
+    }
+
+    /// Returns the parsed URL. Its path has percent-encoded placeholders.
+    pub const fn as_url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Returns the URL as a string, with placeholders in braces.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 
     /// Returns the key for limits per receiver: `scheme://host:port`.
     pub fn receiver(&self) -> String {
-        self.0.origin().ascii_serialization()
+        self.url.origin().ascii_serialization()
     }
 }
 
@@ -112,5 +191,70 @@ mod tests {
         // The URL is short as written, and too long after encoding.
         let encoded = format!("https://a.uz/{}", "ё".repeat(700));
         assert_eq!(CallbackUrl::parse(&encoded), Err(E::TooLong(13 + 6 * 700)));
+    }
+
+    fn ids(pairs: &[(&str, &str)]) -> CrmIds {
+        serde_json::from_value(pairs.iter().map(|(name, id)| (*name, *id)).collect()).unwrap()
+    }
+
+    #[test]
+    fn placeholders_are_filled_with_encoded_ids() {
+        let url = CallbackUrl::parse("https://a.uz/t/{crm.ticket}.json/{CRM.key-1.a}?x={y}").unwrap();
+        assert_eq!(url.as_str(), "https://a.uz/t/{crm.ticket}.json/{crm.key-1.a}?x={y}");
+        assert_eq!(CallbackUrl::parse(url.as_str()), Ok(url.clone()));
+        assert!(url.has_placeholders());
+        let filled = |ticket: &str| {
+            url.fill(&ids(&[("ticket", ticket), ("key-1.a", "P-1")])).map(|url| url.as_str().to_owned())
+        };
+        for (id, segment) in [
+            ("42", "42"),
+            ("..", ".."),
+            ("a/b?c#d%2F", "a%2Fb%3Fc%23d%252F"),
+            ("\\..\\ё {crm.x}", "%5C..%5C%D1%91%20%7Bcrm.x%7D"),
+        ] {
+            assert_eq!(filled(id), Ok(format!("https://a.uz/t/{segment}.json/P-1?x={{y}}")), "{id}");
+        }
+        assert_eq!(filled(&"🙂".repeat(256)), Err(UnfilledUrl::TooLong(InvalidCallbackUrl::TooLong(3102))));
+        let missing = url.fill(&ids(&[("other", "1")])).unwrap_err().to_string();
+        assert!(missing.starts_with("call.crm.ticket, call.crm.key-1.a are missing"), "{missing}");
+        let plain = CallbackUrl::parse("https://a.uz/%7Bx%7D").unwrap();
+        assert_eq!((plain.has_placeholders(), plain.fill(&CrmIds::new())), (false, Ok(plain.clone())));
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_segment() {
+        let url = CallbackUrl::parse("https://a.uz/v1/{crm.a}{crm.b}/notes").unwrap();
+        assert_eq!(url.fill(&ids(&[("a", "."), ("b", ".")])), Err(UnfilledUrl::Dots));
+        let joined = url.fill(&ids(&[("a", ".."), ("b", "1")])).unwrap();
+        assert_eq!(joined.as_str(), "https://a.uz/v1/..1/notes");
+        let single = CallbackUrl::parse("https://a.uz/v1/{crm.a}").unwrap();
+        for dots in [".", ".."] {
+            assert_eq!(single.fill(&ids(&[("a", dots)])), Err(UnfilledUrl::Dots));
+        }
+        // An encoded dot is a dot, but the percent sign of an id is encoded.
+        let encoded = single.fill(&ids(&[("a", "%2e%2e")])).unwrap();
+        assert_eq!(encoded.as_str(), "https://a.uz/v1/%252e%252e");
+    }
+
+    #[test]
+    fn placeholders_elsewhere_and_misspelt_ones_are_refused() {
+        use InvalidCallbackUrl::{Placeholder, PlaceholderPlace};
+        for (url, error) in [
+            ("https://{crm.host}.example.uz/", PlaceholderPlace),
+            ("https://%7Bcrm.host%7D.example.uz/", PlaceholderPlace),
+            ("https://a.uz/?id={crm.id}", PlaceholderPlace),
+            ("https://a.uz/?id=%7bcrm.id%7d", PlaceholderPlace),
+            ("https://a.uz/{crm.}", Placeholder),
+            ("https://a.uz/{crm.a b}", Placeholder),
+            ("https://a.uz/{crm.a", Placeholder),
+            ("https://a.uz/%7Bcrm.a", Placeholder),
+            ("https://a.uz/{crm.a/b}", Placeholder),
+            ("https://a.uz/{metadata.ticket}", Placeholder),
+            ("https://a.uz/{}", Placeholder),
+            ("https://a.uz/}{", Placeholder),
+            ("https://a.uz/{{crm.a}}", Placeholder),
+        ] {
+            assert_eq!(CallbackUrl::parse(url), Err(error), "{url}");
+        }
     }
 }

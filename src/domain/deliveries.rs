@@ -9,6 +9,7 @@ use super::clock::{Entropy, Timestamp};
 use super::event_payload::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use super::trace::TraceContext;
+use super::transforms::Transform;
 
 /// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
 /// (there will be no further automatic attempt).
@@ -66,7 +67,7 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event; `None` for a test event.
+    /// Call of the event; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
@@ -100,7 +101,7 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// The callback of a submission.
-    Callback(SubmissionCallback),
+    Callback(Box<SubmissionCallback>),
     /// A webhook. The attempt uses the URL and the payload that the webhook has at that time.
     Webhook(WebhookId),
 }
@@ -131,6 +132,14 @@ impl Destination {
         }
     }
 
+    /// Returns the transform for the store, as JSON. A delivery to a webhook has the transform of the webhook.
+    pub fn transform(&self) -> Option<String> {
+        match self {
+            Self::Callback(callback) => callback.transform.as_ref().map(Transform::to_json),
+            Self::Webhook(_) => None,
+        }
+    }
+
     /// Returns the key for limits per receiver: the webhook, or the origin of the callback's URL.
     pub fn receiver(&self) -> String {
         match self {
@@ -147,7 +156,7 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// Tenant that owns the delivery.
     pub tenant: TenantId,
-    /// Call of the event; `None` for a test event.
+    /// Call of the event; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// Receiver of the delivery.
     pub destination: Destination,

@@ -1,18 +1,19 @@
-//! Events: changes of an analysis, as the feed and the callbacks report them.
+//! Events: changes of analyses, and webhooks that the gateway disables, as the feed and the callbacks report them.
 
 use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::analysis::Status;
+use super::analysis::{Status, SubmittedData};
 use super::clock::{Entropy, Timestamp};
 use super::ids::{CallId, EventId, TenantId, WebhookId};
 use super::resource::AnalysisResource;
 
-/// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result) or
+/// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result),
 /// `analysis.updated` (the result changed later, or a reanalysis of a completed call ended; `last_reanalysis` has the
-/// outcome).
+/// outcome) or `webhook.disabled` (the gateway disabled a webhook of the tenant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub enum EventKind {
     /// The result is available.
@@ -24,11 +25,20 @@ pub enum EventKind {
     /// The result changed later, or a reanalysis of a completed call ended.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
+    /// The gateway disabled a webhook of the tenant.
+    #[serde(rename = "webhook.disabled")]
+    WebhookDisabled,
 }
 
 impl EventKind {
     /// All event types.
-    pub const ALL: [Self; 3] = [Self::AnalysisCompleted, Self::AnalysisFailed, Self::AnalysisUpdated];
+    pub const ALL: [Self; 4] =
+        [Self::AnalysisCompleted, Self::AnalysisFailed, Self::AnalysisUpdated, Self::WebhookDisabled];
+
+    /// Whether `data` of the event is an analysis.
+    pub const fn has_analysis(self) -> bool {
+        !matches!(self, Self::WebhookDisabled)
+    }
 
     /// Parses the output of [`EventKind::as_str`].
     pub fn from_word(word: &str) -> Option<Self> {
@@ -41,6 +51,7 @@ impl EventKind {
             Self::AnalysisCompleted => "analysis.completed",
             Self::AnalysisFailed => "analysis.failed",
             Self::AnalysisUpdated => "analysis.updated",
+            Self::WebhookDisabled => "webhook.disabled",
         }
     }
 }
@@ -49,7 +60,7 @@ impl<'de> Deserialize<'de> for EventKind {
     /// Reads a string first, because the derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        let known = &["analysis.completed", "analysis.failed", "analysis.updated"];
+        let known = &["analysis.completed", "analysis.failed", "analysis.updated", "webhook.disabled"];
         Self::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, known))
     }
 }
@@ -61,10 +72,10 @@ pub struct Event {
     pub id: EventId,
     /// Type of the event.
     pub kind: EventKind,
-    /// Tenant that owns the analysis.
+    /// Tenant that owns the analysis or the webhook.
     pub tenant: TenantId,
-    /// Id of the call.
-    pub call_id: CallId,
+    /// Id of the call; `None` for an event of a webhook.
+    pub call_id: Option<CallId>,
     /// Time of the event.
     pub at: Timestamp,
     /// JSON object with `type`, `timestamp` and `data`.
@@ -78,7 +89,7 @@ pub struct Event {
 struct EventBody<T> {
     r#type: EventKind,
     timestamp: Timestamp,
-    /// The analysis at the time of the event.
+    /// The analysis or the webhook at the time of the event.
     data: T,
 }
 
@@ -116,16 +127,48 @@ impl Event {
             id: EventId::generate(at, entropy),
             kind,
             tenant,
-            call_id: analysis.call_id.clone(),
+            call_id: Some(analysis.call_id.clone()),
             at,
             body: body_of(kind, at, analysis)?,
             thin_body: body_of(kind, at, &thin)?,
         })
     }
+
+    /// Creates the event of a webhook that the gateway disabled.
+    ///
+    /// # Errors
+    /// If `data` does not serialize, which would be a bug.
+    pub(super) fn webhook_disabled(
+        tenant: TenantId,
+        data: &impl Serialize,
+        at: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, serde_json::Error> {
+        let (kind, id) = (EventKind::WebhookDisabled, EventId::generate(at, entropy));
+        let body = body_of(kind, at, data)?;
+        Ok(Self { id, kind, tenant, call_id: None, at, thin_body: body.clone(), body })
+    }
 }
 
 fn body_of(kind: EventKind, timestamp: Timestamp, data: &impl Serialize) -> Result<Bytes, serde_json::Error> {
     Ok(serde_json::to_vec(&EventBody { r#type: kind, timestamp, data })?.into())
+}
+
+/// Returns the event of a body for a transform; `null` if the body cannot be parsed. `submitted` replaces the metadata and the call
+/// facts that the analysis had at the time of the event.
+pub fn parse_event(body: &[u8], submitted: Option<&SubmittedData>) -> Value {
+    let mut event: Value = serde_json::from_slice(body).unwrap_or_default();
+    let data = event.get_mut("data").and_then(Value::as_object_mut);
+    if let (Some(data), Some(submitted)) = (data, submitted) {
+        data.insert("metadata".to_owned(), json!(submitted.metadata));
+        data.insert("call".to_owned(), json!(submitted.call));
+    }
+    event
+}
+
+/// Returns the `data` of an event's body; `null` if the body cannot be parsed.
+pub fn event_data(body: &[u8]) -> Value {
+    parse_event(body, None).get_mut("data").map(Value::take).unwrap_or_default()
 }
 
 /// Type of a test event. A test event has no analysis and is not in the feed.
@@ -145,6 +188,6 @@ struct TestData {
 /// If the body does not serialize, which would be a bug.
 pub fn test_body(webhook: WebhookId, at: Timestamp) -> Result<Bytes, serde_json::Error> {
     let data = TestData { is_test: true, webhook: webhook.to_string() };
-    let body = serde_json::json!({ "type": WEBHOOK_TEST, "timestamp": at, "data": data });
+    let body = json!({ "type": WEBHOOK_TEST, "timestamp": at, "data": data });
     Ok(serde_json::to_vec(&body)?.into())
 }

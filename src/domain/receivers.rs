@@ -112,12 +112,18 @@ fn make_room(receivers: &mut HashMap<Arc<str>, ReceiverState>) {
 fn effect(outcome: &AttemptOutcome) -> Option<WebhookOutcome> {
     let failed = |status| WebhookOutcome::Failed { gone: false, status, error: String::new() };
     Some(match outcome {
-        AttemptOutcome::Refused { status: status @ (429 | 502 | 503 | 504), .. } => failed(Some(*status)),
+        AttemptOutcome::Refused { status: status @ (429 | 502 | 503 | 504), .. }
+        | AttemptOutcome::Declined { status: status @ (429 | 502 | 503 | 504), .. } => failed(Some(*status)),
         AttemptOutcome::Failed { .. } => failed(None),
-        AttemptOutcome::Delivered { .. } | AttemptOutcome::Refused { .. } | AttemptOutcome::Gone => {
-            WebhookOutcome::Delivered
-        }
-        AttemptOutcome::Unsigned { .. } | AttemptOutcome::Forbidden { .. } => return None,
+        AttemptOutcome::Delivered { .. }
+        | AttemptOutcome::Refused { .. }
+        | AttemptOutcome::Declined { .. }
+        | AttemptOutcome::Rejected { .. }
+        | AttemptOutcome::Gone => WebhookOutcome::Delivered,
+        AttemptOutcome::Unsigned { .. }
+        | AttemptOutcome::Unrendered { .. }
+        | AttemptOutcome::Unknown
+        | AttemptOutcome::Forbidden { .. } => return None,
     })
 }
 

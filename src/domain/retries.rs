@@ -1,71 +1,11 @@
 //! Outcomes of delivery attempts, and the retry schedule.
 
-use std::fmt;
+mod outcome;
+
 use std::time::{Duration, UNIX_EPOCH};
 
+pub use self::outcome::AttemptOutcome;
 use super::clock::Timestamp;
-use super::transport_error::TransportError;
-
-/// Outcome of one delivery attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// The receiver accepted the event (2xx).
-    Delivered {
-        /// Status of the answer.
-        status: u16,
-    },
-    /// The receiver answered with another status, which may be a redirect.
-    Refused {
-        /// Status of the answer.
-        status: u16,
-        /// `Retry-After` of a 429 or 503.
-        retry_after: Option<Duration>,
-    },
-    /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
-    Gone,
-    /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
-    Unsigned {
-        /// Reason, for the operator.
-        detail: String,
-    },
-    /// Nothing was sent, because the guard forbids the address.
-    Forbidden {
-        /// Rule that forbids the address.
-        detail: String,
-    },
-    /// The attempt failed without an answer.
-    Failed {
-        /// Reason of the failure.
-        error: TransportError,
-    },
-}
-
-impl AttemptOutcome {
-    /// Returns the label of the outcome in metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Delivered { .. } => "delivered",
-            Self::Refused { .. } => "refused",
-            Self::Gone => "gone",
-            Self::Unsigned { .. } => "unsigned",
-            Self::Forbidden { .. } => "forbidden",
-            Self::Failed { error } => error.kind(),
-        }
-    }
-}
-
-/// Writes one sentence for the record of the attempt. It never names the URL.
-impl fmt::Display for AttemptOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Delivered { status } => write!(f, "delivered with status {status}"),
-            Self::Refused { status, .. } => write!(f, "the receiver answered with status {status}"),
-            Self::Gone => f.write_str("the receiver answered 410 and wants no more callbacks"),
-            Self::Unsigned { detail } | Self::Forbidden { detail } => f.write_str(detail),
-            Self::Failed { error } => error.fmt(f),
-        }
-    }
-}
 
 /// Decision after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +41,10 @@ pub enum GiveUpReason {
     Gone,
     /// The schedule has no more attempts.
     Exhausted,
+    /// The receiver will never accept the request.
+    Rejected,
+    /// An attempt may have arrived, and a repeat would double its effect.
+    Unknown,
 }
 
 /// Pauses before the second and each later attempt.
@@ -136,9 +80,14 @@ impl RetrySchedule {
         let floor = match outcome {
             AttemptOutcome::Delivered { .. } => return RetryDecision::Delivered,
             AttemptOutcome::Gone => return RetryDecision::GiveUp(GiveUpReason::Gone),
+            AttemptOutcome::Unknown => return RetryDecision::GiveUp(GiveUpReason::Unknown),
+            AttemptOutcome::Rejected { .. } => return RetryDecision::GiveUp(GiveUpReason::Rejected),
             AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-            // A forbidden address is retried, because the name may resolve differently later and settings can change.
+            AttemptOutcome::Declined { retry_after, .. } => *retry_after,
+            // A forbidden address is retried, because the name may resolve differently later and settings can change. A transform
+            // that fails can be changed too.
             AttemptOutcome::Unsigned { .. }
+            | AttemptOutcome::Unrendered { .. }
             | AttemptOutcome::Forbidden { .. }
             | AttemptOutcome::Failed { .. } => Duration::ZERO,
         };
@@ -176,6 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::transport_error::TransportError;
 
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000); // 2024-05-20T12:20:17Z
     const EXHAUSTED: RetryDecision = RetryDecision::GiveUp(GiveUpReason::Exhausted);

@@ -26,6 +26,7 @@ use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
 use crate::domain::phone::Region;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 
 /// A call to analyze.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,7 +83,7 @@ pub struct Callback {
     /// day, but not after a 410.
     #[schema(
         max_length = 2048,
-        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
@@ -91,18 +92,24 @@ pub struct Callback {
     #[serde(default)]
     #[schema(default = "full")]
     payload: EventPayload,
+    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    #[serde(default)]
+    #[schema(value_type = Option<Transform>)]
+    transform: Option<Object<Transform>>,
 }
 
 /// Advice for callers who need headers or credentials, which are not stored with submissions.
 const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, which stores them encrypted";
 
 impl Callback {
-    fn into_receiver(self) -> Result<SubmissionCallback, String> {
+    fn into_receiver(self, errors: &mut FieldErrors) -> Option<SubmissionCallback> {
         let url = CallbackUrl::parse(&self.url).map_err(|error| match error {
             InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
             other => other.to_string(),
-        })?;
-        Ok(SubmissionCallback { url, payload: self.payload })
+        });
+        let url = errors.take("#/callback/url", url);
+        let transform = self.transform.and_then(|it| errors.transform("#/callback/transform", it.0));
+        Some(SubmissionCallback { url: url?, payload: self.payload, transform })
     }
 }
 
@@ -134,8 +141,7 @@ impl SubmitAnalysis {
     pub fn into_submission(self, region: Region, trace: TraceContext) -> Result<Submission, ApiError> {
         let mut errors = FieldErrors::default();
         let call_id = errors.take("#/call_id", CallId::parse(&self.call_id));
-        let callback =
-            self.callback.and_then(|callback| errors.take("#/callback/url", callback.0.into_receiver()));
+        let callback = self.callback.and_then(|callback| callback.0.into_receiver(&mut errors));
         let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
         let call = self.call.map(|Object(call)| call.into_facts(region, &mut errors)).unwrap_or_default();
         errors.check()?;

@@ -92,7 +92,7 @@ pub struct DeliveryResource {
     /// The type of the event.
     #[schema(example = "analysis.completed")]
     event_type: String,
-    /// The call of the event; `null` for a test event.
+    /// The call of the event; `null` for a test event and for `webhook.disabled`.
     #[schema(required = true, example = "1716207617.42")]
     call_id: Option<String>,
     /// The status of the delivery.
@@ -126,10 +126,12 @@ pub struct Attempt {
     /// Start time. The attempt is recorded before the request is sent.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
-    /// The outcome: `delivered`, `refused` (a status other than 2xx and 410), `gone` (410), `timeout`, `connect`, `dns`,
-    /// `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed), `unsigned` (the secret is missing, or the
-    /// secret or the headers cannot be decrypted) or `request` (the request could not be built). It is `null` while the attempt
-    /// is in progress, or if the gateway crashed during it.
+    /// The outcome: `delivered`, `refused` (a status other than 2xx and 410), `declined` and `rejected` (a preset knows from the answer
+    /// that the receiver does not accept the event now, or never), `gone` (410), `timeout`, `connect`, `dns`, `tls`, `closed`,
+    /// `protocol`, `proxy`, `forbidden` (the address is not allowed), `transform` (the event could not be rendered), `unknown` (the
+    /// previous attempt may have arrived, and `on_unknown` is `give_up`), `unsigned` (the secret is missing, or the secret or the
+    /// headers cannot be decrypted) or `request` (the request could not be built). It is `null` while the attempt is in progress,
+    /// or if the gateway crashed during it.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,
     /// The HTTP status of the receiver, if it answered.

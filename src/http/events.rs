@@ -11,16 +11,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer_body::taken;
+use super::event_bodies::{AnalysisEventType, WebhookEventType};
 use super::event_stream::{StreamToken, stream};
 use super::negotiation::negotiate;
 use super::problem::ApiError;
 use super::request::ApiRequest;
 use crate::analyses::{FeedPage, Start};
 use crate::domain::clock::Timestamp;
-use crate::domain::events::EventKind;
 use crate::domain::feed::PageLimits;
 use crate::domain::ids::TenantId;
 use crate::domain::resource::AnalysisResource;
+use crate::domain::webhooks::DisabledWebhook;
 
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 500;
@@ -54,20 +55,45 @@ pub struct ListEvents {
     last_event_id: Option<String>,
 }
 
-/// A change of the state of an analysis. Callbacks and webhooks deliver the same event with `id` as `webhook-id`.
+/// An event. Callbacks and webhooks deliver the same event with `id` as `webhook-id`.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 #[schema(as = Event)]
-pub struct EventResource {
+pub enum EventResource {
+    /// A change of an analysis.
+    Analysis(Box<AnalysisEvent>),
+    /// A webhook that the gateway disabled.
+    WebhookDisabled(WebhookDisabledEvent),
+}
+
+/// A change of the state of an analysis.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnalysisEvent {
     /// The id of the event, the same in the feed, in streams and in deliveries.
     #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
     /// The type of the event.
-    r#type: EventKind,
+    r#type: AnalysisEventType,
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     /// The analysis at that time.
     data: AnalysisResource,
+}
+
+/// The gateway disabled a webhook of the tenant. A webhook that a caller disables causes no event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebhookDisabledEvent {
+    /// The id of the event, the same in the feed, in streams and in deliveries.
+    #[schema(example = "evt_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    id: String,
+    /// The type of the event.
+    r#type: WebhookEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// The webhook.
+    data: DisabledWebhook,
 }
 
 /// One page of events.

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 
 use super::problem::{ApiError, FieldError};
+use crate::domain::field_problem::FieldProblem;
+use crate::domain::transforms::Transform;
 
 /// The invalid fields that were found so far.
 #[derive(Default)]
@@ -17,6 +19,13 @@ impl FieldErrors {
     /// Returns the value of a field, or adds its error.
     pub(super) fn take<T>(&mut self, pointer: &str, parsed: Result<T, impl Display>) -> Option<T> {
         parsed.map_err(|rule| self.add(pointer, rule)).ok()
+    }
+
+    /// Returns a transform, or adds its errors.
+    pub(super) fn transform(&mut self, pointer: &str, transform: Transform) -> Option<Transform> {
+        let add = |problem: FieldProblem| self.add(format!("{pointer}{}", problem.pointer), problem.detail);
+        transform.check().map_err(|problems| problems.into_iter().for_each(add)).ok()?;
+        Some(transform)
     }
 
     /// Returns the maximum number of items on a page: `limit`, else `default`. Adds an error if it is not 1 to `max`.

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use super::operations::PathOperations;
 use super::problem::{ApiError, NOT_FOUND};
 use crate::domain::ids::{CallId, DeliveryId, InvalidId, ReplayId, WebhookId};
+use crate::domain::transforms::presets::Preset;
 
 /// The parameters in the path of an operation.
 pub trait PathParameters: Sized {
@@ -51,6 +52,18 @@ impl PathParameters for DeliveryId {
     }
 }
 
+/// The path parameters `{call_id}` and `{preset}`.
+impl PathParameters for (CallId, &'static Preset) {
+    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
+        let call_id = PathParameters::parse(request)?;
+        Ok((call_id, generated("preset", Preset::named(request.match_info().query("preset")))?))
+    }
+
+    fn call(&self) -> Option<&CallId> {
+        Some(&self.0)
+    }
+}
+
 /// The path parameters `{webhook_id}` and `{replay_id}`.
 impl PathParameters for (WebhookId, ReplayId) {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
@@ -59,7 +72,7 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// Answers 404 if a text is not a generated id, as for the id of an unknown resource.
+/// Answers 404 if a text is neither a generated id nor a known name, as for the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }

@@ -66,6 +66,10 @@ impl From<AnalysesError> for ApiError {
                     None => problem,
                 }
             }
+            AnalysesError::NotRendered(reasons) => {
+                let field = |detail| FieldError { pointer: "{preset}".to_owned(), detail };
+                Self::invalid(reasons.into_iter().map(field).collect())
+            }
             AnalysesError::TooManyRefreshes => {
                 Self::new(RATE_LIMITED, error.to_string()).with_retry_after(Duration::from_secs(5))
             }

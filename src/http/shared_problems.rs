@@ -171,6 +171,8 @@ problem_set! {
     NotAcceptable = NotAcceptable;
     /// The state of a webhook does not allow the request.
     WebhookConflict = WebhookConflict;
+    /// The resource that the request names does not exist.
+    ResourceNotFound = ResourceNotFound;
     /// The operation needs an encryption key.
     EncryptionNotConfigured = EncryptionNotConfigured;
     /// The problems of a request with a link.

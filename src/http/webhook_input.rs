@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::body::JsonFields;
+use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
+use super::json::Object;
 use super::problem::ApiError;
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::EventKind;
+use crate::domain::field_problem::FieldProblem;
+use crate::domain::filters::ContentFilter;
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{CustomHeaders, EventFilter, HeaderName};
 
 /// Maximum number of characters of a description.
@@ -27,14 +33,24 @@ pub struct CreateWebhook {
     /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment.
     #[schema(
         max_length = 2048,
-        pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$",
+        pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
     /// The types of events to receive. The default is all types.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 3)]
+    #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
+    #[serde(default)]
+    #[schema(schema_with = filter_schema)]
+    filter: Option<ExactObject>,
+    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    #[serde(default)]
+    #[schema(value_type = Option<Transform>)]
+    transform: Option<Object<Transform>>,
+    /// The HTTP method of the requests. The default is the one of the preset, or `POST`.
+    #[serde(default)]
+    method: Option<DeliveryMethod>,
     #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
@@ -55,6 +71,23 @@ pub struct CreateWebhook {
     /// generates one.
     #[serde(default)]
     secret: Option<String>,
+}
+
+/// Returns the schema of a filter. Its limits and fields depend on each other, so only its description names them.
+pub(super) fn filter_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .description(Some(
+            "Which events to receive, by content: conditions on `data`, in the manner of MongoDB. Keys are paths such as `tags.name` or \
+             `metadata.ticket`, and the operators `$eq $ne $gt $gte $lt $lte $in $nin $exist $startsWith $contains $or $and \
+             $not`. An array matches if one element does. Unknown paths and operators are errors. Up to 4 KiB, 100 values and \
+             8 levels. `null` receives all events.",
+        ))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .min_properties(Some(1))
+        .max_properties(Some(100))
+        .examples([json!({"tags.name": "Жалоба", "talk_metrics.duration_ms": {"$gte": 30_000}})])
+        .into()
 }
 
 fn headers_schema() -> Schema {
@@ -102,12 +135,23 @@ const fn yes() -> bool {
 pub struct ChangeWebhook {
     /// The new URL, also for pending deliveries.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
+    #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,
     /// The types of events to receive from now on; `null` for all types.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 3)]
+    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 4)]
     events: Option<Option<Vec<EventKind>>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(schema_with = filter_schema)]
+    filter: Option<Option<ExactObject>>,
+    /// How the body is made from the event; `null` sends the event. It also applies to pending deliveries.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Transform>)]
+    transform: Option<Option<Object<Transform>>>,
+    /// The HTTP method of the requests; `null` for the one of the preset, or `POST`.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<DeliveryMethod>)]
+    method: Option<Option<DeliveryMethod>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
@@ -145,6 +189,12 @@ impl FieldErrors {
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };
         self.take("#/events", event_filter(kinds, "all types"))
+    }
+
+    pub(super) fn filter(&mut self, filter: ExactObject) -> Option<ContentFilter> {
+        let parsed = ContentFilter::parse(filter.0);
+        let add = |problem: FieldProblem| self.add(format!("#/filter{}", problem.pointer), problem.detail);
+        parsed.map_err(|problems| problems.into_iter().for_each(add)).ok()
     }
 
     fn description(&mut self, description: Option<&str>) {
@@ -186,6 +236,8 @@ impl CreateWebhook {
         let mut errors = FieldErrors::default();
         let url = errors.take("#/url", CallbackUrl::parse(&self.url));
         let events = errors.events(self.events.as_deref());
+        let filter = self.filter.and_then(|filter| errors.filter(filter));
+        let transform = self.transform.and_then(|it| errors.transform("#/transform", it.0));
         errors.description(self.description.as_deref());
         let given = self.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let mut headers = CustomHeaders::default();
@@ -199,6 +251,9 @@ impl CreateWebhook {
             (Some(url), Some(events)) => Ok(Registration {
                 url,
                 events,
+                filter,
+                transform,
+                method: self.method,
                 payload: self.payload,
                 headers,
                 description: self.description,
@@ -215,6 +270,8 @@ impl ChangeWebhook {
         let mut errors = FieldErrors::default();
         let url = self.url.and_then(|url| errors.take("#/url", CallbackUrl::parse(&url)));
         let events = self.events.and_then(|events| errors.events(events.as_deref()));
+        let filter = self.filter.map(|filter| filter.and_then(|filter| errors.filter(filter)));
+        let transform = self.transform.map(|it| it.and_then(|it| errors.transform("#/transform", it.0)));
         errors.description(self.description.as_ref().and_then(Option::as_deref));
         let headers = match self.headers {
             None => HeaderChanges::None,
@@ -225,6 +282,9 @@ impl ChangeWebhook {
         Ok(WebhookChange {
             url,
             events,
+            filter,
+            transform,
+            method: self.method,
             payload: self.payload,
             headers,
             description: self.description,

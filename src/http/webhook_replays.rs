@@ -30,7 +30,7 @@ pub struct ReplayEvents {
     until: Option<Timestamp>,
     /// The types of events to replay. The default is the types that the webhook receives.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 3)]
+    #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
     /// Whether to count the events and send nothing.
     #[serde(default)]
@@ -64,7 +64,7 @@ pub struct ReplayResource {
     #[schema(value_type = String, format = DateTime)]
     until: Timestamp,
     /// The types of events.
-    #[schema(max_items = 3)]
+    #[schema(max_items = 4)]
     events: Vec<EventKind>,
     /// Number of events replayed so far. For each event, a delivery was created, or an earlier delivery was restarted.
     sent: u64,

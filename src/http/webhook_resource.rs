@@ -4,6 +4,7 @@ use actix_web::HttpResponseBuilder;
 use actix_web::http::header::{self, HeaderValue};
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use serde_json::Map;
 use utoipa::ToSchema;
 
 use crate::analyses::WebhookState;
@@ -11,6 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::EventKind;
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::DisabledReason;
 
 /// A registered webhook.
@@ -24,8 +26,16 @@ pub struct WebhookResource {
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events that the webhook receives.
-    #[schema(max_items = 3)]
+    #[schema(max_items = 4)]
     events: Vec<EventKind>,
+    /// The filter on the content of events; `null` if the webhook receives all events of these types.
+    #[schema(required = true, value_type = Option<HashMap<String, Value>>)]
+    filter: Option<Map<String, serde_json::Value>>,
+    /// How the body is made from the event; `null` if the event is sent.
+    #[schema(required = true)]
+    transform: Option<Transform>,
+    /// The HTTP method of the requests.
+    method: DeliveryMethod,
     /// Payload of the events that the webhook receives.
     payload: EventPayload,
     /// The names of the custom headers, in lower case. Their values are secret and never returned.
@@ -127,7 +137,7 @@ impl WebhookResource {
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
-        let health = webhook.health;
+        let (method, health) = (webhook.method(), webhook.health);
         #[expect(clippy::cast_precision_loss, reason = "a few hundred attempts")]
         let success_rate =
             (activity.attempts > 0).then(|| activity.delivered as f64 / activity.attempts as f64);
@@ -135,6 +145,9 @@ impl WebhookResource {
             id: webhook.id.to_string(),
             url: webhook.url.as_str().to_owned(),
             events: webhook.events.kinds().to_vec(),
+            filter: webhook.filter.map(|filter| filter.source().clone()),
+            method,
+            transform: webhook.transform,
             payload: webhook.payload,
             header_names: webhook.header_names,
             description: webhook.description,

@@ -4,6 +4,7 @@
 //! plain sockets (`http`), because a web framework cannot omit an answer or send half of one.
 
 mod availability;
+pub mod crm;
 mod http;
 mod log;
 pub mod receiver;

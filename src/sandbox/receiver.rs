@@ -20,6 +20,9 @@ use crate::domain::clock::{Clock, SystemClock, Timestamp};
 /// Function that is called with each request before the answer. It can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
+/// Function that chooses the status and the body of an answer. If it returns `None`, the path selects the answer.
+pub type ChooseAnswer = Arc<dyn Fn(&Received) -> Option<(u16, String)> + Send + Sync>;
+
 /// Number of requests to a path with `-twice` that get the selected answer. Later requests get 200.
 const FAILURES_OF_TWICE: usize = 2;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
@@ -33,6 +36,8 @@ pub struct ReceiverOptions {
     pub clock: Arc<dyn Clock>,
     /// Function that is called with each request before the answer.
     pub on_received: Option<OnReceived>,
+    /// Function that chooses answers.
+    pub choose_answer: Option<ChooseAnswer>,
 }
 
 impl Default for ReceiverOptions {
@@ -41,6 +46,7 @@ impl Default for ReceiverOptions {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             clock: Arc::new(SystemClock),
             on_received: None,
+            choose_answer: None,
         }
     }
 }
@@ -85,6 +91,7 @@ impl Receiver {
             availability: Availability::new(),
             clock: options.clock,
             on_received: options.on_received,
+            choose_answer: options.choose_answer,
         });
         let server = Server::serve(listener, address, Arc::clone(&inbox));
         Ok(Self { inbox, server })
@@ -140,6 +147,7 @@ struct Inbox {
     availability: Availability,
     clock: Arc<dyn Clock>,
     on_received: Option<OnReceived>,
+    choose_answer: Option<ChooseAnswer>,
 }
 
 impl Handler for Inbox {
@@ -155,8 +163,12 @@ impl Handler for Inbox {
         if let Some(on_received) = &self.on_received {
             on_received(&received);
         }
+        let chosen = self.choose_answer.as_ref().and_then(|choose| choose(&received));
         let earlier = self.log.push_counting(received, |one, other| one.path == other.path);
-        let reply = select_answer(&path, earlier);
+        let reply = match chosen {
+            Some((status, body)) => Response::empty(status).with_body(Body::Full(body.into())).into(),
+            None => select_answer(&path, earlier),
+        };
         if self.availability.wait().await { reply } else { Reply::Reset }
     }
 }

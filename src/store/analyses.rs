@@ -10,10 +10,10 @@ use super::engine::Engine;
 use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Rule, Transaction};
 use super::sql::sql;
-use super::submissions::{Adopt, Submit, SubmitAll};
+use super::submissions::{Adopt, FindSubmittedData, Submit, SubmitAll};
 use super::unreadable::report;
 use super::values::{Row, values};
-use crate::domain::analysis::{Submission, VendorResult};
+use crate::domain::analysis::{Submission, SubmittedData, VendorResult};
 use crate::domain::audit::Actor;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
@@ -81,6 +81,13 @@ pub trait AnalysisStore: Send + Sync {
         call_id: &CallId,
         max_bytes: usize,
     ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError>;
+
+    /// Reads the present metadata and facts of a call, without its result.
+    async fn find_submitted_data(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<SubmittedData>, StoreError>;
 
     /// Reads the vendor's answer that the result was read from, byte for byte.
     async fn find_vendor_answer(
@@ -161,6 +168,14 @@ impl<E: Engine> AnalysisStore for E {
         max_bytes: usize,
     ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError> {
         self.query(FindAnalysis { call: CallKey::new(tenant, call_id), max_bytes }).await
+    }
+
+    async fn find_submitted_data(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+    ) -> Result<Option<SubmittedData>, StoreError> {
+        self.query(FindSubmittedData(CallKey::new(tenant, call_id))).await
     }
 
     async fn find_vendor_answer(

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::values::{Row, Value, json};
-use crate::domain::analysis::{Analysis, AnalysisResult, Stage, Status, Work};
+use crate::domain::analysis::{Analysis, AnalysisResult, Metadata, Stage, Status, Work};
 use crate::domain::answer_shape::{AnswerShape, InvalidShape};
 use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
@@ -83,16 +83,25 @@ pub(super) fn read(row: &dyn Row) -> Result<Analysis, StoreError> {
         revision: row.get("revision")?,
         submitted_at: row.get("submitted_at")?,
         finished_at: row.get("finished_at")?,
-        metadata: row.json::<Option<_>>("metadata")?.unwrap_or_default(),
+        metadata: read_metadata(row)?,
         failure: row.json("failure")?,
         last_error: row.json("last_error")?,
         last_reanalysis: row.json("last_reanalysis")?,
         refreshed_at: row.get("refreshed_at")?,
         trace: row.json("trace")?,
-        // NULL in rows that a version without call facts inserted.
-        call: row.json::<Option<_>>("call_facts")?.unwrap_or_default(),
+        call: read_facts(row)?,
         work: read_work(row)?,
     })
+}
+
+/// Reads the metadata of a call.
+pub(super) fn read_metadata(row: &dyn Row) -> Result<Metadata, StoreError> {
+    Ok(row.json::<Option<_>>("metadata")?.unwrap_or_default())
+}
+
+/// Reads the facts of a call, which are NULL in rows that a version without call facts inserted.
+pub(super) fn read_facts(row: &dyn Row) -> Result<CallFacts, StoreError> {
+    Ok(row.json::<Option<_>>("call_facts")?.unwrap_or_default())
 }
 
 fn read_work(row: &dyn Row) -> Result<Option<Work>, StoreError> {

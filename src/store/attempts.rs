@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::StoreError;
 use super::claims::{Lease, Leased};
 use super::delivery_rows::webhook_id;
 use super::replay_outcomes;
@@ -11,10 +10,11 @@ use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
+use super::{StoreError, subscriptions};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::ids::{DeliveryId, TenantId};
-use crate::domain::retries::{GiveUpReason, RetryDecision};
+use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
 
@@ -105,11 +105,25 @@ impl FinishAttempt {
         transaction.count_usage(tenant, Usage::delivery(self.attempt.next.arrived())).await
     }
 
+    /// Locks the subscriptions of the tenant for an outcome that may disable the webhook and so write an event. The lock precedes all
+    /// others.
+    async fn share_subscriptions(&self, transaction: &impl Transaction) -> Result<(), StoreError> {
+        let select = sql!("SELECT tenant FROM deliveries WHERE seq = ?1");
+        let tenant = transaction.find(select, values![self.lease.row], |row| row.get("tenant")).await?;
+        match tenant {
+            Some(tenant) => subscriptions::share(transaction, &tenant).await,
+            None => Err(StoreError::LeaseLost),
+        }
+    }
+
     /// Returns the effect of the attempt on the health of its webhook; `None` for the callback of a submission.
     fn verdict(&self) -> Option<Verdict> {
         let attempt = &self.attempt;
         let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
         let outcome = match attempt.next {
+            _ if [AttemptOutcome::UNRENDERED, AttemptOutcome::REJECTED].contains(&attempt.outcome) => {
+                WebhookOutcome::Undeliverable { status: attempt.status, error: error() }
+            }
             RetryDecision::Delivered => WebhookOutcome::Delivered,
             RetryDecision::WaitUntil(_) => WebhookOutcome::Unsigned { error: error() },
             RetryDecision::RetryAt(_) | RetryDecision::GiveUp(_) | RetryDecision::Hold => {
@@ -129,7 +143,6 @@ impl FinishAttempt {
 
 impl Rule for FinishAttempt {
     const NAME: &'static str = "finish_attempt";
-    const NOTIFIES: bool = false;
     type Output = Option<DisabledReason>;
 
     /// Writes both the delivery and the attempt with one statement if the delivery goes to a callback, as most do.
@@ -152,6 +165,10 @@ impl Rule for FinishAttempt {
     }
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<DisabledReason>, StoreError> {
+        let verdict = self.verdict();
+        if verdict.as_ref().is_some_and(|verdict| matches!(verdict.outcome, WebhookOutcome::Failed { .. })) {
+            self.share_subscriptions(transaction).await?;
+        }
         let values = self.values(transaction.env().clock.now());
         let delivery = sql!(FINISH_DELIVERY, " RETURNING tenant, webhook, attempts");
         let read = |row: &dyn Row| Ok((row.get("tenant")?, webhook_id(row)?, row.get::<u32>("attempts")?));
@@ -170,8 +187,8 @@ impl Rule for FinishAttempt {
         {
             replay_outcomes::count(transaction, self.lease.row, arrived).await?;
         }
-        match webhook.zip(self.verdict()) {
-            Some((webhook, verdict)) => webhook_health::record(transaction, webhook, &verdict).await,
+        match webhook.zip(verdict) {
+            Some((webhook, verdict)) => webhook_health::record(transaction, &tenant, webhook, &verdict).await,
             None => Ok(None),
         }
     }

@@ -58,12 +58,12 @@ static ADD_ALL: Sql = Sql::per_engine(
     &[ADD, pairs!(postgres "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
 );
 
-/// Part of a statement for PostgreSQL that inserts an analysis: adds the attributes in `?29` to the row of `inserted`. `?1`, `?2`
+/// Part of a statement for PostgreSQL that inserts an analysis: adds the attributes in `?30` to the row of `inserted`. `?1`, `?2`
 /// and `?3` are the tenant, the call and the time of submission.
 pub(super) const ADD_TO_INSERTED: &str = concat!(
     "attribute AS (INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) \
      SELECT inserted.id, ?1, ?2, ?3, item.name, item.value FROM inserted, ",
-    pairs!(postgres "?29"),
+    pairs!(postgres "?30"),
     ")"
 );
 

@@ -11,6 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::receivers::Receivers;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
@@ -127,7 +128,13 @@ pub struct ClaimedDelivery {
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// Body of the request, byte for byte.
+    /// How the body of the request is made from `body`; `None` sends `body`.
+    pub transform: Option<Transform>,
+    /// HTTP method of the webhook; `None` for that of the transform.
+    pub method: Option<DeliveryMethod>,
+    /// Whether the attempt before has no outcome, because its process ended. Always false without a transform.
+    pub follows_unknown: bool,
+    /// Body of the event, byte for byte.
     pub body: Bytes,
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::claims::{ClaimedDelivery, ClaimedWebhook, Lease};
 use super::values::Row;
-use super::webhook_rows::read_sealed;
+use super::webhook_rows::{read_method, read_sealed, read_transform};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
@@ -29,7 +29,7 @@ pub struct RecordedDelivery {
     pub event_id: EventId,
     /// The event's type.
     pub kind: String,
-    /// The call that the event is about; `None` for a test event.
+    /// The call that the event is about; `None` for an event of a webhook.
     pub call_id: Option<CallId>,
     /// `pending`, `delivered` or `failed`.
     pub status: String,
@@ -111,7 +111,17 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
     };
     let lease = Lease { row: row.get("seq")?, fence: row.get("fence")? };
     let body: Vec<u8> = row.get("body")?;
-    Ok(ClaimedDelivery { lease, delivery, webhook, body: Bytes::from(body) })
+    let (transform, method) = (read_transform(row)?, read_method(row)?);
+    let follows_unknown = row.get("follows_unknown")?;
+    Ok(ClaimedDelivery {
+        lease,
+        delivery,
+        webhook,
+        transform,
+        method,
+        follows_unknown,
+        body: Bytes::from(body),
+    })
 }
 
 /// Returns the webhook of a delivery; `None` for the callback of a submission.
@@ -122,7 +132,7 @@ pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError>
     })
 }
 
-/// Returns the call of a delivery; `None` for a test event.
+/// Returns the call of a delivery; `None` for an event of a webhook.
 fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
     row.parse("call_id", |text| match text {
         "" => Ok(None),

@@ -9,19 +9,21 @@ use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, Value, json, values};
+use super::webhook_rows::{read_filter, read_transform};
 use super::{Change, StoreError, subscriptions};
 use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, test_body};
+use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, event_data, test_body};
+use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
-use crate::domain::webhooks::EventFilter;
+use crate::domain::transforms::Transform;
+use crate::domain::webhooks::{EventFilter, Webhook};
 
-/// Writes an event of an analysis, and its deliveries to the callbacks of the analysis and to the webhooks that
-/// receive its type.
+/// Writes an event of an analysis, and its deliveries.
 pub(super) async fn announce(
     transaction: &impl Transaction,
     row: i64,
@@ -35,15 +37,40 @@ pub(super) async fn announce(
     let url = transaction.env().public_url.analysis(&analysis.call_id);
     let event = Event::new(kind, analysis.tenant.clone(), &resource, url, now, entropy)
         .map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let seq = write(transaction, &event).await?;
-    transaction.notify(Change::Event(analysis.tenant.clone()));
-    let destinations = destinations(transaction, row, &event).await?;
+    publish(transaction, Some(row), &event, analysis.trace).await
+}
+
+/// Writes the event of a webhook that the gateway disabled, and its deliveries to the tenant's other webhooks. The webhook is
+/// already disabled in the store, so it does not get its own event.
+pub(super) async fn announce_disabled(
+    transaction: &impl Transaction,
+    tenant: &TenantId,
+    webhook: &Webhook,
+) -> Result<(), StoreError> {
+    let entropy = &*transaction.env().entropy;
+    let event = webhook.disabled_event(tenant, entropy);
+    match event.map_err(|error| StoreError::Corrupt(error.to_string()))? {
+        Some(event) => publish(transaction, None, &event, TraceContext::start(entropy)).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes an event, and its deliveries to the callbacks of the analysis in `row` and to the webhooks that receive its type.
+async fn publish(
+    transaction: &impl Transaction,
+    row: Option<i64>,
+    event: &Event,
+    trace: TraceContext,
+) -> Result<(), StoreError> {
+    let entropy = &*transaction.env().entropy;
+    let seq = write(transaction, event).await?;
+    transaction.notify(Change::Event(event.tenant.clone()));
+    let destinations = destinations(transaction, row, event).await?;
     if destinations.is_empty() {
         return Ok(());
     }
     let begin = |destination| {
-        let call_id = Some(&event.call_id);
-        NewDelivery::begin(&event.tenant, call_id, destination, analysis.trace, event.at, entropy)
+        NewDelivery::begin(&event.tenant, event.call_id.as_ref(), destination, trace, event.at, entropy)
     };
     let deliveries: Vec<_> = destinations.into_iter().map(begin).collect();
     insert_deliveries(transaction, seq, &deliveries).await?;
@@ -58,7 +85,7 @@ async fn write(transaction: &impl Transaction, event: &Event) -> Result<i64, Sto
     let values = values![
         event.id,
         &event.tenant,
-        &event.call_id,
+        event.call_id.as_ref().map_or("", CallId::as_str),
         event.kind.as_str(),
         event.at,
         &event.body[..],
@@ -107,25 +134,36 @@ pub(super) async fn write_test(
 }
 
 /// Reads the enabled webhooks of a tenant. Parameter: the tenant.
-pub(super) static ENABLED_WEBHOOKS: Sql = Sql::new(&[
-    "SELECT id, events FROM webhooks WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id",
-]);
+pub(super) static ENABLED_WEBHOOKS: Sql =
+    Sql::new(&["SELECT id, events, filter, transform IS NOT NULL AS transforms FROM webhooks \
+     WHERE tenant = ?1 AND deleted_at IS NULL AND disabled_at IS NULL ORDER BY id"]);
 
 /// Returns the receivers of an event.
 async fn destinations(
     transaction: &impl Transaction,
-    row: i64,
+    row: Option<i64>,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    let callbacks = sql!("SELECT url, payload FROM callbacks WHERE analysis = ?1");
+    let callbacks = sql!("SELECT url, payload, transform FROM callbacks WHERE analysis = ?1");
     let callback = |row: &dyn Row| {
         let url = row.parse("url", CallbackUrl::parse)?;
-        Ok(Destination::Callback(SubmissionCallback { url, payload: row.get("payload")? }))
+        let (payload, transform) = (row.get("payload")?, read_transform(row)?);
+        Ok(Destination::Callback(Box::new(SubmissionCallback { url, payload, transform })))
     };
     // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
-    let wants = |row: &dyn Row| {
-        row.parse("events", |text| EventFilter::from_text(text).ok_or(()))
-            .map(|filter| filter.wants(event.kind))
+    let events = |row: &dyn Row| row.parse("events", |text| EventFilter::from_text(text).ok_or(()));
+    // Only a filter needs the parsed event.
+    let mut data = None;
+    let mut passes = |filter: &ContentFilter| {
+        if !event.kind.has_analysis() {
+            return true;
+        }
+        let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
+        if !passes {
+            let filtered = &transaction.env().metrics.webhook_events_filtered;
+            filtered.with_label_values(&[event.tenant.as_str()]).inc();
+        }
+        passes
     };
     let (parameters, tenant) = (values![row], values![&event.tenant]);
     // The statements run in this order, so the lock is held when the webhooks are read.
@@ -133,14 +171,18 @@ async fn destinations(
         transaction.query(callbacks, parameters, |found| skip(
             transaction,
             "callbacks",
-            row,
+            row.unwrap_or_default(),
             callback(found)
         )),
         subscriptions::share(transaction, &event.tenant),
         transaction.query(&ENABLED_WEBHOOKS, tenant, |row| {
             let id: Cow<'_, str> = row.get("id")?;
-            let wants = skip(transaction, "webhooks", &id, wants(row))?.unwrap_or(true);
-            Ok(skip(transaction, "webhooks", &id, row.get::<WebhookId>("id"))?.filter(|_| wants))
+            let events = skip(transaction, "webhooks", &id, events(row))?.unwrap_or_else(EventFilter::all);
+            let filter = skip(transaction, "webhooks", &id, read_filter(row))?.flatten();
+            let refers_to_analysis = filter.is_some() || row.get("transforms")?;
+            let wants = events.of_webhook(refers_to_analysis).wants(event.kind);
+            let is_receiver = wants && filter.as_ref().is_none_or(&mut passes);
+            Ok(skip(transaction, "webhooks", &id, row.get::<WebhookId>("id"))?.filter(|_| is_receiver))
         }),
     )?;
     let webhooks = webhooks.into_iter().flatten().map(Destination::Webhook);
@@ -155,7 +197,7 @@ async fn insert_deliveries(
 ) -> Result<(), StoreError> {
     let insert = sql!(
         "INSERT INTO deliveries (id, tenant, call_id, event, webhook, url, receiver, status, created_at, due_at, trace, \
-         payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)"
+         payload, transform) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12)"
     );
     let mut rows = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
@@ -171,26 +213,32 @@ async fn insert_deliveries(
             delivery.due_at.into(),
             json(&delivery.trace)?.into(),
             delivery.destination.payload().as_str().into(),
+            delivery.destination.transform().into(),
         ]);
     }
     transaction.execute_each(insert, &rows).await
 }
 
-/// Adds a callback to an analysis. Parameters: the row of the analysis, and the URL and the payload of the callback.
-pub(super) static ADD_CALLBACK: Sql =
-    Sql::new(&["INSERT INTO callbacks (analysis, url, payload) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING"]);
+/// Adds a callback to an analysis. Parameters: the row of the analysis, and the URL, the payload and the transform of the callback.
+pub(super) static ADD_CALLBACK: Sql = Sql::new(&[
+    "INSERT INTO callbacks (analysis, url, payload, transform) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+]);
 
-/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload.
+/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload and transform.
 pub(super) async fn add_callback(
     transaction: &impl Transaction,
     row: i64,
     callback: &SubmissionCallback,
 ) -> Result<bool, StoreError> {
-    let values = values![row, callback.url.as_str(), callback.payload.as_str()];
+    let transform = callback.transform.as_ref().map(Transform::to_json);
+    let values = values![row, callback.url.as_str(), callback.payload.as_str(), transform];
     if transaction.execute(&ADD_CALLBACK, values).await? > 0 {
         return Ok(true);
     }
-    let update = sql!("UPDATE callbacks SET payload = ?3 WHERE analysis = ?1 AND url = ?2 AND payload <> ?3");
+    let update = sql!(
+        "UPDATE callbacks SET payload = ?3, transform = ?4 WHERE analysis = ?1 AND url = ?2 \
+         AND (payload <> ?3 OR transform IS DISTINCT FROM ?4)"
+    );
     transaction.execute(update, values).await?;
     Ok(false)
 }
@@ -205,7 +253,7 @@ pub(super) async fn announce_latest(
     let latest = sql!("SELECT seq FROM events WHERE tenant = ?1 AND call_id = ?2 ORDER BY seq DESC LIMIT 1");
     if let Some(seq) = transaction.find(latest, values![tenant, call_id], |row| row.get("seq")).await? {
         let env = transaction.env();
-        let destination = Destination::Callback(callback.clone());
+        let destination = Destination::Callback(Box::new(callback.clone()));
         let (trace, now) = (analysis.trace, env.clock.now());
         let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*env.entropy);
         insert_deliveries(transaction, seq, &[delivery]).await?;

@@ -39,7 +39,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Progress, StoreError> {
     })
 }
 
-/// Whether a replay sends events of this type.
-pub(super) fn is_wanted(kind: &str, span: &ReplaySpan) -> bool {
-    EventKind::from_word(kind).is_some_and(|kind| span.events.wants(kind))
+/// Returns the type of an event, if a replay sends events of this type.
+pub(super) fn wanted_kind(kind: &str, span: &ReplaySpan) -> Option<EventKind> {
+    EventKind::from_word(kind).filter(|kind| span.events.wants(*kind))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::replay_rows::{COLUMNS, Progress, is_wanted, read};
+use super::replay_rows::{COLUMNS, Progress, read, wanted_kind};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::unreadable::report;
@@ -11,12 +11,16 @@ use super::values::{Value, json, values};
 use super::{Change, StoreError, subscriptions, webhook_activity};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
+use crate::domain::events::event_data;
 use crate::domain::ids::DeliveryId;
 
 /// Maximum number of events that one step of a replay reads.
 const REPLAY_SCAN: usize = 1000;
 /// Maximum number of deliveries that one step creates. It bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
+/// Maximum size of the events, in bytes, that one step reads for the filter of the webhook. It bounds the duration of the
+/// step's transaction.
+const REPLAY_FILTERED_BYTES: usize = 4 << 20;
 /// Maximum number of pending deliveries of a webhook during a replay. Above it, the replay waits, so that its
 /// deliveries do not delay new events.
 const REPLAY_BACKLOG: usize = 400;
@@ -104,25 +108,41 @@ async fn step(
     let events = transaction
         .query(&SCAN, values, |row| {
             let kind: Cow<'_, str> = row.get("kind")?;
-            Ok((row.get("at")?, row.get("seq")?, is_wanted(&kind, &span)))
+            Ok((row.get("at")?, row.get("seq")?, wanted_kind(&kind, &span)))
         })
         .await?;
-    let (mut read, mut wanted) = (0, Vec::new());
-    for (at, seq, is_wanted) in events {
+    let filter = subscriptions::filter_of(transaction, webhook).await?;
+    let (mut unread, mut filtered_bytes, mut wanted) = (events.len(), 0, Vec::new());
+    let is_last_scan = unread < REPLAY_SCAN;
+    for (at, seq, kind) in events {
+        if wanted.len() == room || filtered_bytes >= REPLAY_FILTERED_BYTES {
+            break;
+        }
         (progress.at, progress.seq) = (at, seq);
-        read += 1;
-        if is_wanted {
-            wanted.push(seq);
-            if wanted.len() == room {
-                break;
+        unread -= 1;
+        let passes = match (&filter, kind) {
+            (Some(filter), Some(kind)) if kind.has_analysis() => {
+                let body = body(transaction, seq).await?;
+                filtered_bytes += body.len();
+                filter.passes(&event_data(&body))
             }
+            (_, kind) => kind.is_some(),
+        };
+        if passes {
+            wanted.push(seq);
         }
     }
     send(transaction, &progress, &wanted, now).await?;
     let sent = wanted.len();
-    let finished_at = (read < REPLAY_SCAN && sent < room).then_some(now);
+    let finished_at = (is_last_scan && unread == 0).then_some(now);
     save(transaction, &progress, sent, now, finished_at).await?;
     Ok(sent)
+}
+
+/// Returns the body of an event. It is empty if the event was deleted, and then passes no filter.
+async fn body(transaction: &impl Transaction, seq: i64) -> Result<Vec<u8>, StoreError> {
+    let select = sql!("SELECT body FROM events WHERE seq = ?1");
+    Ok(transaction.find(select, values![seq], |row| row.get("body")).await?.unwrap_or_default())
 }
 
 /// Creates or restarts a delivery. Parameters: the id of a new delivery; the webhook; the status; the present time, which

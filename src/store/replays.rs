@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use async_trait::async_trait;
 
 use super::engine::Engine;
-use super::replay_rows::{COLUMNS, is_wanted, read};
+use super::replay_rows::{COLUMNS, read, wanted_kind};
 use super::replay_steps::{AdvanceReplay, Advanced};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
@@ -96,7 +96,7 @@ impl Rule for CountEvents {
             .for_each(&COUNT, values, |row| {
                 let events: u64 = row.get("events")?;
                 read += events;
-                if is_wanted(&row.get::<Cow<'_, str>>("kind")?, span) {
+                if wanted_kind(&row.get::<Cow<'_, str>>("kind")?, span).is_some() {
                     wanted += events;
                 }
                 Ok(ControlFlow::Continue(()))

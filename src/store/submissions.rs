@@ -2,18 +2,19 @@
 
 use futures_util::future::try_join_all;
 
-use super::analysis_rows::{COLUMNS, StoredAnalysis, read, state, work};
+use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read, read_facts, read_metadata, state, work};
 use super::claims::Queue;
 use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
 use super::{Change, StoreError, attributes, deletion, events, transitions, usage};
-use crate::domain::analysis::{Analysis, Submission, VendorResult};
+use crate::domain::analysis::{Analysis, Submission, SubmittedData, VendorResult};
 use crate::domain::attributes::Attribute;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 use crate::domain::usage::Usage;
 
 /// Creates the analysis of a new call, or changes the existing one.
@@ -29,14 +30,14 @@ const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, statu
      ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) \
      ON CONFLICT (tenant, call_id) DO NOTHING";
 
-const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload) \
-     SELECT id, CAST(?27 AS text), CAST(?28 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
+const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) \
+     SELECT id, CAST(?27 AS text), CAST(?28 AS text), CAST(?29 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
 
-/// Inserts an analysis and the callback in `?27` and `?28`, which may be NULL. `SQLite` needs no shortcut.
+/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. `SQLite` needs no shortcut.
 static INSERT_WITH_CALLBACK: Sql =
     Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
 
-/// Also inserts the attributes in `?29`.
+/// Also inserts the attributes in `?30`.
 static INSERT_WITH_ATTRIBUTES: Sql = Sql::per_engine(
     &[],
     &[
@@ -60,6 +61,7 @@ impl Rule for Submit {
         let callback = self.submission.callback.as_ref();
         values.push(callback.map(|callback| callback.url.as_str()).into());
         values.push(callback.map(|callback| callback.payload.as_str()).into());
+        values.push(callback.and_then(|callback| callback.transform.as_ref()).map(Transform::to_json).into());
         let attributes = Attribute::of(&analysis);
         let insert = if attributes.is_empty() {
             &INSERT_WITH_CALLBACK
@@ -119,7 +121,8 @@ impl Rule for SubmitAll {
             let Some(row) = row else { continue };
             if let Some(callback) = &self.submissions[index].callback {
                 let (url, payload) = (callback.url.as_str(), callback.payload.as_str());
-                callbacks.push([Value::from(row), url.into(), payload.into()]);
+                let transform = callback.transform.as_ref().map(Transform::to_json);
+                callbacks.push([Value::from(row), url.into(), payload.into(), transform.into()]);
             }
             stored[index] = Some(StoredAnalysis { analysis, result: None });
         }
@@ -196,6 +199,24 @@ async fn resubmit(
     Ok(StoredAnalysis { analysis, result })
 }
 
+/// Reads the present metadata and facts of a call.
+pub(super) struct FindSubmittedData(pub(super) CallKey);
+
+impl Rule for FindSubmittedData {
+    const NAME: &'static str = "find_submitted_data";
+    type Output = Option<SubmittedData>;
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<SubmittedData>, StoreError> {
+        let Self(CallKey(tenant, call_id)) = self;
+        let select = sql!("SELECT metadata, call_facts FROM analyses WHERE tenant = ?1 AND call_id = ?2");
+        transaction
+            .find(select, values![tenant, call_id], |row| {
+                Ok(SubmittedData { metadata: read_metadata(row)?, call: read_facts(row)? })
+            })
+            .await
+    }
+}
+
 /// Stores the finished result of a call that was never submitted.
 pub(super) struct Adopt {
     pub(super) tenant: TenantId,
@@ -247,7 +268,7 @@ pub(super) async fn insert(
 }
 
 fn inserted(analysis: &Analysis) -> Result<Vec<Value<'_>>, StoreError> {
-    let mut values = Vec::with_capacity(29);
+    let mut values = Vec::with_capacity(30);
     values.extend([(&analysis.tenant).into(), (&analysis.call_id).into(), analysis.submitted_at.into()]);
     values.extend(state(analysis)?);
     values.extend(work(analysis));

@@ -4,7 +4,10 @@
 use super::StoreError;
 use super::rules::Transaction;
 use super::sql::{Sql, sql};
-use super::values::values;
+use super::unreadable::skip;
+use super::values::{Row, values};
+use super::webhook_rows::read_filter;
+use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{TenantId, WebhookId};
 
 /// Waits until all transactions that write events of the tenant have committed, and blocks new ones until this
@@ -18,6 +21,16 @@ pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> R
     );
     transaction.execute(&LOCK, values![tenant]).await?;
     Ok(())
+}
+
+/// Returns the filter of a webhook; `None` if it has none or cannot be read.
+pub(super) async fn filter_of(
+    transaction: &impl Transaction,
+    id: WebhookId,
+) -> Result<Option<ContentFilter>, StoreError> {
+    let select = sql!("SELECT filter FROM webhooks WHERE id = ?1");
+    let filter = |row: &dyn Row| skip(transaction, "webhooks", id, read_filter(row));
+    Ok(transaction.find(select, values![id], filter).await?.flatten().flatten())
 }
 
 /// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.

@@ -1,12 +1,12 @@
 //! The health of webhooks: consecutive failures, pauses and the reason for which a webhook is disabled.
 
-use super::StoreError;
 use super::rules::Transaction;
 use super::sql::sql;
 use super::unreadable::skip;
 use super::values::{Row, values};
 use super::webhook_rows::{COLUMNS, read};
-use crate::domain::ids::WebhookId;
+use super::{StoreError, events};
+use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::webhooks::{DisabledReason, Health, Webhook, WebhookOutcome};
 
 /// Effect of an attempt on the health of its webhook.
@@ -18,8 +18,11 @@ pub(super) struct Verdict {
 
 /// Records the outcome of an attempt in the health of its webhook, unless the webhook has changed since the attempt
 /// began. Returns the reason if the outcome disables the webhook.
+///
+/// An outcome that disables the webhook writes an event. The caller then holds [`subscriptions::share`](super::subscriptions::share) already.
 pub(super) async fn record(
     transaction: &impl Transaction,
+    tenant: &TenantId,
     id: WebhookId,
     verdict: &Verdict,
 ) -> Result<Option<DisabledReason>, StoreError> {
@@ -45,6 +48,9 @@ pub(super) async fn record(
         webhook.disable(reason, now);
     }
     save(transaction, &webhook, newly_disabled.is_some()).await?;
+    if newly_disabled.is_some() {
+        events::announce_disabled(transaction, tenant, &webhook).await?;
+    }
     Ok(newly_disabled)
 }
 

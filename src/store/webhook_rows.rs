@@ -1,15 +1,19 @@
 //! Rows of the table `webhooks`.
 
+use std::borrow::Cow;
+
 use super::StoreError;
 use super::values::{Row, Value};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
+use crate::domain::filters::ContentFilter;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{
     Disabled, DisabledReason, EventFilter, Health, LastFailure, SealedSecrets, Webhook,
 };
 
 /// The columns that [`read`] reads.
-pub(super) const COLUMNS: &str = "id, url, events, payload, description, header_names, headers, secret, previous_secret, \
+pub(super) const COLUMNS: &str = "id, url, events, filter, transform, method, payload, description, header_names, headers, secret, previous_secret, \
      previous_until, disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
      last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
@@ -32,6 +36,9 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
         id: row.get("id")?,
         url: row.parse("url", CallbackUrl::parse)?,
         events: row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?,
+        filter: read_filter(row)?,
+        transform: read_transform(row)?,
+        method: read_method(row)?,
         payload: row.get("payload")?,
         description: row.get("description")?,
         header_names: names.split_whitespace().map(str::to_owned).collect(),
@@ -49,6 +56,33 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
             unsigned_since: row.get("unsigned_since")?,
         },
     })
+}
+
+/// Reads the filter of a row of `webhooks`.
+pub(super) fn read_filter(row: &dyn Row) -> Result<Option<ContentFilter>, StoreError> {
+    let filter: Option<Cow<'_, str>> = row.get("filter")?;
+    match filter {
+        Some(_) => row.parse("filter", |json| ContentFilter::from_json(json).ok_or(())).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads the transform of a row of `webhooks` or `callbacks`, or of a claimed delivery.
+pub(super) fn read_transform(row: &dyn Row) -> Result<Option<Transform>, StoreError> {
+    let transform: Option<Cow<'_, str>> = row.get("transform")?;
+    match transform {
+        Some(_) => row.parse("transform", |json| Transform::from_json(json).ok_or(())).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads the method of a row of `webhooks` or of a claimed delivery.
+pub(super) fn read_method(row: &dyn Row) -> Result<Option<DeliveryMethod>, StoreError> {
+    let method: Option<Cow<'_, str>> = row.get("method")?;
+    match method {
+        Some(_) => row.parse("method", |word| DeliveryMethod::from_word(word).ok_or(())).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Reads the encrypted values of a row of `webhooks`.
@@ -71,9 +105,9 @@ fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
 }
 
 /// Returns the values of the columns that a change writes: `url`, `events`, `payload`, `description`, `header_names`,
-/// `headers`, `secret`, `previous_secret`, `previous_until`, `disabled_at`, `disabled_reason`, `created_at` and
-/// `updated_at`.
-pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 13] {
+/// `headers`, `secret`, `previous_secret`, `previous_until`, `disabled_at`, `disabled_reason`, `created_at`, `updated_at`,
+/// `filter`, `transform` and `method`.
+pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 16] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();
     [
@@ -90,5 +124,8 @@ pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 13] {
         disabled.map(|disabled| disabled.reason.as_str()).into(),
         webhook.created_at.into(),
         webhook.updated_at.into(),
+        webhook.filter.as_ref().map(ContentFilter::to_json).into(),
+        webhook.transform.as_ref().map(Transform::to_json).into(),
+        webhook.method.map(DeliveryMethod::as_str).into(),
     ]
 }

@@ -116,6 +116,8 @@ metrics! {
         "Age of the oldest due delivery in seconds, by tenant.";
     callbacks_given_up: IntCounterVec = "callbacks_given_up_total" ["tenant"],
         "Number of deliveries that failed and are not retried, by tenant.";
+    webhook_events_filtered: IntCounterVec = "webhook_events_filtered_total" ["tenant"],
+        "Number of events that the filter of a webhook dropped, by tenant.";
     webhooks: IntGaugeVec = "webhooks" ["tenant", "state"],
         "Number of registered webhooks, by tenant and state.";
     webhooks_disabled: IntCounterVec = "webhooks_disabled_total" ["tenant", "reason"],

@@ -10,16 +10,17 @@ use tracing::field::Empty;
 use tracing::{Instrument, error_span};
 
 use super::attempt_slots::AttemptSlots;
+use super::delivery_requests::{DeliveryRequest, RequestBuilder, gives_up_on_unknown};
 use super::{OutcomeWriter, Report, Wake, Worker, lease_for};
 use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
-use crate::domain::deliveries::Delivery;
+use crate::domain::events::EventKind;
 use crate::domain::ids::TenantId;
 use crate::domain::receivers::Receivers;
-use crate::domain::retries::{AttemptOutcome, RetryDecision, RetrySchedule};
-use crate::domain::secrets::CallbackSecret;
+use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision, RetrySchedule};
 use crate::domain::trace::TraceContext;
-use crate::domain::webhooks::{CustomHeaders, DisabledReason, Health, WebhookSealer};
+use crate::domain::transforms::Transform;
+use crate::domain::webhooks::{DisabledReason, Health};
 use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
@@ -33,7 +34,7 @@ pub struct Deliverer {
     sender: Sender,
     schedule: RetrySchedule,
     tenants: Arc<Tenants>,
-    encryption: Arc<Encryption>,
+    requests: RequestBuilder,
     timeout: Duration,
     receivers: Arc<Receivers>,
     slots: Arc<AttemptSlots>,
@@ -87,13 +88,14 @@ impl Deliverer {
         encryption: Arc<Encryption>,
         (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
+        let requests = RequestBuilder::new(env.clone(), Arc::clone(&store), Arc::clone(&tenants), encryption);
         Self {
             env,
             store,
             sender,
             schedule: RetrySchedule::new(settings.retry_schedule.clone()),
             tenants,
-            encryption,
+            requests,
             timeout: settings.timeout,
             receivers,
             slots: Arc::new(AttemptSlots::new(wake)),
@@ -104,13 +106,13 @@ impl Deliverer {
     /// Makes one attempt and stores its outcome.
     async fn deliver(&self, claimed: ClaimedDelivery, trace: TraceContext) {
         let delivery = &claimed.delivery;
-        let sent = match self.credentials(&claimed) {
-            Ok(credentials) => self.send(&claimed, &credentials, trace).await,
-            Err(reason) => unsigned(reason),
+        let sent = match self.requests.build(&claimed).await {
+            Ok(request) => self.send(&claimed, request, trace).await,
+            Err(outcome) => unsent(outcome),
         };
         let outcome = sent.outcome.label();
         self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
-        let next = self.next(delivery, &sent.outcome);
+        let next = self.next(&claimed, &sent);
         log_outcome(&claimed, &sent, next);
         self.receivers.record(
             &delivery.tenant,
@@ -135,43 +137,26 @@ impl Deliverer {
         }
     }
 
-    /// Returns the secrets and headers of the webhook, or the secrets for the tenant's callbacks. The error is the
-    /// reason why there are none.
-    fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
-        let tenant = &claimed.delivery.tenant;
-        let Some(webhook) = &claimed.webhook else {
-            let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
-            return match secrets {
-                Some(secrets) if !secrets.is_empty() => {
-                    Ok(Credentials { secrets, headers: CustomHeaders::default() })
-                }
-                _ => Err("the tenant has no callback secret to sign with"),
-            };
-        };
-        let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
-        let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
-        let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
-        let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok(Credentials { secrets, headers: sealer.open_headers(&webhook.sealed).ok_or(lost)? })
-    }
-
     /// Sends the request inside a separate span.
-    async fn send(&self, claimed: &ClaimedDelivery, credentials: &Credentials, trace: TraceContext) -> Sent {
+    async fn send(&self, claimed: &ClaimedDelivery, request: DeliveryRequest, trace: TraceContext) -> Sent {
         let delivery = &claimed.delivery;
         let id = delivery.event_id.to_string();
-        let span = spans::client("POST", delivery.url.as_url(), None);
+        let method = Transform::method(claimed.method, claimed.transform.as_ref());
+        let span = spans::client(method.as_str(), delivery.url.as_url(), None);
         if delivery.attempts > 1 {
             span.record("resend_count", i64::from(delivery.attempts - 1));
         }
         let traceparent = spans::start(&span, trace).traceparent();
         let outgoing = Outgoing {
-            url: &delivery.url,
+            url: &request.url,
             id: &id,
             timestamp: self.env.wall_clock.now(),
-            secrets: &credentials.secrets,
-            headers: &credentials.headers,
-            body: claimed.body.clone(),
+            secrets: &request.secrets,
+            method,
+            content_type: &request.rendered.content_type,
+            preset: claimed.transform.as_ref().and_then(Transform::preset),
+            headers: &request.headers,
+            body: request.rendered.body,
             traceparent: &traceparent,
         };
         let sent = self.sender.send(&outgoing).await;
@@ -183,13 +168,17 @@ impl Deliverer {
         if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
             spans::fail(&span, outcome);
         }
-        Sent { response: credentials.headers.erased_from(&sent.response), ..sent }
+        Sent { response: request.headers.erased_from(&sent.response), ..sent }
     }
 
     /// Decides what follows after an attempt.
-    fn next(&self, delivery: &Delivery, outcome: &AttemptOutcome) -> RetryDecision {
+    fn next(&self, claimed: &ClaimedDelivery, sent: &Sent) -> RetryDecision {
+        let (delivery, outcome) = (&claimed.delivery, &sent.outcome);
         let now = self.env.clock.now();
         match outcome {
+            AttemptOutcome::Failed { .. } if sent.is_written && gives_up_on_unknown(claimed) => {
+                RetryDecision::GiveUp(GiveUpReason::Unknown)
+            }
             // The outcome disables the webhook. This delivery waits with all others of the webhook.
             AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
             // Only the operator can fix this. Until then, all deliveries of the webhook wait.
@@ -205,7 +194,9 @@ impl Deliverer {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
+            let kind = EventKind::WebhookDisabled;
             self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
+            self.env.metrics.events.with_label_values(&[tenant.as_str(), kind.as_str()]).inc();
         }
     }
 }
@@ -232,17 +223,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
     }
 }
 
-/// Secrets that sign a delivery, and the custom headers sent with it.
-struct Credentials {
-    secrets: Vec<CallbackSecret>,
-    headers: CustomHeaders,
-}
-
-fn unsigned(reason: &'static str) -> Sent {
-    Sent {
-        outcome: AttemptOutcome::Unsigned { detail: reason.to_owned() },
-        latency: Duration::ZERO,
-        response: Vec::new(),
-        status: None,
-    }
+/// Returns the result of an attempt that sent nothing.
+const fn unsent(outcome: AttemptOutcome) -> Sent {
+    Sent { outcome, latency: Duration::ZERO, is_written: false, response: Vec::new(), status: None }
 }

@@ -29,6 +29,7 @@ mod attempt_slots;
 mod attribute_indexer;
 mod clock_keeper;
 mod deliverer;
+mod delivery_requests;
 mod outcome_writer;
 mod refresher;
 mod replayer;

@@ -57,6 +57,7 @@ async fn perform(operation: &Operation, caller: &Caller, things: &Things) -> Ans
     let call_id = &things.call_id;
     let path = [
         ("{call_id}", call_id),
+        ("{preset}", &"slack.message".to_owned()),
         ("{webhook_id}", &things.webhook_id),
         ("{replay_id}", &things.replay_id),
         ("{delivery_id}", &things.delivery_id),
@@ -106,6 +107,9 @@ async fn every_operation_requires_exactly_its_documented_scope() {
         let call_id = format!("known-{}{}", operation.path.len(), operation.method.as_str().len());
         if operation.method == reqwest::Method::DELETE && operation.path.contains("{call_id}") {
             assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "the analysis to delete exists");
+        }
+        if operation.path.ends_with("/preview") {
+            assert_eq!(stage.acme().analysis(&call_id).await.status, 200, "the analysis to preview exists");
         }
         let things = if scope == "webhooks:manage" {
             Things::with_webhook(&stage, &call_id).await

@@ -3,6 +3,7 @@
 use alovoice_gateway::sandbox::receiver::Received;
 use serde_json::{Value, json};
 
+use crate::journey::assert_is_signed;
 use crate::stage::Stage;
 use crate::webhooks::{completed, registered};
 
@@ -44,6 +45,58 @@ async fn a_410_disables_the_webhook_at_once_and_no_delivery_is_lost() {
     assert_eq!((received.path.as_str(), &event["data"]["call_id"]), ("/hook/ok", &json!("1")));
     let remains = stage.close().await;
     assert_eq!(remains.receiver.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_webhook_that_the_gateway_disables_is_an_event_for_the_others() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let gone = json!({"url": stage.hook("410"), "description": "CRM", "events": ["analysis.completed", "webhook.disabled"]});
+    let (gone, _) = registered(&acme, gone).await;
+    let others = json!(["webhook.disabled"]);
+    let (_, secret) = registered(&acme, json!({"url": stage.hook("ok/chosen"), "events": others})).await;
+    // A preset and a filter refer to an analysis, so these webhooks do not get the event.
+    let preset = json!({"preset": "slack.message"});
+    registered(&acme, json!({"url": stage.hook("ok/preset"), "transform": preset})).await;
+    registered(&acme, json!({"url": stage.hook("ok/filter"), "filter": {"metadata.a": "b"}})).await;
+    let template = json!({"template": "{\"text\": {{ \"disabled: \" ~ data.description }}}"});
+    let template = json!({"url": stage.hook("ok/template"), "events": others, "transform": template});
+    registered(&acme, template).await;
+    registered(&stage.globex(), json!({"url": stage.hook("ok/globex")})).await;
+    completed(&stage, "1").await;
+    let is_told =
+        |received: &Received| ["/hook/ok/chosen", "/hook/ok/template"].contains(&received.path.as_str());
+    let received = stage.receiver.wait_for(|all| all.iter().filter(|it| is_told(it)).count() == 2).await;
+    let told = received.iter().find(|received| received.path == "/hook/ok/chosen").unwrap();
+    assert_is_signed(told, &secret);
+    let event: Value = serde_json::from_slice(&told.body).unwrap();
+    let webhook = acme.get(&gone).await.json();
+    assert_eq!(webhook["disabled_reason"], "gone");
+    let error = "the receiver answered 410 and wants no more callbacks";
+    let data = json!({"webhook": webhook["id"], "description": "CRM", "reason": "gone",
+        "disabled_at": webhook["disabled_at"], "error": error});
+    assert_eq!((&event["type"], &event["data"]), (&json!("webhook.disabled"), &data));
+    let by_template = received.iter().find(|received| received.path == "/hook/ok/template").unwrap();
+    assert_eq!(by_template.body, r#"{"text": "disabled: CRM"}"#);
+
+    let feed = acme.get("/v1/events").await.json()["events"].take();
+    let kinds: Vec<_> =
+        feed.as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["analysis.completed", "webhook.disabled"]);
+    assert_eq!((&feed[1]["data"], &feed[1]["id"]), (&data, &json!(told.header("webhook-id").unwrap())));
+    assert_eq!(stage.globex().get("/v1/events").await.json()["events"], json!([]));
+    let deliveries = acme.get("/v1/deliveries").await.json()["deliveries"].take();
+    let of_disabled = |delivery: &&Value| delivery["event_type"] == "webhook.disabled";
+    assert_eq!(deliveries.as_array().unwrap().iter().filter(of_disabled).count(), 2, "{deliveries}");
+    let counted = "alovoice_gateway_events_total{tenant=\"acme\",type=\"webhook.disabled\"} 1\n";
+    while !stage.admin("metrics").await.1.contains(counted) {}
+
+    // A caller who disables a webhook knows it.
+    acme.patch(&gone, json!({"enabled": true, "url": stage.hook("ok/gone")})).await;
+    acme.patch(&gone, json!({"enabled": false})).await;
+    completed(&stage, "2").await;
+    let feed = acme.get("/v1/events").await.json()["events"].take();
+    assert_eq!((feed.as_array().unwrap().len(), &feed[2]["type"]), (3, &json!("analysis.completed")));
 }
 
 #[tokio::test]

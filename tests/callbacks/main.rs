@@ -21,6 +21,7 @@ use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::retries::AttemptOutcome;
 use alovoice_gateway::domain::secrets::CallbackSecret;
+use alovoice_gateway::domain::transforms::DeliveryMethod;
 use alovoice_gateway::domain::transport_error::TransportError;
 use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName};
 use alovoice_gateway::http_client::Network;
@@ -67,6 +68,9 @@ async fn send(sender: &Sender, url: &str) -> Sent {
         id: "evt_1",
         timestamp: NOW,
         secrets: &secrets,
+        method: DeliveryMethod::Post,
+        content_type: "application/json",
+        preset: None,
         headers: &CustomHeaders::default(),
         body: BODY.into(),
         traceparent: TRACEPARENT,
@@ -127,6 +131,9 @@ async fn custom_headers_are_sent_and_cannot_replace_the_gateways_headers() {
         id: "evt_1",
         timestamp: NOW,
         secrets: &secrets,
+        method: DeliveryMethod::Post,
+        content_type: "application/json",
+        preset: None,
         headers: &headers,
         body: BODY.into(),
         traceparent: TRACEPARENT,

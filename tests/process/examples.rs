@@ -94,6 +94,8 @@ fn steps(hook: &str) -> Vec<Step> {
         Step::get("list_analyses", "/v1/analyses?status=completed&agent=17"),
         Step::get("get_transcript", format!("{call}/transcript")),
         Step::get("get_transcript", format!("{call}/transcript")).with(("Accept", "image/png")).answers(406),
+        Step::get("list_renderings", "/v1/renderings"),
+        Step::get("get_rendering", format!("{call}/renderings/slack.message")),
         Step::get("get_vendor_answer", format!("{call}/vendor-answer")),
         Step { method: Method::POST, ..Step::get("refresh_analysis", format!("{call}/refresh")) }
             .answers(202),
@@ -119,6 +121,16 @@ fn steps(hook: &str) -> Vec<Step> {
         Step { method: Method::POST, ..Step::get("test_webhook", "/v1/webhooks/whk_/test") }.answers(409),
         Step::post("create_webhook", "/v1/webhooks", 201, json!({"url": hook})),
         Step { method: Method::POST, ..Step::get("test_webhook", "/v1/webhooks/whk_/test") }.answers(202),
+        Step::post(
+            "preview_unregistered_webhook",
+            "/v1/webhooks/preview",
+            200,
+            json!({
+                "call_id": "1716207617.42", "url": "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}",
+                "filter": {"call.direction": "inbound"}, "transform": {"preset": "zendesk.comment"},
+            }),
+        ),
+        Step::post("preview_webhook", "/v1/webhooks/whk_/preview", 200, json!({"call_id": "1716207618.43"})),
         Step::get("get_delivery", "/v1/deliveries/dlv_").until(|delivery| delivery["status"] == "delivered"),
         Step::get("list_deliveries", "/v1/deliveries?webhook=whk_").until(|list| {
             list["deliveries"].as_array().unwrap().iter().all(|delivery| delivery["status"] == "delivered")

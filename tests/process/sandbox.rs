@@ -58,9 +58,11 @@ impl Sandbox {
         metrics.split_whitespace().find_map(|word| word.strip_suffix("/metrics")).unwrap()
     }
 
-    /// The lines that set `TOKEN`, `CALLBACK_SECRET` and `VENDOR_TOKEN` in a shell.
+    /// The lines that set `TOKEN`, `CALLBACK_SECRET`, `VENDOR_TOKEN` and `CRM` in a shell.
     pub(crate) fn variables(&self) -> String {
-        ["TOKEN=", "CALLBACK_SECRET=", "VENDOR_TOKEN="].map(|name| format!("{}\n", self.line(name))).concat()
+        ["TOKEN=", "CALLBACK_SECRET=", "VENDOR_TOKEN=", "CRM="]
+            .map(|name| format!("{}\n", self.line(name)))
+            .concat()
     }
 
     /// Address of the stand-in for AloVoice, without the slash at the end.

@@ -106,6 +106,7 @@ macro_rules! contract {
             ],
             deliveries: [
                 an_attempt_is_recorded_with_its_claim,
+                a_delivery_has_the_latest_transform_of_its_callback,
                 a_successful_delivery_is_finished,
                 a_failed_attempt_is_retried_when_due,
                 a_delivery_is_given_up,
@@ -208,8 +209,10 @@ macro_rules! contract {
                 an_outdated_change_is_not_written,
                 the_number_of_webhooks_is_limited,
                 an_event_is_sent_to_every_webhook_that_wants_it,
+                an_event_is_sent_to_webhooks_whose_filter_it_passes,
                 a_delivery_uses_the_present_url_of_its_webhook,
                 a_gone_webhook_is_disabled_and_its_deliveries_wait,
+                a_disabled_webhook_is_an_event_for_the_others,
                 a_webhook_that_fails_for_five_days_is_disabled,
                 consecutive_failures_pause_a_webhook_until_a_probe_succeeds,
                 a_flood_to_a_dead_webhook_does_not_delay_others,
@@ -228,6 +231,7 @@ macro_rules! contract {
             ],
             replays: [
                 a_replay_sends_each_event_since_a_time_once,
+                a_replay_sends_the_events_that_pass_the_filter,
                 a_replay_restarts_finished_deliveries_only,
                 a_replay_counts_each_outcome_once,
                 a_replay_waits_for_a_slow_webhook,

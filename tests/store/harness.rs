@@ -220,7 +220,8 @@ pub(crate) fn with_callback(call: &str, url: &str) -> Submission {
 }
 
 pub(crate) fn with_payload(call: &str, url: &str, payload: EventPayload) -> Submission {
-    let callback = SubmissionCallback { url: CallbackUrl::parse(url).unwrap(), payload };
+    let url = CallbackUrl::parse(url).unwrap();
+    let callback = SubmissionCallback { url, payload, transform: None };
     Submission { callback: Some(callback), ..submission(call) }
 }
 

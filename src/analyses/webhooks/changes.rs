@@ -3,8 +3,10 @@
 use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
+use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{
     CustomHeaders, DisabledReason, EventFilter, HeaderName, Health, SealedSecrets, Webhook, WebhookSealer,
 };
@@ -17,6 +19,12 @@ pub struct Registration {
     pub url: CallbackUrl,
     /// Types of the events that are sent.
     pub events: EventFilter,
+    /// Filter on the content of the events.
+    pub filter: Option<ContentFilter>,
+    /// How the bodies are made from the events.
+    pub transform: Option<Transform>,
+    /// HTTP method of the requests.
+    pub method: Option<DeliveryMethod>,
     /// Payload of the events.
     pub payload: EventPayload,
     /// Custom headers of the requests.
@@ -48,6 +56,12 @@ pub struct WebhookChange {
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
+    /// Filter on the content of events from now on; `Some(None)` removes it.
+    pub filter: Option<Option<ContentFilter>>,
+    /// How the bodies are made from the events, including pending ones; `Some(None)` sends the events.
+    pub transform: Option<Option<Transform>>,
+    /// HTTP method of the requests; `Some(None)` for that of the transform.
+    pub method: Option<Option<DeliveryMethod>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
@@ -80,6 +94,9 @@ impl Webhooks {
             id,
             url: registration.url,
             events: registration.events,
+            filter: registration.filter,
+            transform: registration.transform,
+            method: registration.method,
             payload: registration.payload,
             description: registration.description,
             header_names: registration.headers.names(),
@@ -103,8 +120,9 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the change sets the URL, the payload or the headers or enables
-    /// the webhook, the failure count is reset and a pause ends, because the cause of the failures may be gone.
+    /// Changes a webhook. Pending deliveries use the new state. If the change sets the URL, the method, the payload, the transform or
+    /// the headers, or enables the webhook, the failure count is reset and a pause ends, because the cause of the failures may be
+    /// gone.
     ///
     /// # Errors
     /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers cannot be encrypted
@@ -120,6 +138,8 @@ impl Webhooks {
         }
         let forgive = change.url.is_some()
             || change.payload.is_some()
+            || change.transform.is_some()
+            || change.method.is_some()
             || change.enabled == Some(true)
             || !matches!(change.headers, HeaderChanges::None);
         for _ in 0..TRIES {
@@ -145,6 +165,15 @@ impl Webhooks {
         }
         if let Some(events) = &change.events {
             webhook.events = events.clone();
+        }
+        if let Some(filter) = &change.filter {
+            webhook.filter.clone_from(filter);
+        }
+        if let Some(transform) = &change.transform {
+            webhook.transform.clone_from(transform);
+        }
+        if let Some(method) = change.method {
+            webhook.method = method;
         }
         if let Some(payload) = change.payload {
             webhook.payload = payload;

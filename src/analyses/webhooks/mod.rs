@@ -5,14 +5,18 @@
 mod changes;
 mod deliveries;
 mod error;
+mod preview;
 mod replays;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 pub use self::changes::{HeaderChanges, Registration, WebhookChange};
 pub use self::deliveries::{DeliveryPage, DeliveryWithAttempts};
 pub use self::error::WebhooksError;
+pub use self::preview::{Preview, PreviewSubject};
 pub use self::replays::ReplayRequest;
 use crate::callbacks::Guard;
 use crate::config::CallbackSettings;
@@ -29,6 +33,9 @@ use crate::store::{Sending, Store, StoreError, WebhookActivity};
 /// Maximum number of attempts of a change if concurrent changes of the same webhook conflict with it.
 const TRIES: usize = 8;
 
+/// Maximum number of previews that are computed at the same time.
+const MAX_PREVIEWS: usize = 2;
+
 /// The use cases about webhooks and deliveries.
 pub struct Webhooks {
     env: Env,
@@ -36,6 +43,7 @@ pub struct Webhooks {
     guard: Guard,
     encryption: Arc<Encryption>,
     receivers: Arc<Receivers>,
+    previews: Semaphore,
 }
 
 /// A webhook with its recent activity.
@@ -57,7 +65,14 @@ impl Webhooks {
         encryption: Arc<Encryption>,
         receivers: Arc<Receivers>,
     ) -> Self {
-        Self { env, store, guard: Guard::new(settings), encryption, receivers }
+        Self {
+            env,
+            store,
+            guard: Guard::new(settings),
+            encryption,
+            receivers,
+            previews: Semaphore::new(MAX_PREVIEWS),
+        }
     }
 
     /// Returns a webhook.

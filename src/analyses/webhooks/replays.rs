@@ -90,7 +90,7 @@ impl Webhooks {
         Ok(ReplaySpan {
             since: request.since,
             until: request.until.unwrap_or_else(|| self.env.clock.now()),
-            events: request.events.unwrap_or(webhook.events),
+            events: request.events.unwrap_or_else(|| webhook.received_events()),
         })
     }
 }

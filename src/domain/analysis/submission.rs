@@ -7,6 +7,7 @@ use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 
 /// The receiver that a submission names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct SubmissionCallback {
     pub url: CallbackUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
+    /// How the body is made from the event; `None` sends the event.
+    pub transform: Option<Transform>,
 }
 
 /// A caller's request to analyze a call.
@@ -32,6 +35,15 @@ pub struct Submission {
     pub reanalyze: bool,
     /// Trace of the request.
     pub trace: TraceContext,
+}
+
+/// The data of a call that its submissions gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubmittedData {
+    /// Metadata of the latest submission that had any.
+    pub metadata: Metadata,
+    /// Facts of the call.
+    pub call: CallFacts,
 }
 
 /// JSON object of up to 4 KiB from the caller. The resource and the callbacks contain it.

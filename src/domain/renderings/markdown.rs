@@ -1,10 +1,9 @@
 //! Markdown (CommonMark with the extensions of GitHub and GitLab): a heading, the facts of the call, a paragraph per turn.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::{UNKNOWN_SPEAKER, clock, name, one_line, spoken};
-use crate::domain::call_facts::{CallFacts, FactText};
-use crate::domain::phone::PhoneNumber;
+use super::{UNKNOWN_SPEAKER, clock, facts, name, spoken};
 use crate::domain::talk_metrics::TalkMetrics;
 use crate::domain::transcript::Transcript;
 
@@ -18,7 +17,7 @@ pub fn render(transcript: &Transcript) -> String {
         let _ = writeln!(page, "- Begin: {begin_time}");
     }
     for (name, fact) in facts(call) {
-        let _ = writeln!(page, "- {name}: {}", escaped(&one_line(&fact)));
+        let _ = writeln!(page, "- {name}: {}", escaped(&fact));
     }
     let _ = writeln!(page, "- Duration: {}", clock(metrics.duration_ms));
     for (side, metrics) in [("Operator", &metrics.operator), ("Client", &metrics.client)] {
@@ -34,29 +33,12 @@ pub fn render(transcript: &Transcript) -> String {
     page
 }
 
-/// Returns the facts of the call that people read, with their names.
-fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
-    let CallFacts { direction, agent, phone, queue, .. } = call;
-    let text = |text: &FactText| text.as_str().to_owned();
-    let agent = agent.as_ref().and_then(|agent| match (&agent.name, &agent.id) {
-        (Some(name), Some(id)) => Some(format!("{} ({})", name.as_str(), id.as_str())),
-        (name, id) => name.as_ref().or(id.as_ref()).map(text),
-    });
-    let facts = [
-        ("Direction", direction.map(|direction| direction.as_str().to_owned())),
-        ("Phone", phone.as_ref().map(PhoneNumber::to_string)),
-        ("Agent", agent),
-        ("Queue", queue.as_ref().map(text)),
-    ];
-    facts.into_iter().filter_map(|(name, fact)| Some((name, fact?)))
-}
-
 /// Characters that start or end markup inside a line. Characters that make a heading or a list at the start of a line
 /// need no escape, because no line starts with the text of a turn.
 const MARKS: &str = r"\`*_[]<>&~|$#@";
 
 /// Escapes markup with backslashes. This includes URLs, which would become links automatically.
-fn escaped(text: &str) -> String {
+pub(in super::super) fn escaped(text: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         let (before, rest) = text.as_bytes().split_at(at);
@@ -67,7 +49,7 @@ fn escaped(text: &str) -> String {
         }
         escaped.push(c);
     }
-    escaped
+    Cow::Owned(escaped)
 }
 
 #[cfg(test)]

@@ -9,13 +9,15 @@ pub mod subrip;
 pub mod text;
 pub mod webvtt;
 
+use super::call_facts::{CallFacts, FactText};
+use super::phone::PhoneNumber;
 use super::transcript::{Speaker, Turn};
 
 /// Display name of a speaker for whom the vendor sends no name.
-const UNKNOWN_SPEAKER: &str = "Unknown";
+pub(super) const UNKNOWN_SPEAKER: &str = "Unknown";
 
 /// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if there is none.
-fn name(speaker: &Speaker) -> Option<String> {
+pub(super) fn name(speaker: &Speaker) -> Option<String> {
     match speaker {
         Speaker::Operator => Some("Operator".to_owned()),
         Speaker::Client => Some("Client".to_owned()),
@@ -23,15 +25,32 @@ fn name(speaker: &Speaker) -> Option<String> {
     }
 }
 
+/// Returns the facts of the call that people read, with their names. Each fact is one line.
+pub(super) fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
+    let CallFacts { direction, agent, phone, queue, .. } = call;
+    let text = |text: &FactText| text.as_str().to_owned();
+    let agent = agent.as_ref().and_then(|agent| match (&agent.name, &agent.id) {
+        (Some(name), Some(id)) => Some(format!("{} ({})", name.as_str(), id.as_str())),
+        (name, id) => name.as_ref().or(id.as_ref()).map(text),
+    });
+    let facts = [
+        ("Direction", direction.map(|direction| direction.as_str().to_owned())),
+        ("Phone", phone.as_ref().map(PhoneNumber::to_string)),
+        ("Agent", agent),
+        ("Queue", queue.as_ref().map(text)),
+    ];
+    facts.into_iter().filter_map(|(name, fact)| Some((name, one_line(&fact?))))
+}
+
 /// Puts the text on one line. Each run of white space and control characters becomes one space. A run at the start or
 /// at the end is removed.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the turns with words, each text on one line.
-fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
+pub(super) fn spoken(turns: &[Turn]) -> impl Iterator<Item = (&Turn, String)> {
     turns.iter().map(|turn| (turn, one_line(&turn.text))).filter(|(_, text)| !text.is_empty())
 }
 
@@ -42,7 +61,7 @@ fn parts(ms: i64) -> (i64, i64, i64, i64) {
 }
 
 /// Formats a time in milliseconds from the start of the call, such as `0:03:55`.
-fn clock(ms: i64) -> String {
+pub(super) fn clock(ms: i64) -> String {
     let (hours, minutes, seconds, _) = parts(ms);
     format!("{hours}:{minutes:02}:{seconds:02}")
 }

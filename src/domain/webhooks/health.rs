@@ -52,6 +52,14 @@ pub enum WebhookOutcome {
         /// Description for people.
         error: String,
     },
+    /// This event cannot be delivered: the transform could not render it, or the receiver will never accept it. Other events may be
+    /// fine.
+    Undeliverable {
+        /// Status of the answer, if there was one.
+        status: Option<u16>,
+        /// Description for people.
+        error: String,
+    },
     /// The attempt was not sent, because the secret could not be decrypted. The receiver is not at fault.
     Unsigned {
         /// Description for people.
@@ -100,7 +108,9 @@ impl Health {
     /// Whether [`Health::attempted`] would change the health.
     pub fn learns_from(&self, ended: &WebhookOutcome, now: Timestamp) -> bool {
         match ended {
-            WebhookOutcome::Failed { .. } | WebhookOutcome::Unsigned { .. } => true,
+            WebhookOutcome::Failed { .. }
+            | WebhookOutcome::Undeliverable { .. }
+            | WebhookOutcome::Unsigned { .. } => true,
             WebhookOutcome::Delivered => {
                 self.failures > 0
                     || self.unsigned_since.is_some()
@@ -116,6 +126,10 @@ impl Health {
             WebhookOutcome::Failed { gone, status, error } => (gone, status, error),
             WebhookOutcome::Unsigned { error } => {
                 self.unsigned(error, now);
+                return None;
+            }
+            WebhookOutcome::Undeliverable { status, error } => {
+                self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
                 return None;
             }
             WebhookOutcome::Delivered => {
@@ -253,6 +267,18 @@ mod tests {
         let until = other.paused_until.unwrap();
         other.attempted(&unsigned(), later);
         assert_eq!(other.paused_until, Some(until));
+    }
+
+    #[test]
+    fn an_undeliverable_event_is_shown_and_does_not_pause_the_webhook() {
+        let mut health = Health::default();
+        for _ in 0..=Health::PAUSES_AFTER {
+            let unrendered = WebhookOutcome::Undeliverable { status: None, error: "no ticket".to_owned() };
+            assert!(health.learns_from(&unrendered, NOW));
+            assert_eq!(health.attempted(&unrendered, NOW + Health::PATIENCE), None);
+        }
+        assert_eq!((health.failures, health.delivery_limit(NOW)), (0, DeliveryLimit::Unlimited));
+        assert_eq!(health.last_failure.unwrap().error, "no ticket");
     }
 
     #[test]

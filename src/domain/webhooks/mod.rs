@@ -2,10 +2,12 @@
 //!
 //! The secrets and header values of a webhook are sealed before they reach the store.
 
+mod disabled;
 mod headers;
 mod health;
 mod sealed;
 
+pub use self::disabled::{Disabled, DisabledReason, DisabledWebhook};
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
@@ -13,7 +15,9 @@ use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::event_payload::EventPayload;
 use super::events::EventKind;
+use super::filters::ContentFilter;
 use super::ids::WebhookId;
+use super::transforms::{DeliveryMethod, Transform};
 
 /// Maximum number of webhooks per tenant.
 pub const MAX_WEBHOOKS: usize = 50;
@@ -44,6 +48,15 @@ impl EventFilter {
         self.0.contains(&kind)
     }
 
+    /// Returns the types that a webhook receives. The filter and the transform of a webhook refer to an analysis, so a webhook
+    /// that has one of them receives `webhook.disabled` only if it has chosen this type among others.
+    #[must_use]
+    pub fn of_webhook(&self, refers_to_analysis: bool) -> Self {
+        let is_default = self.0.len() == EventKind::ALL.len();
+        let receives = |kind: &EventKind| kind.has_analysis() || !(refers_to_analysis && is_default);
+        Self(self.0.iter().copied().filter(receives).collect())
+    }
+
     /// Returns the string form for the store.
     pub fn to_text(&self) -> String {
         self.0.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ")
@@ -56,47 +69,6 @@ impl EventFilter {
     }
 }
 
-/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for five
-/// days).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DisabledReason {
-    /// A caller disabled it.
-    Requested,
-    /// The receiver answered 410.
-    Gone,
-    /// It has failed for five days without a success.
-    Failing,
-}
-
-impl DisabledReason {
-    /// All reasons for disabling a webhook.
-    pub const ALL: [Self; 3] = [Self::Requested, Self::Gone, Self::Failing];
-
-    /// Returns the name in the API, the store and in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Gone => "gone",
-            Self::Failing => "failing",
-        }
-    }
-
-    /// Parses the output of [`DisabledReason::as_str`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-}
-
-/// State of a disabled webhook. Its pending deliveries wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disabled {
-    /// Reason why the webhook is disabled.
-    pub reason: DisabledReason,
-    /// Time when the webhook was disabled.
-    pub at: Timestamp,
-}
-
 /// Registered receiver of events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
@@ -106,7 +78,13 @@ pub struct Webhook {
     pub url: CallbackUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
-    /// Payload of the events that the webhook receives.
+    /// Filter on the content of the events; `None` for all events of these types.
+    pub filter: Option<ContentFilter>,
+    /// How the body is made from the event; `None` sends the event.
+    pub transform: Option<Transform>,
+    /// HTTP method of the requests; `None` for that of the transform.
+    pub method: Option<DeliveryMethod>,
+    /// Payload of the events that the webhook receives. It has no effect on a webhook with a transform.
     pub payload: EventPayload,
     /// Description for people.
     pub description: Option<String>,
@@ -127,6 +105,16 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// Returns the HTTP method of the requests: its own, or that of the transform.
+    pub fn method(&self) -> DeliveryMethod {
+        Transform::method(self.method, self.transform.as_ref())
+    }
+
+    /// Returns the types of the events that the webhook receives.
+    pub fn received_events(&self) -> EventFilter {
+        self.events.of_webhook(self.filter.is_some() || self.transform.is_some())
+    }
+
     /// Enables the webhook and resets its health. Pending deliveries continue.
     pub fn enable(&mut self) {
         if self.disabled.take().is_some() {
@@ -158,5 +146,14 @@ mod tests {
         assert_eq!(EventFilter::new(&[]), None);
         assert_eq!(EventFilter::from_text("later.thing"), None);
         assert_eq!(EventFilter::all().kinds(), EventKind::ALL);
+    }
+
+    #[test]
+    fn a_webhook_with_a_filter_or_transform_gets_webhook_disabled_only_by_choice() {
+        let gets = |filter: &EventFilter, refers| filter.of_webhook(refers).wants(EventKind::WebhookDisabled);
+        let chosen = EventFilter::new(&[EventKind::WebhookDisabled, EventKind::AnalysisFailed]).unwrap();
+        assert_eq!((gets(&EventFilter::all(), false), gets(&EventFilter::all(), true)), (true, false));
+        assert_eq!((gets(&chosen, false), gets(&chosen, true)), (true, true));
+        assert_eq!(EventFilter::all().of_webhook(true).kinds(), &EventKind::ALL[..3]);
     }
 }

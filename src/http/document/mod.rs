@@ -2,6 +2,7 @@
 //! security, path parameters, headers and problems. Each shared part is defined once under `components`.
 
 mod bounds;
+mod event_requests;
 mod examples;
 mod headers;
 mod parameters;
@@ -15,6 +16,7 @@ use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, RefOr, Server};
 use utoipa::{OpenApi, openapi};
 
+use super::event_bodies::{AnalysisEventBody, TestEventBody, ThinEventBody, WebhookDisabledBody};
 use super::operations::{Access, ApiOperation};
 use super::problem::{FieldError, Problem};
 use super::routes;
@@ -35,7 +37,14 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         contact(name = "The operator of this gateway"),
         license(name = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0"),
     ),
-    components(schemas(Problem, FieldError)),
+    components(schemas(
+        Problem,
+        FieldError,
+        AnalysisEventBody,
+        ThinEventBody,
+        WebhookDisabledBody,
+        TestEventBody
+    )),
     tags(
         (name = "analyses", description = "Submit calls and get their analyses, transcripts and recordings."),
         (name = "events", description = "Read all changes of analyses in order."),
@@ -60,6 +69,7 @@ pub fn document(public_url: &PublicUrl) -> Document {
     components.headers.extend(headers::shared());
     components.parameters.extend(parameters::shared());
     components.responses.extend(problems::shared());
+    event_requests::complete(&mut document);
     bounds::complete(&mut document);
     examples::complete(&mut document);
     document

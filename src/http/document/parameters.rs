@@ -15,7 +15,7 @@ struct PathParameter {
     example: &'static str,
 }
 
-const PATH_PARAMETERS: [PathParameter; 5] = [
+const PATH_PARAMETERS: [PathParameter; 6] = [
     PathParameter {
         name: "call_id",
         description: "The CALL_ID of AloVoice.",
@@ -29,6 +29,13 @@ const PATH_PARAMETERS: [PathParameter; 5] = [
         max_length: 512,
         pattern: "^[A-Za-z0-9_-]+$",
         example: "ZIcUHmK7kcE_PuSBbE7ItaNMelRzNufqhLnqbHrjOq9QNcVRVI5mtr0Jc5yceSQTpo3LBLerJCzuyLrl",
+    },
+    PathParameter {
+        name: "preset",
+        description: "The name of a preset; `list_renderings` lists them.",
+        max_length: 64,
+        pattern: r"^[a-z0-9]+(\.[a-z]+)?$",
+        example: "slack.message",
     },
     PathParameter {
         name: "webhook_id",

@@ -9,6 +9,7 @@ use crate::http::conditional::IfNoneMatch;
 use crate::http::list_query::ListQuery;
 use crate::http::listing::AnalysisList;
 use crate::http::operations::Access::Token;
+use crate::http::renderings::PresetList;
 use crate::http::shared_problems::{NoResult, NotAcceptable};
 use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
 
@@ -143,6 +144,37 @@ route_table! { "analyses":
             )),
             (status = 304, description = "The version in `If-None-Match` is current."),
             NotAcceptable, NoResult,
+        )
+    }
+
+    /// List the presets of renderings
+    ///
+    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has its needs, its
+    /// limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook or callback, or
+    /// read its rendering of a call.
+    get "/v1/renderings" => renderings::list_renderings, Token(AnalysesRead);
+    {
+        responses((status = 200, description = "All presets.", body = PresetList))
+    }
+
+    /// Get the rendering of a call for a CRM
+    ///
+    /// Returns the request body that a webhook with this preset sends for the call. If the call lacks a value that the preset needs,
+    /// the answer is 422 and `errors` names each value.
+    get "/v1/analyses/{call_id}/renderings/{preset}" => renderings::get_rendering, Token(AnalysesRead);
+    {
+        params(IfNoneMatch),
+        responses(
+            (status = 200, description = "The rendering.", content(
+                (Value = "application/json", example = json!({"text": "*Call:* 1716207617.42\n*Duration:* 0:00:02\n\n*0:00:01 Operator:* assalomu alaykum"})),
+                (String = "text/markdown", example = "**Call:** 1716207617.42  \n**Duration:** 0:00:02\n"),
+                (String = "text/html", example = "<p><b>Call:</b> 1716207617.42<br>\n<b>Duration:</b> 0:00:02</p>\n"),
+            ), headers(
+                ("ETag" = String, description = "Version of the rendering, for `If-None-Match`."),
+                ("Content-Disposition" = String, description = "Suggested file name."),
+            )),
+            (status = 304, description = "The version in `If-None-Match` is current."),
+            NoResult,
         )
     }
 

@@ -3,18 +3,19 @@
 use super::route_table;
 use crate::auth::Scope::WebhooksManage;
 use crate::http::operations::Access::Token;
-use crate::http::shared_problems::{EncryptionNotConfigured, WebhookConflict};
+use crate::http::shared_problems::{EncryptionNotConfigured, ResourceNotFound, WebhookConflict};
 use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
+use crate::http::webhook_previews::{PreviewCall, PreviewResource, PreviewWebhook};
 use crate::http::webhook_replays::{ReplayEstimate, ReplayEvents, ReplayResource};
 use crate::http::webhook_resource::{WebhookList, WebhookResource};
 
 route_table! { "webhooks":
     /// Register a webhook
     ///
-    /// The webhook receives the events of all analyses of the tenant from now on, in addition to the callbacks of
-    /// submissions. Deliveries are signed as Standard Webhooks specifies, with a secret of this webhook. The secret is in
-    /// this answer only, so store it. A tenant can have 50 webhooks.
+    /// The webhook receives the events of the tenant from now on, in addition to the callbacks of submissions: all events, or
+    /// those of the types in `events` whose content passes the `filter`. Deliveries are signed as Standard Webhooks specifies,
+    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
     ///
     /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one
     /// delivery probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a
@@ -36,6 +37,16 @@ route_table! { "webhooks":
     get "/v1/webhooks" => webhooks::list_webhooks, Token(WebhooksManage);
     {
         responses((status = 200, description = "All webhooks.", body = WebhookList))
+    }
+
+    /// Preview the request of a webhook that is not registered
+    ///
+    /// Answers with the request that a webhook with these parts would get for a call: method, headers, body and size, whether the
+    /// event passes the filter, and every problem. Nothing is sent or stored.
+    post "/v1/webhooks/preview" => webhook_previews::preview_unregistered_webhook, Token(WebhooksManage);
+    {
+        request_body = PreviewWebhook,
+        responses((status = 200, description = "The request.", body = PreviewResource), ResourceNotFound)
     }
 
     /// Get a webhook and its health
@@ -85,6 +96,16 @@ route_table! { "webhooks":
         )
     }
 
+    /// Preview the request of a webhook
+    ///
+    /// Answers with the request that the webhook would get for a call: method, headers, body and size, whether the event passes the
+    /// filter, and every problem. Nothing is sent.
+    post "/v1/webhooks/{webhook_id}/preview" => webhook_previews::preview_webhook, Token(WebhooksManage);
+    {
+        request_body = PreviewCall,
+        responses((status = 200, description = "The request.", body = PreviewResource))
+    }
+
     /// Rotate the secret of a webhook
     ///
     /// The new secret is in this answer only. During the overlap, deliveries carry two signatures: one with the new and one
@@ -100,10 +121,11 @@ route_table! { "webhooks":
 
     /// Replay past events to a webhook
     ///
-    /// Sends every event of a period again, with its original `webhook-id`. This includes events that the webhook has
-    /// already received, and events that occurred while it was disabled. An event whose delivery to the webhook is
-    /// still pending is not sent twice. The replay runs in the background and survives restarts; read its progress at
-    /// `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events.
+    /// Sends every event of a period that passes the filter of the webhook again, with its original `webhook-id`. This includes
+    /// events that the webhook has already received, and events that occurred while it was disabled. An event whose delivery to
+    /// the webhook is still pending is not sent twice. The replay runs in the background and survives restarts; read its
+    /// progress at `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events, including
+    /// those that the filter would drop.
     post "/v1/webhooks/{webhook_id}/replay" => webhook_replays::replay_webhook, Token(WebhooksManage), once Plain;
     {
         request_body = ReplayEvents,

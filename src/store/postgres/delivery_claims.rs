@@ -64,11 +64,15 @@ const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHE
      attempt AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
      SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, source.id AS event_id, webhook, \
      coalesce(present.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, \
-     CASE coalesce(present.payload, claimed.payload) WHEN 'thin' THEN coalesce(thin_body, body) ELSE body END AS body, \
+     CASE WHEN coalesce(present.payload, claimed.payload) = 'thin' \
+     AND coalesce(present.transform, claimed.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
+     coalesce(present.transform, claimed.transform) AS transform, method, \
+     coalesce(present.transform, claimed.transform) IS NOT NULL AND EXISTS (SELECT FROM attempts \
+     WHERE delivery = claimed.seq AND number = claimed.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
      version, secret, previous_secret, previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body, thin_body FROM events WHERE seq = claimed.event LIMIT 1) AS source \
-     LEFT JOIN LATERAL (SELECT url, payload, version, secret, previous_secret, previous_until, headers FROM webhooks \
-     WHERE id = claimed.webhook LIMIT 1) AS present ON true";
+     LEFT JOIN LATERAL (SELECT url, payload, transform, method, version, secret, previous_secret, previous_until, headers \
+     FROM webhooks WHERE id = claimed.webhook LIMIT 1) AS present ON true";
 
 pub(super) async fn claim(
     mut session: Session,

@@ -190,7 +190,11 @@ fn take(
     let mut select = connection.prepare_cached(
         "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
          coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, \
-         CASE coalesce(webhooks.payload, deliveries.payload) WHEN 'thin' THEN coalesce(thin_body, body) ELSE body END AS body, \
+         CASE WHEN coalesce(webhooks.payload, deliveries.payload) = 'thin' \
+         AND coalesce(webhooks.transform, deliveries.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
+         coalesce(webhooks.transform, deliveries.transform) AS transform, method, \
+         coalesce(webhooks.transform, deliveries.transform) IS NOT NULL AND EXISTS (SELECT 1 FROM attempts \
+         WHERE delivery = deliveries.seq AND number = deliveries.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
          version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
          LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
     )?;

@@ -117,6 +117,9 @@ pub(crate) async fn a_resubmission_replaces_facts_and_attributes(harness: Harnes
     });
     assert_eq!(serde_json::to_value(&found.analysis.call).unwrap(), expected);
     assert_eq!(harness.find("1").await, found);
+    let submitted = harness.store.find_submitted_data(&acme(), &call_id("1")).await.unwrap().unwrap();
+    assert_eq!((&submitted.call, &submitted.metadata), (&found.analysis.call, &found.analysis.metadata));
+    assert_eq!(harness.store.find_submitted_data(&globex(), &call_id("1")).await.unwrap(), None);
     for gone in [(Agent, "17"), (Agent, "Dilnoza"), (Crm("lead"), "1")] {
         assert_eq!(calls(&harness, having(&[gone])).await, [""; 0], "{gone:?}");
     }

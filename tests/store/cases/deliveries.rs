@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use alovoice_gateway::domain::analysis::Submission;
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
+use alovoice_gateway::domain::transforms::Transform;
 use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
 use futures_util::{StreamExt, stream};
 
@@ -30,6 +32,36 @@ pub(super) async fn flood(harness: &Harness, url: &str, count: usize) {
         harness.submit(with_callback(&call, url)).await;
     };
     stream::iter(0..count).for_each_concurrent(16, adopt).await;
+}
+
+/// A submission whose callback has a transform.
+fn with_transform(call: &str, preset: &str) -> Submission {
+    let mut submission = with_callback(call, A);
+    let transform = Transform { preset: Some(preset.to_owned()), ..Transform::default() };
+    submission.callback.as_mut().unwrap().transform = Some(transform);
+    submission
+}
+
+pub(crate) async fn a_delivery_has_the_latest_transform_of_its_callback(harness: Harness) {
+    harness.submit(with_transform("1", "html")).await;
+    harness.complete(with_transform("1", "markdown"), "salom").await;
+    let first = harness.claim_delivery().await;
+    assert_eq!(first.transform.as_ref().unwrap().preset.as_deref(), Some("markdown"));
+    assert!(!first.follows_unknown);
+    // The process of the first attempt ends without an outcome.
+    harness.advance(LEASE.as_secs() + 1);
+    let second = harness.claim_delivery().await;
+    assert!(second.follows_unknown);
+    let refused = finished("refused", Some(500), RetryDecision::RetryAt(harness.now()));
+    harness.store.finish_attempt(second.lease, refused).await.unwrap();
+    assert!(!harness.claim_delivery().await.follows_unknown);
+    // The rest of a batch and a callback of a finished call have their transforms, too.
+    harness.store.submit_all(&acme(), vec![with_transform("2", "html")]).await.unwrap();
+    harness.complete(submission("2"), "salom").await;
+    assert_eq!(harness.claim_delivery().await.transform.unwrap().preset.as_deref(), Some("html"));
+    harness.complete(submission("3"), "salom").await;
+    harness.submit(with_transform("3", "html")).await;
+    assert_eq!(harness.claim_delivery().await.transform.unwrap().preset.as_deref(), Some("html"));
 }
 
 pub(crate) async fn an_attempt_is_recorded_with_its_claim(harness: Harness) {

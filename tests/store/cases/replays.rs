@@ -5,17 +5,18 @@ use std::collections::HashSet;
 use alovoice_gateway::domain::audit::Actor;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::filters::ContentFilter;
 use alovoice_gateway::domain::ids::{ReplayId, WebhookId};
 use alovoice_gateway::domain::replays::{Replay, ReplayCount, ReplaySpan};
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
-use alovoice_gateway::domain::webhooks::EventFilter;
+use alovoice_gateway::domain::webhooks::{EventFilter, Webhook};
 use alovoice_gateway::store::{ReplayBegin, StoreError};
 use futures_util::future::join_all;
 
 use super::deliveries::A;
-use super::webhooks::{deliveries_to, disable, events, registered};
+use super::webhooks::{deliveries_to, disable, events, new_webhook, registered};
 use crate::harness::{
-    CountingEntropy, Harness, LEASE, START, acme, call_id, delivered, finished, globex, trace,
+    CountingEntropy, Harness, LEASE, START, acme, call_id, delivered, finished, globex, trace, with_metadata,
 };
 
 /// A replay of all events so far.
@@ -96,6 +97,22 @@ pub(crate) async fn a_replay_sends_each_event_since_a_time_once(harness: Harness
     assert_eq!(found(&harness, &replay).await.sent, 1050);
     assert_eq!(deliveries_to(&harness, webhook.id).await.len(), 1053);
     assert_eq!(harness.store.advance_replays_across_tenants().await.unwrap().replays, 0);
+}
+
+pub(crate) async fn a_replay_sends_the_events_that_pass_the_filter(harness: Harness) {
+    for (call, ticket) in [("1", "T-1"), ("2", "T-2"), ("3", "T-1")] {
+        harness.complete(with_metadata(call, ticket), "salom").await;
+    }
+    let filter = serde_json::json!({"metadata.ticket": "T-1"}).as_object().unwrap().clone();
+    let filter = Some(ContentFilter::parse(filter).unwrap());
+    let webhook = Webhook { filter, ..new_webhook(&harness, A) };
+    assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+    let replay = replay_to(&harness, webhook.id, 1);
+    assert_eq!(begin(&harness, &replay).await, ReplayBegin::Begun);
+    finish_replay(&harness, &replay).await;
+    let sent = deliveries_to(&harness, webhook.id).await;
+    let calls: Vec<_> = sent.iter().map(|delivery| delivery.call_id.as_ref().unwrap().as_str()).collect();
+    assert_eq!((calls, found(&harness, &replay).await.sent), (vec!["3", "1"], 2));
 }
 
 pub(crate) async fn a_replay_restarts_finished_deliveries_only(harness: Harness) {

@@ -7,6 +7,8 @@ use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
 use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::events::EventKind;
+use alovoice_gateway::domain::feed::FeedPosition;
+use alovoice_gateway::domain::filters::ContentFilter;
 use alovoice_gateway::domain::ids::{DeliveryId, WebhookId};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
 use alovoice_gateway::domain::polling::PollingPolicy;
@@ -20,12 +22,13 @@ use alovoice_gateway::store::{
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
+use serde_json::json;
 
 use super::deliveries::A;
 use super::replays::{begin, replay_to};
 use crate::harness::{
     Harness, LEASE, acme, call_id, delivered, event_of, finished, globex, obtained, ready, slots, submission,
-    trace, with_callback, with_payload,
+    trace, with_callback, with_metadata, with_payload,
 };
 use crate::rows::readable;
 
@@ -39,6 +42,9 @@ pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
         id: WebhookId::generate(now, &entropy),
         url: CallbackUrl::parse(url).unwrap(),
         events: EventFilter::all(),
+        filter: None,
+        transform: None,
+        method: None,
         payload: EventPayload::Full,
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
@@ -203,6 +209,38 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     assert_eq!(harness.deliveries("adopted-0").await.len(), 2);
 }
 
+fn filter(filter: serde_json::Value) -> ContentFilter {
+    ContentFilter::parse(filter.as_object().unwrap().clone()).unwrap()
+}
+
+pub(crate) async fn an_event_is_sent_to_webhooks_whose_filter_it_passes(harness: Harness) {
+    let mut webhooks = Vec::new();
+    for source in [
+        json!({"metadata.ticket": "T-1"}),
+        json!({"transcript": {"speaker": "operator", "text": {"$contains": "salom"}}}),
+        json!({"metadata.ticket": {"$ne": "T-1"}}),
+    ] {
+        let webhook = Webhook { filter: Some(filter(source)), ..new_webhook(&harness, A) };
+        assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+        assert_eq!(found(&harness, webhook.id).await, webhook);
+        webhooks.push(webhook);
+    }
+    harness.complete(with_metadata("1", "T-1"), "salom").await;
+    harness.complete(with_metadata("2", "T-2"), "xayr").await;
+    for (webhook, expected) in webhooks.iter().zip(["1", "1", "2"]) {
+        assert_eq!(calls(&deliveries_to(&harness, webhook.id).await), [expected]);
+    }
+    // Pending deliveries stay when the filter changes. This version gets every event of a webhook whose filter it cannot read.
+    let changed = Webhook { filter: None, ..webhooks[0].clone() };
+    assert!(harness.store.change_webhook(&acme(), changed, false).await.unwrap());
+    let damage = format!("UPDATE webhooks SET filter = '{{\"later\":1}}' WHERE id = '{}'", webhooks[1].id);
+    harness.rows.change(&damage, 1).await;
+    harness.complete(with_metadata("3", "T-1"), "xayr").await;
+    for (webhook, expected) in webhooks.iter().zip([&["3", "1"][..], &["3", "1"], &["2"]]) {
+        assert_eq!(calls(&deliveries_to(&harness, webhook.id).await), expected);
+    }
+}
+
 pub(crate) async fn a_delivery_uses_the_present_url_of_its_webhook(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 1).await;
@@ -251,6 +289,42 @@ pub(crate) async fn a_gone_webhook_is_disabled_and_its_deliveries_wait(harness: 
     assert!(stats.delivery_lag > Duration::ZERO, "the delivery is not due");
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 3);
     assert_eq!(found(&harness, webhook.id).await.health.failures, 0);
+}
+
+pub(crate) async fn a_disabled_webhook_is_an_event_for_the_others(harness: Harness) {
+    let gone = registered(&harness, A).await;
+    let one_type = |kind| EventFilter::new(&[kind]).unwrap();
+    let add = async |webhook: Webhook| {
+        assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
+        webhook.id
+    };
+    let told = Webhook { events: one_type(EventKind::WebhookDisabled), ..new_webhook(&harness, A) };
+    let told = add(told).await;
+    let unconcerned = Webhook { events: one_type(EventKind::AnalysisFailed), ..new_webhook(&harness, A) };
+    let unconcerned = add(unconcerned).await;
+    let filter = json!({"status": "completed"}).as_object().unwrap().clone();
+    let filter = Some(ContentFilter::parse(filter).unwrap());
+    let filtered = add(Webhook { filter, ..new_webhook(&harness, A) }).await;
+    harness.complete(submission("1"), "salom").await;
+    let of_gone = |claimed: &ClaimedDelivery| claimed.delivery.webhook == Some(gone.id);
+    let claimed = harness.claim_deliveries(100, 100).await;
+    let claimed = claimed.iter().find(|claimed| of_gone(claimed)).unwrap();
+    let outcome = finished("gone", Some(410), RetryDecision::Hold);
+    assert_eq!(finish(&harness, claimed, outcome).await, Some(DisabledReason::Gone));
+
+    let sent = harness.claim_delivery().await;
+    assert_eq!((sent.delivery.webhook, &sent.delivery.call_id), (Some(told), &None));
+    let (kind, data) = event_of(&sent);
+    assert_eq!((kind.as_str(), &data["webhook"]), ("webhook.disabled", &json!(gone.id.to_string())));
+    assert_eq!((&data["reason"], data["url"].is_null()), (&json!("gone"), true));
+    let feed = harness.feed(&acme(), FeedPosition::BEGINNING).await;
+    let kinds: Vec<_> = feed.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["analysis.completed", "webhook.disabled"]);
+    assert_eq!((&feed[1].id, &feed[1].body), (&sent.delivery.event_id, &sent.body));
+    assert_eq!(harness.feed(&globex(), FeedPosition::BEGINNING).await, []);
+    for (webhook, deliveries) in [(gone.id, 1), (unconcerned, 0), (filtered, 1)] {
+        assert_eq!(deliveries_to(&harness, webhook).await.len(), deliveries, "{webhook}");
+    }
 }
 
 pub(crate) async fn a_webhook_that_fails_for_five_days_is_disabled(harness: Harness) {

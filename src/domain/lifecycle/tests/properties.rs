@@ -125,6 +125,7 @@ fn check_step(
         Some(EventKind::AnalysisUpdated) => prop_assert_eq!(before.status, Status::Completed),
         Some(EventKind::AnalysisCompleted) => prop_assert!(!before.status.is_finished() || refreshing),
         Some(EventKind::AnalysisFailed) => prop_assert!(!before.status.is_finished()),
+        Some(EventKind::WebhookDisabled) => prop_assert!(false, "an event of a webhook"),
         None => prop_assert!(
             analysis.status == before.status || analysis.status == Status::Processing,
             "an outcome without an event"

@@ -1,0 +1,144 @@
+//! Shows the request that a webhook would get for a call, without sending it.
+
+use tokio::task::spawn_blocking;
+
+use super::{Webhooks, WebhooksError};
+use crate::domain::analysis::Status;
+use crate::domain::call_facts::CrmIds;
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::event_payload::EventPayload;
+use crate::domain::events::{Event, EventKind, event_data, parse_event};
+use crate::domain::filters::ContentFilter;
+use crate::domain::ids::{CallId, TenantId, WebhookId};
+use crate::domain::resource::AnalysisResource;
+use crate::domain::transforms::{DeliveryMethod, RenderedBody, Transform, TransformInput};
+use crate::domain::webhooks::{EventFilter, Webhook};
+use crate::store::{StoreError, StoredAnalysis};
+
+/// The parts of a webhook that decide about its requests.
+#[derive(Debug)]
+pub struct PreviewSubject {
+    /// URL of the receiver; `None` if only the body matters.
+    pub url: Option<CallbackUrl>,
+    /// Types of the events.
+    pub events: EventFilter,
+    /// Filter on the content of the events.
+    pub filter: Option<ContentFilter>,
+    /// How the body is made from the event.
+    pub transform: Option<Transform>,
+    /// HTTP method; `None` for that of the transform.
+    pub method: Option<DeliveryMethod>,
+    /// Payload of the events.
+    pub payload: EventPayload,
+    /// Names of the custom headers.
+    pub header_names: Vec<String>,
+}
+
+/// The request that a webhook would get.
+#[derive(Debug)]
+pub struct Preview {
+    /// Type of the event.
+    pub kind: EventKind,
+    /// Whether the webhook gets the event.
+    pub passes_filter: bool,
+    /// HTTP method of the request.
+    pub method: DeliveryMethod,
+    /// URL with the ids of the call; `None` without a URL or if an id is missing.
+    pub url: Option<CallbackUrl>,
+    /// Names of the custom headers.
+    pub header_names: Vec<String>,
+    /// Body and content type; `None` if the transform fails.
+    pub rendered: Option<RenderedBody>,
+    /// Every reason why the request would not be sent like this.
+    pub problems: Vec<String>,
+}
+
+impl From<Webhook> for PreviewSubject {
+    fn from(webhook: Webhook) -> Self {
+        Self {
+            method: Some(webhook.method()),
+            url: Some(webhook.url),
+            events: webhook.events,
+            filter: webhook.filter,
+            transform: webhook.transform,
+            payload: webhook.payload,
+            header_names: webhook.header_names,
+        }
+    }
+}
+
+impl Webhooks {
+    /// Shows the request of a registered webhook for a call.
+    ///
+    /// # Errors
+    /// If the tenant has no such webhook or no such call.
+    pub async fn preview_registered(
+        &self,
+        tenant: &TenantId,
+        webhook: WebhookId,
+        call_id: &CallId,
+    ) -> Result<Preview, WebhooksError> {
+        let webhook = self.find(tenant, webhook).await?;
+        self.preview(tenant, call_id, webhook.into()).await
+    }
+
+    /// Shows the request of a webhook that need not be registered.
+    ///
+    /// # Errors
+    /// If the tenant has no such call.
+    pub async fn preview(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        subject: PreviewSubject,
+    ) -> Result<Preview, WebhooksError> {
+        // A large analysis takes much memory.
+        let _permit = self.previews.acquire().await;
+        let found = self.store.find_analysis(tenant, call_id).await?;
+        let StoredAnalysis { analysis, result } = found.ok_or(WebhooksError::NotFound("analysis"))?;
+        let link = self.env.public_url.analysis(call_id);
+        let resource = AnalysisResource::new(&analysis, result, &self.env.public_url);
+        let ids = resource.call.crm.clone().unwrap_or_default();
+        let (now, entropy) = (self.env.clock.now(), &*self.env.entropy);
+        let kind = match analysis.status {
+            Status::Failed => EventKind::AnalysisFailed,
+            Status::Queued | Status::Processing | Status::Completed => EventKind::AnalysisCompleted,
+        };
+        let mut problems = Vec::new();
+        if !matches!(analysis.status, Status::Failed | Status::Completed) {
+            problems.push(format!("the analysis has no event yet (status {})", analysis.status.as_str()));
+        }
+        let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, entropy)
+            .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let rendered = spawn_blocking(move || render(&event, subject, (&link, &ids), problems));
+        rendered.await.map_err(|error| StoreError::Unavailable(error.into()).into())
+    }
+}
+
+fn render(
+    event: &Event,
+    subject: PreviewSubject,
+    (link, ids): (&str, &CrmIds),
+    mut problems: Vec<String>,
+) -> Preview {
+    let url =
+        subject.url.and_then(|url| url.fill(ids).map_err(|error| problems.push(error.to_string())).ok());
+    let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
+    let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
+    let rendered = match &subject.transform {
+        Some(transform) => {
+            let rendered = transform.render(TransformInput { event: parse_event(&event.body, None), link });
+            rendered.map_err(|error| problems.extend(error.0)).ok()
+        }
+        None => Some(RenderedBody {
+            body: match subject.payload {
+                EventPayload::Full => event.body.clone(),
+                EventPayload::Thin => event.thin_body.clone(),
+            },
+            content_type: "application/json".to_owned(),
+        }),
+    };
+    let method = Transform::method(subject.method, subject.transform.as_ref());
+    let PreviewSubject { header_names, .. } = subject;
+    Preview { kind: event.kind, passes_filter, method, url, header_names, rendered, problems }
+}

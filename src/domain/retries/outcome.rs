@@ -1,0 +1,105 @@
+//! Outcomes of delivery attempts.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::domain::transport_error::TransportError;
+
+/// Outcome of one delivery attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The receiver accepted the event (2xx).
+    Delivered {
+        /// Status of the answer.
+        status: u16,
+    },
+    /// The receiver answered with another status, which may be a redirect.
+    Refused {
+        /// Status of the answer.
+        status: u16,
+        /// `Retry-After` of a 429 or 503.
+        retry_after: Option<Duration>,
+    },
+    /// The receiver does not accept the event now, as its preset knows from the answer.
+    Declined {
+        /// Status of the answer, which may be 200.
+        status: u16,
+        /// Reason, for the owner of the webhook.
+        reason: String,
+        /// Minimum pause before the next attempt.
+        retry_after: Duration,
+    },
+    /// The receiver will never accept this request, as its preset knows from the answer.
+    Rejected {
+        /// Status of the answer, which may be 200.
+        status: u16,
+        /// Reason, for the owner of the webhook.
+        reason: String,
+    },
+    /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
+    Gone,
+    /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
+    Unsigned {
+        /// Reason, for the operator.
+        detail: String,
+    },
+    /// Nothing was sent, because the transform could not render the event, or the call does not have an id that the URL needs.
+    Unrendered {
+        /// Reasons, for the owner of the webhook.
+        detail: String,
+    },
+    /// Nothing was sent, because the attempt before may have arrived, and a second request would double its effect.
+    Unknown,
+    /// Nothing was sent, because the guard forbids the address.
+    Forbidden {
+        /// Rule that forbids the address.
+        detail: String,
+    },
+    /// The attempt failed without an answer.
+    Failed {
+        /// Reason of the failure.
+        error: TransportError,
+    },
+}
+
+impl AttemptOutcome {
+    /// Label of [`AttemptOutcome::Unrendered`].
+    pub const UNRENDERED: &str = "transform";
+    /// Label of [`AttemptOutcome::Rejected`].
+    pub const REJECTED: &str = "rejected";
+
+    /// Returns the label of the outcome in metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Refused { .. } => "refused",
+            Self::Declined { .. } => "declined",
+            Self::Rejected { .. } => Self::REJECTED,
+            Self::Gone => "gone",
+            Self::Unsigned { .. } => "unsigned",
+            Self::Unrendered { .. } => Self::UNRENDERED,
+            Self::Unknown => "unknown",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Failed { error } => error.kind(),
+        }
+    }
+}
+
+/// Writes one sentence for the record of the attempt. It never names the URL.
+impl fmt::Display for AttemptOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered { status } => write!(f, "delivered with status {status}"),
+            Self::Refused { status, .. } => write!(f, "the receiver answered with status {status}"),
+            Self::Declined { status, reason, .. } | Self::Rejected { status, reason } => {
+                write!(f, "{reason} (status {status})")
+            }
+            Self::Gone => f.write_str("the receiver answered 410 and wants no more callbacks"),
+            Self::Unsigned { detail } | Self::Unrendered { detail } | Self::Forbidden { detail } => {
+                f.write_str(detail)
+            }
+            Self::Unknown => f.write_str("the attempt before may have arrived, and on_unknown is give_up"),
+            Self::Failed { error } => error.fmt(f),
+        }
+    }
+}

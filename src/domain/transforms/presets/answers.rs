@@ -1,0 +1,229 @@
+//! How receivers say that they accepted a request, want it later, or never want it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::domain::clock::Timestamp;
+
+/// The answer of a receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiverAnswer<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The first 4 KiB of the body.
+    pub body: &'a [u8],
+    /// Time of the answer.
+    pub now: Timestamp,
+}
+
+/// What an answer means for the delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum AnswerVerdict {
+    /// What its status means for every receiver: 2xx is delivered, everything else is retried.
+    OfStatus,
+    /// The receiver did not accept the event now. The reason is a code or a few words.
+    Later { reason: String, after: Duration },
+    /// The receiver will never accept this request.
+    Never { reason: String },
+}
+
+/// How a preset judges answers.
+pub(super) type Judge = fn(&ReceiverAnswer<'_>) -> AnswerVerdict;
+
+/// Statuses that a repeat of the same request cannot change. Others, such as 401 and 403, end when someone changes the
+/// settings of the receiver or of the webhook.
+const FINAL: [u16; 7] = [400, 404, 405, 413, 414, 415, 422];
+/// Maximum length of a reason.
+const MAX_REASON: usize = 100;
+/// Pause after a request that exceeded a limit of requests per second.
+const SHORT_PAUSE: Duration = Duration::from_secs(5);
+/// Pause while a call is not finished in Bitrix24.
+const UNFINISHED_PAUSE: Duration = Duration::from_mins(1);
+/// Pause after `OPERATION_TIME_LIMIT` without a time: Bitrix24 measures the last ten minutes.
+const OPERATION_PAUSE: Duration = Duration::from_mins(10);
+
+/// Errors of Bitrix24 that end without a change of the request.
+const BITRIX24_LATER: [&str; 16] = [
+    "access_denied",
+    "error_oauth",
+    "error_unexpected_answer",
+    "expired_token",
+    "insufficient_scope",
+    "internal_server_error",
+    "invalid_credentials",
+    "invalid_token",
+    "method_confirm_waiting",
+    "no_auth_found",
+    "operation_time_limit",
+    "overload_limit",
+    "portal_deleted",
+    "query_limit_exceeded",
+    "service_unavailable",
+    "user_access_error",
+];
+
+/// Judges by the status alone, for any receiver.
+pub(super) const fn generic(_: &ReceiverAnswer<'_>) -> AnswerVerdict {
+    AnswerVerdict::OfStatus
+}
+
+/// Judges by the status; statuses that a repeat cannot change are final.
+pub(super) fn by_status(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
+    if FINAL.contains(&answer.status) {
+        AnswerVerdict::Never {
+            reason: format!("the receiver refuses this request with status {}", answer.status),
+        }
+    } else {
+        AnswerVerdict::OfStatus
+    }
+}
+
+/// Bitrix24 describes errors in the body, also with status 200.
+pub(super) fn bitrix24(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
+    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let code = match &body["error"] {
+        Value::String(code) => code.clone(),
+        Value::Number(code) => code.to_string(),
+        _ => return by_status(answer),
+    };
+    let description = body["error_description"].as_str().unwrap_or_default();
+    let reason = short(&format!("Bitrix24 answered {code}"));
+    // The call is registered, but Bitrix24 does not know its end yet.
+    if description.to_lowercase().contains("finished") {
+        let reason = "Bitrix24 does not have the finished call yet".to_owned();
+        return AnswerVerdict::Later { reason, after: UNFINISHED_PAUSE };
+    }
+    let known = code.to_lowercase();
+    if known == "operation_time_limit" {
+        let reset = body.pointer("/time/operating_reset_at").and_then(Value::as_i64);
+        let reset = reset.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis);
+        let after = reset.map_or(OPERATION_PAUSE, |reset| reset.since(answer.now)).min(OPERATION_PAUSE * 2);
+        return AnswerVerdict::Later { reason, after };
+    }
+    if BITRIX24_LATER.contains(&known.as_str()) || matches!(answer.status, 401 | 403 | 429 | 500..) {
+        let after = if known == "query_limit_exceeded" { SHORT_PAUSE } else { Duration::ZERO };
+        return AnswerVerdict::Later { reason, after };
+    }
+    AnswerVerdict::Never { reason }
+}
+
+/// amoCRM answers 2xx without a call if no contact has the phone number. The contact may be created later, and nothing was added.
+pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
+    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let added = body.pointer("/_embedded/calls").and_then(Value::as_array).map(Vec::len);
+    let is_empty = added == Some(0) || body["_total_items"].as_i64() == Some(0);
+    if (200..300).contains(&answer.status) && is_empty {
+        let reason = "amoCRM added no call: no contact has the phone number".to_owned();
+        return AnswerVerdict::Later { reason, after: Duration::ZERO };
+    }
+    by_status(answer)
+}
+
+/// The Bot API answers `{"ok": false}` with a description, and the pause of a 429 in the body.
+pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
+    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let description = short(body["description"].as_str().unwrap_or_default());
+    match answer.status {
+        429 => {
+            let after = body.pointer("/parameters/retry_after").and_then(Value::as_u64).unwrap_or(5);
+            let reason = "Telegram limits the number of messages".to_owned();
+            AnswerVerdict::Later { reason, after: Duration::from_secs(after.min(3600)) }
+        }
+        403 => AnswerVerdict::Never { reason: format!("Telegram answered: {description}") },
+        _ if body["ok"] == false && answer.status < 300 => {
+            AnswerVerdict::Never { reason: format!("Telegram answered: {description}") }
+        }
+        _ => by_status(answer),
+    }
+}
+
+/// Returns the beginning of a text, without control characters.
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
+
+    fn meaning(judge: Judge, status: u16, body: &Value) -> AnswerVerdict {
+        judge(&ReceiverAnswer { status, body: body.to_string().as_bytes(), now: NOW })
+    }
+
+    fn later(judge: Judge, status: u16, body: &Value) -> u64 {
+        match meaning(judge, status, body) {
+            AnswerVerdict::Later { after, .. } => after.as_secs(),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    fn is_never(judge: Judge, status: u16, body: &Value) -> bool {
+        matches!(meaning(judge, status, body), AnswerVerdict::Never { .. })
+    }
+
+    #[test]
+    fn bitrix24_errors_are_read_from_the_body() {
+        let error = |code: &str, description: &str| json!({"error": code, "error_description": description});
+        assert_eq!(meaning(bitrix24, 200, &json!({"result": {"TRANSCRIPT_ID": 1}})), AnswerVerdict::OfStatus);
+        assert_eq!(later(bitrix24, 503, &error("QUERY_LIMIT_EXCEEDED", "Too many requests")), 5);
+        assert_eq!(later(bitrix24, 200, &error("QUERY_LIMIT_EXCEEDED", "")), 5);
+        let mut limited = error("OPERATION_TIME_LIMIT", "Method is blocked due to operation time limit.");
+        assert_eq!(later(bitrix24, 429, &limited), 600);
+        limited["time"] = json!({"operating_reset_at": 1_716_207_617 + 90});
+        assert_eq!(later(bitrix24, 429, &limited), 90);
+        limited["time"] = json!({"operating_reset_at": i64::MAX});
+        assert_eq!(later(bitrix24, 429, &limited), 600);
+        assert_eq!(later(bitrix24, 400, &error("", "Call is not found. Is it finished?")), 60);
+        assert_eq!(later(bitrix24, 401, &error("expired_token", "")), 0);
+        assert_eq!(later(bitrix24, 500, &error("ERROR_CORE", "")), 0);
+        assert!(is_never(bitrix24, 400, &error("ERROR_CORE", "MESSAGES is empty")));
+        assert!(is_never(bitrix24, 200, &error("ERROR_ARGUMENT", "")));
+        assert_eq!(meaning(bitrix24, 502, &json!("bad gateway")), AnswerVerdict::OfStatus);
+    }
+
+    #[test]
+    fn amocrm_adds_nothing_without_a_contact() {
+        let added = json!({"_total_items": 1, "errors": [], "_embedded": {"calls": [{"id": 1}]}});
+        assert_eq!(meaning(amocrm_call, 200, &added), AnswerVerdict::OfStatus);
+        let none = json!({"_total_items": 0, "errors": [{"status": 263, "detail": "Entity not found"}], "_embedded": {"calls": []}});
+        assert_eq!(later(amocrm_call, 200, &none), 0);
+        assert!(is_never(amocrm_call, 400, &json!({"title": "Bad Request"})));
+        assert_eq!(meaning(amocrm_call, 429, &json!({})), AnswerVerdict::OfStatus);
+    }
+
+    #[test]
+    fn telegram_says_how_long_to_wait() {
+        let limited = json!({"ok": false, "error_code": 429, "parameters": {"retry_after": 17}});
+        assert_eq!(later(telegram, 429, &limited), 17);
+        assert!(is_never(
+            telegram,
+            403,
+            &json!({"ok": false, "description": "Forbidden: bot was blocked by the user"})
+        ));
+        assert!(is_never(telegram, 400, &json!({"ok": false, "description": "Bad Request: chat not found"})));
+        assert_eq!(meaning(telegram, 200, &json!({"ok": true})), AnswerVerdict::OfStatus);
+    }
+
+    #[test]
+    fn statuses_that_a_repeat_cannot_change_are_final() {
+        for (status, is_final) in [
+            (200, false),
+            (400, true),
+            (401, false),
+            (403, false),
+            (404, true),
+            (413, true),
+            (422, true),
+            (429, false),
+            (500, false),
+        ] {
+            assert_eq!(is_never(by_status, status, &json!({})), is_final, "{status}");
+        }
+        assert_eq!(meaning(generic, 400, &json!({})), AnswerVerdict::OfStatus);
+    }
+}

@@ -1,0 +1,149 @@
+//! The call as text: facts, tags and turns, shortened at a turn to the limit of the receiver.
+
+use std::borrow::Cow;
+
+use super::call_view::CallView;
+use crate::domain::renderings::{UNKNOWN_SPEAKER, clock, facts as call_facts, name, spoken};
+use crate::domain::transcript::Turn;
+
+/// A line of text for a receiver.
+pub(super) struct Line {
+    /// Part that is emphasized where the receiver can do so. May be empty.
+    pub(super) label: String,
+    /// The rest of the line.
+    pub(super) text: String,
+}
+
+/// Returns the facts of the call: one line each.
+pub(super) fn facts(view: &CallView<'_>) -> Vec<Line> {
+    let mut lines = vec![line("Call", view.call_id())];
+    if let Some(begin_time) = view.begin_time() {
+        lines.push(line("Begin", &begin_time.to_string()));
+    }
+    lines.extend(call_facts(&view.call).map(|(name, fact)| line(name, &fact)));
+    if let Some(code) = view.string("/error/code") {
+        lines.push(line("Analysis failed", code));
+        return lines;
+    }
+    lines.push(line("Duration", &clock(view.duration_ms())));
+    let tags = view.tags();
+    if !tags.is_empty() {
+        lines.push(line("Tags", &tags.join(", ")));
+    }
+    lines
+}
+
+/// Returns one line for each turn.
+pub(super) fn turns(view: &CallView<'_>) -> Vec<Line> {
+    let turn = |(turn, text): (&Turn, String)| {
+        let speaker = name(&turn.speaker);
+        let speaker = speaker.as_deref().unwrap_or(UNKNOWN_SPEAKER);
+        line(&format!("{} {speaker}", clock(turn.begin_ms)), &text)
+    };
+    spoken(&view.turns).map(turn).collect()
+}
+
+/// Returns the line that replaces the turns that do not fit.
+pub(super) fn rest(left_out: usize, link: &str) -> Line {
+    Line { label: String::new(), text: format!("… {left_out} more turns: {link}") }
+}
+
+fn line(label: &str, text: &str) -> Line {
+    Line { label: label.to_owned(), text: text.to_owned() }
+}
+
+/// How a receiver wants text.
+pub(super) struct TextStyle {
+    /// Maximum length in UTF-16 units, of which every text has at least as many as characters.
+    pub(super) limit: usize,
+    /// Escapes text.
+    pub(super) escape: fn(&str) -> Cow<'_, str>,
+    /// Marks around a label.
+    pub(super) emphasis: (&'static str, &'static str),
+    /// End of a line.
+    pub(super) newline: &'static str,
+}
+
+/// Plain text with a limit.
+pub(super) const fn plain(limit: usize) -> TextStyle {
+    TextStyle { limit, escape: unescaped, emphasis: ("", ""), newline: "\n" }
+}
+
+impl TextStyle {
+    fn render(&self, line: &Line) -> String {
+        let (begin, end) = self.emphasis;
+        let text = (self.escape)(&line.text);
+        if line.label.is_empty() {
+            return format!("{text}{}", self.newline);
+        }
+        format!("{begin}{}:{end} {text}{}", (self.escape)(&line.label), self.newline)
+    }
+}
+
+/// Returns the call as text. Turns that do not fit are replaced by a link.
+pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
+    let mut text = String::new();
+    let mut length = 0;
+    // A very long line of facts, such as many tags, must leave room for the turns.
+    for fact in facts(view) {
+        let line = style.render(&shortened(fact, style.limit / 4));
+        length += units(&line);
+        text.push_str(&line);
+    }
+    let turns = turns(view);
+    if !turns.is_empty() {
+        text.push_str(style.newline);
+        length += units(style.newline);
+    }
+    let lines: Vec<String> = turns.iter().map(|turn| style.render(turn)).collect();
+    let total: usize = lines.iter().map(|line| units(line)).sum();
+    if length + total <= style.limit {
+        text.push_str(&lines.concat());
+        return text.trim_end().to_owned();
+    }
+    let reserve = units(&style.render(&rest(lines.len(), view.link)));
+    let mut sent = 0;
+    for line in &lines {
+        length += units(line);
+        if length + reserve > style.limit {
+            break;
+        }
+        text.push_str(line);
+        sent += 1;
+    }
+    text.push_str(&style.render(&rest(lines.len() - sent, view.link)));
+    text.trim_end().to_owned()
+}
+
+/// Cuts the text of a line that is longer than `limit` UTF-16 units.
+fn shortened(line: Line, limit: usize) -> Line {
+    if units(&line.text) <= limit {
+        return line;
+    }
+    let mut left = limit.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = left >= c.len_utf16();
+        left = left.saturating_sub(c.len_utf16());
+        fits
+    };
+    let cut: String = line.text.chars().take_while(fits).collect();
+    Line { text: format!("{cut}…"), ..line }
+}
+
+/// Returns the number of UTF-16 units.
+pub(super) fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+fn unescaped(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(text)
+}
+
+/// Escapes `&`, `<` and `>`.
+pub(super) fn escape_markup(text: &str) -> Cow<'_, str> {
+    if text.contains(['&', '<', '>']) {
+        Cow::Owned(text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}

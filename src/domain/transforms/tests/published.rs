@@ -1,0 +1,61 @@
+//! Bodies of presets against schemas that their receivers publish.
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+use super::{body, event, preset, three_turns, turn};
+
+/// A short, a long and an empty call.
+fn calls() -> [Vec<Value>; 3] {
+    let long = (0..500).map(|n| {
+        let speaker = if n % 2 == 0 { "operator" } else { "client" };
+        turn(speaker, n * 2000, n * 2000 + 1900, "soʻz \"матн\" <b>")
+    });
+    [three_turns(), long.collect(), Vec::new()]
+}
+
+fn assert_valid(validator: &Validator, body: &Value) {
+    let errors: Vec<_> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
+fn jira_comments_follow_the_published_schema_of_adf() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../../../tests/fixtures/adf/full.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for turns in calls() {
+        assert_valid(&validator, &body(&preset("jira.comment"), &event(&turns))["body"]);
+    }
+    let empty_text = json!({"version": 1, "type": "doc", "content": [{"type": "paragraph", "content": [{"type": "text", "text": ""}]}]});
+    assert!(!validator.is_valid(&empty_text), "the schema forbids empty texts");
+}
+
+/// The request of `transcriptions.json`, 2026-09, in HubSpot's public API specifications:
+/// <https://github.com/HubSpot/HubSpot-public-api-spec-collection>.
+#[test]
+fn hubspot_transcripts_follow_the_published_specification() {
+    let int32 = json!({"type": "integer", "minimum": i32::MIN, "maximum": i32::MAX});
+    let schema = json!({
+        "required": ["engagementId", "transcriptCreateUtterances"], "type": "object", "additionalProperties": false,
+        "properties": {
+            "engagementId": {"type": "integer"},
+            "transcriptCreateUtterances": {"type": "array", "items": {
+                "required": ["endTimeMillis", "speaker", "startTimeMillis", "text"], "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "endTimeMillis": int32, "startTimeMillis": int32, "languageCode": {"type": "string"},
+                    "text": {"type": "string"},
+                    "speaker": {
+                        "required": ["id", "name"], "type": "object", "additionalProperties": false,
+                        "properties": {"email": {"type": "string"}, "id": {"type": "string"}, "name": {"type": "string"}},
+                    },
+                },
+            }},
+        },
+    });
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for turns in calls() {
+        assert_valid(&validator, &body(&preset("hubspot.transcript"), &event(&turns)));
+    }
+}

@@ -1,0 +1,115 @@
+//! The bodies of requests to webhooks and callbacks, for the OpenAPI document. The store has these bodies as JSON.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::analysis::Status;
+use crate::domain::clock::Timestamp;
+use crate::domain::resource::AnalysisResource;
+use crate::domain::webhooks::DisabledWebhook;
+
+/// The type of an event of an analysis.
+#[derive(Debug, Serialize, ToSchema)]
+pub enum AnalysisEventType {
+    /// The result is available.
+    #[serde(rename = "analysis.completed")]
+    Completed,
+    /// There is no result.
+    #[serde(rename = "analysis.failed")]
+    Failed,
+    /// The result changed later, or a reanalysis of a completed call ended.
+    #[serde(rename = "analysis.updated")]
+    Updated,
+}
+
+/// The type of an event of a webhook.
+#[derive(Debug, Serialize, ToSchema)]
+pub enum WebhookEventType {
+    /// The gateway disabled the webhook.
+    #[serde(rename = "webhook.disabled")]
+    Disabled,
+}
+
+/// Body of an event of an analysis.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnalysisEventBody {
+    /// The type of the event.
+    r#type: AnalysisEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// The analysis at that time.
+    data: AnalysisResource,
+}
+
+/// Body of an event of an analysis for a receiver with the payload `thin`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThinEventBody {
+    /// The type of the event.
+    r#type: AnalysisEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// The part of the analysis that a receiver needs to read it.
+    data: ThinAnalysis,
+}
+
+/// The part of an analysis in an event with the payload `thin`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThinAnalysis {
+    /// The CALL_ID of AloVoice.
+    #[schema(max_length = 128, example = "1716207617.42")]
+    call_id: String,
+    /// The id of the analysis at AloVoice.
+    #[schema(required = true, max_length = 256, example = "664b400ccccc3235a7cd17f")]
+    ai_call_id: Option<String>,
+    /// The status of the analysis.
+    status: Status,
+    /// Version number of the result.
+    revision: u32,
+    /// Link to the analysis.
+    #[schema(max_length = 2048, example = "/v1/analyses/1716207617.42")]
+    url: String,
+}
+
+/// Body of the event of a webhook that the gateway disabled.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WebhookDisabledBody {
+    /// The type of the event.
+    r#type: WebhookEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// The webhook.
+    data: DisabledWebhook,
+}
+
+/// The type of a test event.
+#[derive(Debug, Serialize, ToSchema)]
+pub enum TestEventType {
+    /// A caller asked for a test.
+    #[serde(rename = "webhook.test")]
+    Test,
+}
+
+/// Body of a test event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestEventBody {
+    /// The type of the event.
+    r#type: TestEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// Data of the test.
+    data: TestEventData,
+}
+
+/// Data of a test event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestEventData {
+    /// Always `true`.
+    is_test: bool,
+    /// The id of the webhook.
+    #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    webhook: String,
+}

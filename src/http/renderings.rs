@@ -1,0 +1,117 @@
+//! The handlers of `GET /v1/renderings` and `GET /v1/analyses/{call_id}/renderings/{preset}`.
+
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer_body::taken;
+use super::problem::ApiError;
+use super::request::ApiRequest;
+use super::tagged::{File, tagged_file};
+use crate::domain::ids::CallId;
+use crate::domain::transforms::DeliveryMethod;
+use crate::domain::transforms::presets::{Need, PRESETS, Preset};
+
+/// A preset: the request body that a CRM, help desk or messenger expects.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Preset)]
+pub struct PresetResource {
+    /// Name of the preset, for `transform` and for the path of a rendering.
+    #[schema(max_length = 64, example = "zendesk.comment")]
+    preset: &'static str,
+    /// The request that the body is for.
+    #[schema(max_length = 1024)]
+    description: &'static str,
+    /// HTTP method of the request.
+    method: DeliveryMethod,
+    /// Example of a URL for a webhook with the preset. Replace the host, keys and capital letters. A placeholder such as
+    /// `{crm.zendesk_ticket_id}` stands for an id in `call.crm`.
+    #[schema(
+        max_length = 1024,
+        example = "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}"
+    )]
+    url: &'static str,
+    /// Content type of the body.
+    #[schema(max_length = 128, example = "application/json")]
+    content_type: &'static str,
+    /// Values that the preset reads in addition to the result of the analysis.
+    #[schema(max_items = 16)]
+    needs: Vec<NeedResource>,
+    /// Limits of the receiver, and how the preset keeps them.
+    #[schema(max_length = 1024)]
+    limits: &'static str,
+    /// Rules that the documentation of the receiver does not state; `null` if there are none.
+    #[schema(required = true, max_length = 1024)]
+    unverified: Option<&'static str>,
+    /// Link to the documentation of the receiver.
+    #[schema(max_length = 1024)]
+    documentation: &'static str,
+}
+
+/// A value that a preset reads: from `values` of the transform, else from `call` or `call.crm`, else from `metadata`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PresetNeed)]
+pub struct NeedResource {
+    /// Name of the value.
+    #[schema(max_length = 64, example = "zammad_ticket_id")]
+    name: &'static str,
+    /// Description of the value.
+    #[schema(max_length = 1024)]
+    description: &'static str,
+    /// Whether the preset cannot render a call without the value.
+    required: bool,
+}
+
+/// All presets.
+#[derive(Serialize, ToSchema)]
+pub struct PresetList {
+    /// The presets.
+    #[schema(max_items = 100)]
+    renderings: Vec<PresetResource>,
+}
+
+impl From<&'static Need> for NeedResource {
+    fn from(need: &'static Need) -> Self {
+        let Need { name, description, is_required } = need;
+        Self { name, description, required: *is_required }
+    }
+}
+
+impl From<&'static Preset> for PresetResource {
+    fn from(preset: &'static Preset) -> Self {
+        Self {
+            preset: preset.name,
+            description: preset.description,
+            method: preset.method,
+            url: preset.url,
+            content_type: preset.content_type,
+            needs: preset.needs.iter().map(NeedResource::from).collect(),
+            limits: preset.limits,
+            unverified: preset.unverified,
+            documentation: preset.documentation,
+        }
+    }
+}
+
+/// Lists the presets.
+pub(super) async fn list_renderings(_: ApiRequest<()>) -> Result<HttpResponse, ApiError> {
+    let renderings = PRESETS.into_iter().map(PresetResource::from).collect();
+    Ok(HttpResponse::Ok().json(PresetList { renderings }))
+}
+
+/// Returns the request body of a preset for a call.
+pub(super) async fn get_rendering(
+    http: HttpRequest,
+    request: ApiRequest<(CallId, &'static Preset)>,
+) -> Result<HttpResponse, ApiError> {
+    let ApiRequest { state, tenant, trace, path: (call_id, preset), .. } = request;
+    let (rendered, memory) = state.analyses.rendering(&tenant, &call_id, preset, trace).await?;
+    let media_type = preset.content_type.split(';').next().unwrap_or_default();
+    let extension = match media_type {
+        "text/markdown" => "md",
+        "text/html" => "html",
+        _ => "json",
+    };
+    let file = File { media_type, stem: call_id.as_str(), extension };
+    Ok(taken(tagged_file(&http, &file, rendered.body), memory))
+}

@@ -1,0 +1,221 @@
+//! From a submission to an entry in the stand-ins for CRMs, with their limits and faults.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alovoice_gateway::domain::clock::{Clock, SystemClock, Timestamp};
+use alovoice_gateway::sandbox::crm::{CrmEntry, CrmStandIns};
+use alovoice_gateway::sandbox::receiver::{ChooseAnswer, Received, Receiver, ReceiverOptions};
+use serde_json::{Value, json};
+
+use crate::caller::Caller;
+use crate::clock::ManualClock;
+use crate::stage::Stage;
+use crate::webhooks::{delivery_that, registered};
+
+/// The stand-ins and the receiver in front of them.
+struct Crms {
+    receiver: Receiver,
+    stand_ins: Arc<CrmStandIns>,
+}
+
+impl Crms {
+    async fn start() -> Self {
+        Self::start_at(Arc::new(SystemClock)).await
+    }
+
+    /// Starts stand-ins that measure their limits with this clock.
+    async fn start_at(clock: Arc<dyn Clock>) -> Self {
+        let stand_ins = Arc::new(CrmStandIns::default());
+        let answers = Arc::clone(&stand_ins);
+        let choose_answer = move |received: &Received| answers.answer(received);
+        let choose_answer = Some(Arc::new(choose_answer) as ChooseAnswer);
+        let options = ReceiverOptions { clock, choose_answer, ..ReceiverOptions::default() };
+        Self { receiver: Receiver::start(options).await.unwrap(), stand_ins }
+    }
+
+    /// A webhook to the stand-in with this path and preset.
+    fn webhook(&self, path: &str, transform: Value) -> Value {
+        let url = format!("{}crm/{path}", self.receiver.base_url());
+        json!({"url": url, "transform": transform, "headers": {"Authorization": "Bearer of-the-crm"}})
+    }
+
+    /// Waits until the stand-ins have this number of entries.
+    async fn entries(&self, count: usize) -> Vec<CrmEntry> {
+        self.receiver.wait_for(|_| self.stand_ins.entries().len() >= count).await;
+        let entries = self.stand_ins.entries();
+        assert_eq!(entries.len(), count, "{entries:?}");
+        entries
+    }
+}
+
+fn preset(name: &str) -> Value {
+    json!({"preset": name})
+}
+
+/// Facts of a call with the ids that the presets need.
+fn facts(id: &str) -> Value {
+    json!({
+        "direction": "inbound", "phone": "90 123-45-67", "agent": {"name": "Dilnoza"},
+        "crm": {
+            "bitrix24_call_id": format!("externalCall.{id}"), "bitrix24_entity_id": "17", "amocrm_entity_id": "18",
+            "hubspot_engagement_id": "19", "zendesk_ticket_id": "20", "jira_issue_key": "CALL-21",
+        },
+    })
+}
+
+async fn submit(acme: &Caller, call_id: &str) {
+    acme.submitted(json!({"call_id": call_id, "call": facts(call_id)})).await;
+    assert_eq!(acme.outcome(call_id).await["status"], "completed");
+}
+
+/// The path of the only delivery of a call.
+async fn delivery_of(acme: &Caller, call_id: &str) -> String {
+    let listed = acme.get(&format!("/v1/deliveries?call_id={call_id}")).await.json()["deliveries"].take();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    format!("/v1/deliveries/{}", listed[0]["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn the_talk_arrives_in_the_card_of_each_crm() {
+    let (stage, crms) = (Stage::start().await, Crms::start().await);
+    let acme = stage.acme();
+    for (path, name) in [
+        ("bitrix24/rest/1/secret/telephony.call.attachTranscription", "bitrix24.transcript"),
+        ("bitrix24/rest/1/secret/crm.timeline.comment.add", "bitrix24.comment"),
+        ("amocrm/api/v4/calls", "amocrm.call"),
+        ("amocrm/api/v4/leads/notes", "amocrm.note"),
+        ("zendesk/api/v2/tickets/{crm.zendesk_ticket_id}", "zendesk.comment"),
+        ("jira/rest/api/3/issue/{crm.jira_issue_key}/comment", "jira.comment"),
+        ("hubspot/crm/extensions/calling/2026-09/transcripts", "hubspot.transcript"),
+    ] {
+        registered(&acme, crms.webhook(path, preset(name))).await;
+    }
+    submit(&acme, "1").await;
+    let transcript = acme.get("/v1/analyses/1/transcript").await.json()["transcript"].take();
+    let entries = crms.entries(7).await;
+    let mut cards: Vec<_> = entries.iter().map(|entry| (entry.crm, entry.card.as_str())).collect();
+    cards.sort_unstable();
+    let expected = [
+        ("amocrm", "8901234567"),
+        ("amocrm", "leads 18"),
+        ("bitrix24", "deal 17"),
+        ("bitrix24", "externalCall.1"),
+        ("hubspot", "19"),
+        ("jira", "CALL-21"),
+        ("zendesk", "20"),
+    ];
+    assert_eq!(cards, expected);
+    for entry in &entries {
+        for turn in transcript.as_array().unwrap() {
+            let words = turn["text"].as_str().unwrap().trim();
+            assert!(entry.text.contains(words), "{entry:?} has no {words:?}");
+        }
+    }
+    let is_delivered = |list: &Value| {
+        list["deliveries"].as_array().unwrap().iter().all(|delivery| delivery["status"] == "delivered")
+    };
+    while !is_delivered(&acme.get("/v1/deliveries").await.json()) {}
+}
+
+#[tokio::test]
+async fn bitrix24_gets_each_transcript_once_although_it_limits_the_requests() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h,1h")]).await;
+    let (acme, clock) = (stage.acme(), Arc::new(ManualClock::starting_at(Timestamp::from_millis(0))));
+    let crms = Crms::start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
+    registered(&acme, crms.webhook(path, preset("bitrix24.transcript"))).await;
+    let batch: Vec<_> =
+        (0..52).map(|n| json!({"call_id": n.to_string(), "call": facts(&n.to_string())})).collect();
+    assert_eq!(acme.post("/v1/analyses/batch", json!({"analyses": batch})).await.status, 200);
+    // The bucket of Bitrix24 has room for 50 requests, and loses none while its clock stands still.
+    let received = crms.receiver.wait_for(|all| all.len() == 52).await;
+    assert_eq!((received.len(), crms.stand_ins.entries().len()), (52, 50));
+    clock.advance(Duration::from_secs(60));
+    let refused = loop {
+        let pending = acme.get("/v1/deliveries?status=pending").await.json()["deliveries"].take();
+        let pending = pending.as_array().unwrap().clone();
+        if pending.len() == 2 && pending.iter().all(|delivery| delivery["under_way"] == false) {
+            break pending;
+        }
+    };
+    for delivery in refused {
+        let path = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
+        let attempt = acme.get(&path).await.json()["attempts"][0].take();
+        assert_eq!((&attempt["outcome"], &attempt["status"]), (&json!("declined"), &json!(503)));
+        assert_eq!(acme.post(&format!("{path}/redeliver"), json!({})).await.status, 202);
+    }
+    let entries = crms.entries(52).await;
+    let cards: HashSet<_> = entries.iter().map(|entry| &entry.card).collect();
+    assert_eq!(cards.len(), 52);
+}
+
+#[tokio::test]
+async fn a_call_that_bitrix24_does_not_have_yet_gets_its_transcript_later() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h,1h")]).await;
+    let (acme, crms) = (stage.acme(), Crms::start().await);
+    let values = json!({"bitrix24_call_id": "unfinished.1"});
+    let transform = json!({"preset": "bitrix24.transcript", "values": values});
+    let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
+    registered(&acme, crms.webhook(path, transform)).await;
+    submit(&acme, "1").await;
+    let delivery = delivery_of(&acme, "1").await;
+    let waiting =
+        delivery_that(&acme, &delivery, |delivery| delivery["attempts"][0]["outcome"].is_string()).await;
+    assert_eq!(waiting["attempts"][0]["outcome"], "declined");
+    assert_eq!(crms.stand_ins.entries(), []);
+    assert_eq!(acme.post(&format!("{delivery}/redeliver"), json!({})).await.status, 202);
+    crms.entries(1).await;
+}
+
+#[tokio::test]
+async fn a_time_out_after_the_request_doubles_an_entry_unless_the_delivery_gives_up() {
+    let stage = Stage::with(&[("CALLBACKS__TIMEOUT", "1s"), ("CALLBACKS__RETRY_SCHEDULE", "1h,1h")]).await;
+    let acme = stage.acme();
+    let zendesk = "zendesk/api/v2/tickets/{crm.zendesk_ticket_id}";
+    let bitrix24 = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
+    for (number, path, transform, status, entries) in [
+        ("1", zendesk, preset("zendesk.comment"), "pending", 2),
+        ("2", zendesk, json!({"preset": "zendesk.comment", "on_unknown": "give_up"}), "failed", 1),
+        // The second transcript of a call replaces the first.
+        ("3", bitrix24, preset("bitrix24.transcript"), "pending", 1),
+    ] {
+        let crms = Crms::start().await;
+        crms.receiver.set_held(true);
+        let (path, _) = registered(&acme, crms.webhook(path, transform)).await;
+        submit(&acme, number).await;
+        crms.entries(1).await;
+        let delivery = delivery_of(&acme, number).await;
+        let is_over = |delivery: &Value| {
+            delivery["under_way"] == false && delivery["attempts"][0]["outcome"].is_string()
+        };
+        let unknown = delivery_that(&acme, &delivery, is_over).await;
+        assert_eq!(unknown["attempts"][0]["outcome"], "timeout", "{unknown}");
+        assert_eq!(unknown["status"], status, "{unknown}");
+        crms.receiver.set_held(false);
+        if status == "pending" {
+            assert_eq!(acme.post(&format!("{delivery}/redeliver"), json!({})).await.status, 202);
+            delivery_that(&acme, &delivery, |delivery| delivery["status"] == "delivered").await;
+        }
+        crms.entries(entries).await;
+        acme.patch(&path, json!({"enabled": false})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_crm_that_refuses_the_credentials_gets_the_entry_after_they_are_changed() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
+    let (acme, crms) = (stage.acme(), Crms::start().await);
+    let mut webhook = crms.webhook("amocrm/api/v4/calls", preset("amocrm.call"));
+    webhook["headers"] = json!({});
+    let (path, _) = registered(&acme, webhook).await;
+    submit(&acme, "1").await;
+    let delivery = delivery_of(&acme, "1").await;
+    let refused =
+        delivery_that(&acme, &delivery, |delivery| delivery["attempts"][0]["outcome"].is_string()).await;
+    assert_eq!((&refused["attempts"][0]["status"], &refused["status"]), (&json!(401), &json!("pending")));
+    acme.patch(&path, json!({"headers": {"Authorization": "Bearer new"}})).await;
+    assert_eq!(acme.post(&format!("{delivery}/redeliver"), json!({})).await.status, 202);
+    assert_eq!(crms.entries(1).await[0].crm, "amocrm");
+}
