@@ -65,7 +65,9 @@ impl FactText {
     /// # Errors
     /// [`InvalidFactText`] names the broken rule.
     pub fn parse(text: String) -> Result<Self, InvalidFactText> {
-        if text.trim().is_empty() || text.chars().nth(Self::MAX_CHARS).is_some() {
+        // A byte order mark is invisible too, although Unicode does not count it as white space.
+        let is_blank = text.chars().all(|c| c.is_whitespace() || c == '\u{feff}');
+        if is_blank || text.chars().nth(Self::MAX_CHARS).is_some() {
             return Err(InvalidFactText::Length);
         }
         if text.contains(char::is_control) {
@@ -246,7 +248,7 @@ mod tests {
         let text = |text: &str| FactText::parse(text.to_owned()).map(|text| text.0);
         let longest = "ў".repeat(256);
         assert_eq!(text(&longest).as_ref(), Ok(&longest));
-        for invalid in ["", "  ", &"ў".repeat(257)] {
+        for invalid in ["", "  ", "\u{feff}", &"ў".repeat(257)] {
             assert_eq!(text(invalid), Err(InvalidFactText::Length), "{invalid:?}");
         }
         for invalid in ["a\nb", "a\0", "\u{85}a"] {

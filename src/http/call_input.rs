@@ -15,7 +15,7 @@ use crate::domain::phone::{PhoneNumber, Region};
 /// A text of 1 to 256 characters without control characters. At least one character is not white space.
 #[derive(ToSchema)]
 #[schema(value_type = String, min_length = 1, max_length = 256,
-    pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$")]
+    pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00- \x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff][^\x00-\x1f\x7f-\x9f]*$")]
 #[expect(dead_code, reason = "only describes a schema of the document")]
 pub struct FactTextSchema(String);
 

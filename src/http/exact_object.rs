@@ -6,8 +6,8 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// serde_json parses integers of at least this value as floating-point numbers, which would lose digits.
-const TWO_TO_THE_64: f64 = 18_446_744_073_709_551_616.0;
+/// serde_json parses integers outside this range as floating-point numbers, which would lose digits.
+const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
 
 /// An object without loss: no duplicate keys on any level, and no integers of more than 64 bits.
 #[derive(Debug)]
@@ -76,7 +76,8 @@ impl<'de> Deserialize<'de> for Exact {
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-                if value.abs() >= TWO_TO_THE_64 {
+                // The smallest integer is no floating-point number, unless a smaller one was rounded to it.
+                if !INTEGERS.contains(&value) || value == INTEGERS.start {
                     return Err(E::custom(
                         "has a number of more than 64 bits, which would lose digits; send it as a string",
                     ));

@@ -36,7 +36,7 @@ impl Crms {
     }
 
     /// A webhook to the stand-in with this path and preset.
-    fn webhook(&self, path: &str, transform: Value) -> Value {
+    fn webhook(&self, path: &str, transform: &Value) -> Value {
         let url = format!("{}crm/{path}", self.receiver.base_url());
         json!({"url": url, "transform": transform, "headers": {"Authorization": "Bearer of-the-crm"}})
     }
@@ -90,7 +90,7 @@ async fn the_talk_arrives_in_the_card_of_each_crm() {
         ("jira/rest/api/3/issue/{crm.jira_issue_key}/comment", "jira.comment"),
         ("hubspot/crm/extensions/calling/2026-09/transcripts", "hubspot.transcript"),
     ] {
-        registered(&acme, crms.webhook(path, preset(name))).await;
+        registered(&acme, crms.webhook(path, &preset(name))).await;
     }
     submit(&acme, "1").await;
     let transcript = acme.get("/v1/analyses/1/transcript").await.json()["transcript"].take();
@@ -125,7 +125,7 @@ async fn bitrix24_gets_each_transcript_once_although_it_limits_the_requests() {
     let (acme, clock) = (stage.acme(), Arc::new(ManualClock::starting_at(Timestamp::from_millis(0))));
     let crms = Crms::start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
     let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
-    registered(&acme, crms.webhook(path, preset("bitrix24.transcript"))).await;
+    registered(&acme, crms.webhook(path, &preset("bitrix24.transcript"))).await;
     let batch: Vec<_> =
         (0..52).map(|n| json!({"call_id": n.to_string(), "call": facts(&n.to_string())})).collect();
     assert_eq!(acme.post("/v1/analyses/batch", json!({"analyses": batch})).await.status, 200);
@@ -158,7 +158,7 @@ async fn a_call_that_bitrix24_does_not_have_yet_gets_its_transcript_later() {
     let values = json!({"bitrix24_call_id": "unfinished.1"});
     let transform = json!({"preset": "bitrix24.transcript", "values": values});
     let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
-    registered(&acme, crms.webhook(path, transform)).await;
+    registered(&acme, crms.webhook(path, &transform)).await;
     submit(&acme, "1").await;
     let delivery = delivery_of(&acme, "1").await;
     let waiting =
@@ -183,7 +183,7 @@ async fn a_time_out_after_the_request_doubles_an_entry_unless_the_delivery_gives
     ] {
         let crms = Crms::start().await;
         crms.receiver.set_held(true);
-        let (path, _) = registered(&acme, crms.webhook(path, transform)).await;
+        let (path, _) = registered(&acme, crms.webhook(path, &transform)).await;
         submit(&acme, number).await;
         crms.entries(1).await;
         let delivery = delivery_of(&acme, number).await;
@@ -207,7 +207,7 @@ async fn a_time_out_after_the_request_doubles_an_entry_unless_the_delivery_gives
 async fn a_crm_that_refuses_the_credentials_gets_the_entry_after_they_are_changed() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     let (acme, crms) = (stage.acme(), Crms::start().await);
-    let mut webhook = crms.webhook("amocrm/api/v4/calls", preset("amocrm.call"));
+    let mut webhook = crms.webhook("amocrm/api/v4/calls", &preset("amocrm.call"));
     webhook["headers"] = json!({});
     let (path, _) = registered(&acme, webhook).await;
     submit(&acme, "1").await;

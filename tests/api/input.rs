@@ -301,6 +301,7 @@ async fn metadata_that_cannot_be_stored_exactly_is_refused() {
         (r#"{"a": 1, "a": 2}"#, "#/metadata", "has the key \"a\" twice"),
         (r#"{"a": [{"b": 1, "b": 1}]}"#, "#/metadata/a/0", "has the key \"b\" twice"),
         (r#"{"a": 18446744073709551616}"#, "#/metadata/a", "has a number of more than 64 bits"),
+        (r#"{"a": -9223372036854775809}"#, "#/metadata/a", "has a number of more than 64 bits"),
     ] {
         let body = format!(r#"{{"call_id": "1", "metadata": {metadata}}}"#);
         let answer = stage.acme().post_with(&[JSON], body).await;

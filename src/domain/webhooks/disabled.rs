@@ -8,8 +8,8 @@ use crate::domain::clock::{Entropy, Timestamp};
 use crate::domain::events::Event;
 use crate::domain::ids::TenantId;
 
-/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (no success for five
-/// days).
+/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (failures for five
+/// days without a success).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
@@ -17,7 +17,7 @@ pub enum DisabledReason {
     Requested,
     /// The receiver answered 410.
     Gone,
-    /// It had no success for five days.
+    /// It has failed for five days without a success.
     Failing,
 }
 

@@ -209,7 +209,7 @@ pub(crate) async fn an_event_is_sent_to_every_webhook_that_wants_it(harness: Har
     assert_eq!(harness.deliveries("adopted-0").await.len(), 2);
 }
 
-fn filter(filter: serde_json::Value) -> ContentFilter {
+fn filter(filter: &serde_json::Value) -> ContentFilter {
     ContentFilter::parse(filter.as_object().unwrap().clone()).unwrap()
 }
 
@@ -220,7 +220,7 @@ pub(crate) async fn an_event_is_sent_to_webhooks_whose_filter_it_passes(harness:
         json!({"transcript": {"speaker": "operator", "text": {"$contains": "salom"}}}),
         json!({"metadata.ticket": {"$ne": "T-1"}}),
     ] {
-        let webhook = Webhook { filter: Some(filter(source)), ..new_webhook(&harness, A) };
+        let webhook = Webhook { filter: Some(filter(&source)), ..new_webhook(&harness, A) };
         assert!(harness.store.add_webhook(&acme(), webhook.clone()).await.unwrap());
         assert_eq!(found(&harness, webhook.id).await, webhook);
         webhooks.push(webhook);
