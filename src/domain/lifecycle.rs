@@ -11,9 +11,8 @@
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
 //! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that it
-//! accepted the call, usually because it answers that it does not know the call. The gateway learns this answer
-//! ([`learned_answers`](super::learned_answers)). If calls in progress may have the same answer, the row waits until a result
-//! would most likely be ready ([`Pace::slowest`]).
+//! accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If calls in
+//! progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;
@@ -109,8 +108,8 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission. Its metadata and call facts replace the earlier ones. A reanalysis starts if the submission
-    /// requests one and no analysis is in progress.
+    /// Applies another submission. The metadata and the call facts that it has replace the earlier ones. A reanalysis starts if
+    /// the submission requests one and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
@@ -158,8 +157,7 @@ impl Analysis {
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }
-            // If the outcome of the first submit is unknown, the vendor may refuse the second one, because it already has the
-            // call.
+            // After a first submit of unknown outcome, the vendor may refuse the second one because it already has the call.
             SubmitOutcome::Rejected(detail) if work.submits == 2 => {
                 let fault = VendorFault { code: FaultCode::VendorError, detail, retry_after: None };
                 work.stage = Stage::Confirm;
@@ -179,8 +177,7 @@ impl Analysis {
         work.errors = 0;
     }
 
-    /// Plans the next poll: the vendor has the call and no result yet. After the deadline, the analysis fails instead. `reason`
-    /// is the vendor's explanation, if there is one.
+    /// Plans the next poll, or fails the analysis after the deadline. `reason` is the vendor's explanation, if there is one.
     fn wait(
         &mut self,
         mut work: Work,
@@ -278,8 +275,7 @@ fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Returns whether the vendor has answered for the whole grace period that it does not know the call. The first such answer
-/// starts the period.
+/// Returns whether the vendor has not known the call for the whole grace period, which begins with its first such answer.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace
