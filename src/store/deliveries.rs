@@ -8,9 +8,10 @@ use super::delivery_rows::{RECORDED, RecordedDelivery, UnreadableDelivery, recor
 use super::engine::Engine;
 use super::rules::{Rule, Transaction};
 use super::sql::sql;
-use super::unreadable::{postpone_claimed, report};
+use super::unreadable::{postpone_claimed, postpone_delivery, report};
 use super::values::values;
 use super::{Change, StoreError, subscriptions, webhook_health};
+use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::domain::webhooks::DisabledReason;
@@ -44,6 +45,9 @@ pub trait DeliveryStore: Send + Sync {
         lease: Lease,
         attempt: FinishedAttempt,
     ) -> Result<Option<DisabledReason>, StoreError>;
+
+    /// Ends a lease without an attempt, because nothing was sent. Deletes the record of the attempt. The delivery is due at `due`.
+    async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError>;
 
     /// Reads the last attempts of a delivery, the oldest first.
     async fn attempts(
@@ -91,6 +95,10 @@ impl<E: Engine> DeliveryStore for E {
         self.transact(FinishAttempt { lease, attempt }).await
     }
 
+    async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError> {
+        self.transact(PostponeDelivery { lease, due }).await
+    }
+
     async fn attempts(
         &self,
         tenant: &TenantId,
@@ -121,6 +129,25 @@ impl<E: Engine> DeliveryStore for E {
 
     async fn redeliver(&self, tenant: &TenantId, id: DeliveryId) -> Result<Sending, StoreError> {
         self.transact(Redeliver { tenant: tenant.clone(), id }).await
+    }
+}
+
+struct PostponeDelivery {
+    lease: Lease,
+    due: Timestamp,
+}
+
+impl Rule for PostponeDelivery {
+    const NAME: &'static str = "postpone_delivery";
+    const NOTIFIES: bool = false;
+    type Output = ();
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<(), StoreError> {
+        if postpone_delivery(transaction, &self.lease, self.due).await? == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        transaction.end_lease(Leased::Delivery, self.lease);
+        Ok(())
     }
 }
 

@@ -89,7 +89,9 @@ impl Rule for Postpone {
     }
 }
 
-async fn postpone_delivery(
+/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if the
+/// lease was lost.
+pub(super) async fn postpone_delivery(
     transaction: &impl Transaction,
     lease: &Lease,
     due: Timestamp,
