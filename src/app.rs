@@ -25,7 +25,7 @@ use self::servers::{serve_admin, serve_api};
 pub use self::start_error::StartError;
 pub use self::store::attach;
 use crate::alovoice::{VendorClient, VendorPermits};
-use crate::analyses::{Analyses, Feed, MemoryBudget, Prober, Webhooks};
+use crate::analyses::{Analyses, Feed, MemoryBudget, Prober, RENDERINGS, Webhooks};
 use crate::auth::Verifier;
 use crate::callbacks::Sender;
 use crate::config::{NetworkSettings, Settings, SettingsProblems, StoreUrl};
@@ -130,17 +130,19 @@ pub async fn start(
     let tenant_ids = || tenants.all().map(|tenant| tenant.id());
     let budget = |resource, bytes| MemoryBudget::new((resource, bytes), env.metrics.clone(), tenant_ids());
     let answers = Arc::new(budget("answers", ANSWERS));
+    let renderings = Arc::new(budget("renderings", RENDERINGS));
     let prober = Arc::new(Prober::new(&settings.vendor, env.clone(), store.clone(), vendor.clone()));
     let vendor_access = (vendor.clone(), vendor_permits.clone(), prober.clone());
     let draining = &tasks.draining;
+    let budgets = (answers.clone(), renderings.clone());
     let analyses =
-        Analyses::new(settings, env.clone(), store.clone(), answers.clone(), vendor_access, draining.clone());
+        Analyses::new(settings, env.clone(), store.clone(), budgets, vendor_access, draining.clone());
     let analyses = Arc::new(analyses);
     let feed =
         Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), answers.clone(), draining.clone()));
     let receivers = Arc::new(Receivers::default());
-    let webhooks =
-        Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), receivers.clone());
+    let shared = (receivers.clone(), renderings.clone());
+    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), shared);
 
     // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
     // cache.
@@ -220,7 +222,7 @@ pub async fn start(
         store.clone(),
         (sender, receivers),
         tenants.clone(),
-        encryption.clone(),
+        (encryption.clone(), renderings),
         (wakes.deliverer.clone(), outcomes),
     );
     let secrets = SecretRefresher {

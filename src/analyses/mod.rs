@@ -25,7 +25,6 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +38,7 @@ pub use self::listing::Listing;
 use self::lookup::Lookups;
 pub use self::memory_budget::{MemoryBudget, MemoryPermit, MemoryUsedUp};
 pub use self::prober::Prober;
-use self::renderings::rendering_permits;
+pub use self::renderings::{RENDERING, RENDERINGS};
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
@@ -79,16 +78,18 @@ pub struct Analyses {
     cache: RepresentationCache,
     lookups: Lookups,
     waiters: Waiters,
-    renderings: Semaphore,
+    /// Memory budget of renderings.
+    renderings: Arc<MemoryBudget>,
 }
 
 impl Analyses {
-    /// Creates the use cases with an empty cache. Waiting requests end early once `draining` is cancelled.
+    /// Creates the use cases with an empty cache, and with the memory budgets of large results and of renderings. Waiting requests
+    /// end early once `draining` is cancelled.
     pub fn new(
         settings: &Settings,
         env: Env,
         store: Arc<dyn Store>,
-        memory: Arc<MemoryBudget>,
+        (memory, renderings): (Arc<MemoryBudget>, Arc<MemoryBudget>),
         (vendor, vendor_permits, prober): (Arc<VendorClient>, Arc<VendorPermits>, Arc<Prober>),
         draining: CancellationToken,
     ) -> Self {
@@ -104,7 +105,7 @@ impl Analyses {
             cache: RepresentationCache::new(&settings.cache),
             lookups: Lookups::new(),
             waiters: Waiters::default(),
-            renderings: rendering_permits(),
+            renderings,
         }
     }
 

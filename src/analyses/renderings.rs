@@ -1,6 +1,5 @@
 //! Renders calls with presets, as webhooks and callbacks with the preset get them.
 
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::{Analyses, AnalysesError, MemoryPermit};
@@ -10,24 +9,23 @@ use crate::domain::ids::CallId;
 use crate::domain::resource::AnalysisResource;
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::presets::Preset;
-use crate::domain::transforms::{RenderedBody, Transform, TransformInput};
+use crate::domain::transforms::{MAX_BODY_BYTES, RenderedBody, Transform, TransformInput};
 use crate::store::{StoreError, StoredAnalysis};
 use crate::tenants::Tenant;
 
-/// Maximum number of renderings that are computed at the same time.
-const MAX_RENDERINGS: usize = 2;
-
-/// Limits the number of simultaneous renderings, because a rendering of a long call takes much memory.
-pub(super) fn rendering_permits() -> Semaphore {
-    Semaphore::new(MAX_RENDERINGS)
-}
+/// Memory that a rendering takes from the budget of renderings, in bytes. It is the same for each, so that the budget also limits
+/// the number of simultaneous renderings.
+pub const RENDERING: usize = 2 * MAX_BODY_BYTES;
+/// Size of the memory budget of renderings in bytes. It suffices for two renderings, of which a tenant can have one if there are
+/// several tenants. Requests and deliveries share it.
+pub const RENDERINGS: usize = 2 * RENDERING;
 
 impl Analyses {
     /// Returns the request body of a preset for a call, with a permit if the result is large.
     ///
     /// # Errors
     /// [`AnalysesError::NoResult`] until the analysis is finished, [`AnalysesError::NotRendered`] if the preset needs a value that
-    /// the call does not have.
+    /// the call does not have. [`AnalysesError::MemoryUsedUp`] if other renderings leave no memory in time.
     pub async fn rendering(
         &self,
         tenant: &Tenant,
@@ -35,9 +33,10 @@ impl Analyses {
         preset: &'static Preset,
         trace: TraceContext,
     ) -> Result<(RenderedBody, Option<MemoryPermit>), AnalysesError> {
-        let _permit = self.renderings.acquire().await;
         let (StoredAnalysis { analysis, result }, memory) =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
+        // The search may wait for the vendor, so it precedes the permit.
+        let permit = self.renderings.take_in_time(tenant.id(), RENDERING).await?;
         let now = self.env.clock.now();
         let kind = match (analysis.status, &result) {
             (_, Some(_)) => EventKind::AnalysisCompleted,
@@ -51,6 +50,8 @@ impl Analyses {
         let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, &*self.env.entropy)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
         let rendered = spawn_blocking(move || {
+            // The rendering continues if the caller disconnects, so it holds the permit.
+            let _permit = permit;
             let transform = Transform { preset: Some(preset.name.to_owned()), ..Transform::default() };
             transform.render(TransformInput { event: parse_event(&event.body, None), link: &link })
         });

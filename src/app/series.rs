@@ -50,9 +50,15 @@ pub(super) fn create_series(metrics: &Metrics, tenants: &Tenants) {
         ] {
             let _ = counter.with_label_values(&[tenant]);
         }
-        for resource in
-            ["answers", "connections", "large_bodies", "recordings", "small_bodies", "write_buffers"]
-        {
+        for resource in [
+            "answers",
+            "connections",
+            "large_bodies",
+            "recordings",
+            "renderings",
+            "small_bodies",
+            "write_buffers",
+        ] {
             let _ = metrics.overload_refusals.with_label_values(&[tenant, resource]);
         }
         for outcome in ProbeOutcome::ALL.map(ProbeOutcome::as_str).into_iter().chain(["failed"]) {

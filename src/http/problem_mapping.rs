@@ -110,6 +110,7 @@ impl From<WebhooksError> for ApiError {
                 Self::new(WEBHOOK_SEALED, "the custom headers of the webhook cannot be decrypted")
             }
             WebhooksError::InvalidCursor(error) => Self::invalid_field("?cursor", &error),
+            WebhooksError::MemoryUsedUp(error) => error.into(),
             WebhooksError::Store(error) => error.into(),
         }
     }

@@ -10,8 +10,9 @@ use tracing::field::Empty;
 use tracing::{Instrument, error_span};
 
 use super::attempt_slots::AttemptSlots;
-use super::delivery_requests::{DeliveryRequest, RequestBuilder, gives_up_on_unknown};
+use super::delivery_requests::{DeliveryRequest, NoRequest, RequestBuilder, gives_up_on_unknown};
 use super::{OutcomeWriter, Report, Wake, Worker, lease_for};
+use crate::analyses::MemoryBudget;
 use crate::callbacks::{Outgoing, Sender, Sent, hold_during_lookups};
 use crate::config::CallbackSettings;
 use crate::domain::events::EventKind;
@@ -26,6 +27,9 @@ use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
+
+/// Pause of a delivery whose request could not start early enough in its lease.
+const PAUSE_OF_POSTPONED: Duration = Duration::from_secs(1);
 
 /// The worker that delivers events.
 pub struct Deliverer {
@@ -85,10 +89,16 @@ impl Deliverer {
         store: Arc<dyn Store>,
         (sender, receivers): (Sender, Arc<Receivers>),
         tenants: Arc<Tenants>,
-        encryption: Arc<Encryption>,
+        (encryption, renderings): (Arc<Encryption>, Arc<MemoryBudget>),
         (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
-        let requests = RequestBuilder::new(env.clone(), Arc::clone(&store), Arc::clone(&tenants), encryption);
+        let requests = RequestBuilder::new(
+            env.clone(),
+            Arc::clone(&store),
+            Arc::clone(&tenants),
+            (encryption, renderings),
+            settings.timeout,
+        );
         Self {
             env,
             store,
@@ -108,7 +118,8 @@ impl Deliverer {
         let delivery = &claimed.delivery;
         let sent = match self.requests.build(&claimed).await {
             Ok(request) => self.send(&claimed, request, trace).await,
-            Err(outcome) => unsent(outcome),
+            Err(NoRequest::Ended(outcome)) => unsent(outcome),
+            Err(NoRequest::LeaseTooShort) => return self.postpone(&claimed).await,
         };
         let outcome = sent.outcome.label();
         self.env.metrics.callback_attempts.with_label_values(&[outcome]).observe(sent.latency.as_secs_f64());
@@ -135,6 +146,15 @@ impl Deliverer {
         if let Some(disabled) = finished {
             self.count(&delivery.tenant, next, disabled);
         }
+    }
+
+    /// Ends the lease without an attempt. The delivery is due again after a pause.
+    async fn postpone(&self, claimed: &ClaimedDelivery) {
+        let due = self.env.clock.now() + PAUSE_OF_POSTPONED;
+        tracing::warn!(retry_at = %due, "callback postponed: the lease ends before the deadline of the request");
+        let postpone = || self.store.postpone_delivery(claimed.lease, due);
+        let names = ("postpone_delivery", "deliveries");
+        self.outcomes.write(names, claimed.delivery.due_at, postpone).await;
     }
 
     /// Sends the request inside a separate span.

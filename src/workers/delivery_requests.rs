@@ -1,10 +1,12 @@
 //! Builds the requests of deliveries: the URL, the body, the secrets that sign it and the custom headers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
+use crate::analyses::{MemoryBudget, MemoryPermit, RENDERING};
 use crate::domain::analysis::SubmittedData;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::events::parse_event;
@@ -16,9 +18,6 @@ use crate::env::Env;
 use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, Store};
 use crate::tenants::Tenants;
-
-/// Maximum number of transforms that run at the same time.
-const MAX_RENDERINGS: usize = 2;
 
 /// The request of one attempt.
 pub(super) struct DeliveryRequest {
@@ -38,7 +37,25 @@ pub(super) struct RequestBuilder {
     store: Arc<dyn Store>,
     tenants: Arc<Tenants>,
     encryption: Arc<Encryption>,
-    renderings: Semaphore,
+    /// Memory budget of renderings.
+    renderings: Arc<MemoryBudget>,
+    /// Maximum duration of a request.
+    timeout: Duration,
+}
+
+/// The reason why an attempt has no request.
+#[derive(Debug)]
+pub(super) enum NoRequest {
+    /// The attempt ends with this outcome.
+    Ended(AttemptOutcome),
+    /// The lease would end before the deadline of the request, so another replica could send the event too.
+    LeaseTooShort,
+}
+
+impl From<AttemptOutcome> for NoRequest {
+    fn from(outcome: AttemptOutcome) -> Self {
+        Self::Ended(outcome)
+    }
 }
 
 /// Whether the delivery fails after an attempt of unknown outcome.
@@ -57,30 +74,45 @@ impl RequestBuilder {
         env: Env,
         store: Arc<dyn Store>,
         tenants: Arc<Tenants>,
-        encryption: Arc<Encryption>,
+        (encryption, renderings): (Arc<Encryption>, Arc<MemoryBudget>),
+        timeout: Duration,
     ) -> Self {
-        Self { env, store, tenants, encryption, renderings: Semaphore::new(MAX_RENDERINGS) }
+        Self { env, store, tenants, encryption, renderings, timeout }
     }
 
-    /// Builds the request of an attempt. The error is the outcome of an attempt that sends nothing.
-    pub(super) async fn build(&self, claimed: &ClaimedDelivery) -> Result<DeliveryRequest, AttemptOutcome> {
+    /// Builds the request of an attempt. The error is the reason why the attempt sends nothing.
+    pub(super) async fn build(&self, claimed: &ClaimedDelivery) -> Result<DeliveryRequest, NoRequest> {
+        // This check is the first, so that an attempt without credentials does not hide the unknown outcome from the next attempt.
+        if may_double(claimed) {
+            return Err(AttemptOutcome::Unknown.into());
+        }
         let (secrets, headers) = self
             .credentials(claimed)
             .map_err(|reason| AttemptOutcome::Unsigned { detail: reason.to_owned() })?;
-        if may_double(claimed) {
-            return Err(AttemptOutcome::Unknown);
-        }
         let submitted = self.submitted_data(claimed).await?;
         let ids = submitted.as_ref().and_then(|submitted| submitted.call.crm.clone()).unwrap_or_default();
         let url = claimed.delivery.url.fill(&ids).map_err(|error| error.to_string());
-        let rendered = self.body(claimed, submitted).await.map_err(|error| error.to_string());
+        let rendered = self.body(claimed, submitted).await?.map_err(|error| error.to_string());
         match (url, rendered) {
+            (Ok(_), Ok(_)) if self.spare_time(claimed).is_none() => Err(NoRequest::LeaseTooShort),
             (Ok(url), Ok(rendered)) => Ok(DeliveryRequest { url, rendered, secrets, headers }),
             (url, rendered) => {
                 let problems: Vec<_> = url.err().into_iter().chain(rendered.err()).collect();
-                Err(AttemptOutcome::Unrendered { detail: problems.join("; ") })
+                Err(AttemptOutcome::Unrendered { detail: problems.join("; ") }.into())
             }
         }
+    }
+
+    /// Returns the time until the request must start, so that its deadline precedes the end of the lease; `None` if it is too late.
+    fn spare_time(&self, claimed: &ClaimedDelivery) -> Option<Duration> {
+        claimed.delivery.due_at.since(self.env.clock.now()).checked_sub(self.timeout)
+    }
+
+    /// Takes a permit for a rendering. It waits for at most half of the spare time, which leaves the other half for the rendering.
+    async fn rendering_permit(&self, claimed: &ClaimedDelivery) -> Result<MemoryPermit, NoRequest> {
+        let patience = self.spare_time(claimed).ok_or(NoRequest::LeaseTooShort)? / 2;
+        let permit = timeout(patience, self.renderings.take(&claimed.delivery.tenant, RENDERING)).await;
+        permit.ok().and_then(Result::ok).ok_or(NoRequest::LeaseTooShort)
     }
 
     /// Returns the secrets and headers of the webhook, or the secrets for the tenant's callbacks. The error is the
@@ -130,19 +162,19 @@ impl RequestBuilder {
         &self,
         claimed: &ClaimedDelivery,
         submitted: Option<SubmittedData>,
-    ) -> Result<RenderedBody, TransformError> {
+    ) -> Result<Result<RenderedBody, TransformError>, NoRequest> {
         let body = claimed.body.clone();
         let Some(transform) = claimed.transform.clone() else {
-            return Ok(RenderedBody { body, content_type: "application/json".to_owned() });
+            return Ok(Ok(RenderedBody { body, content_type: "application/json".to_owned() }));
         };
         let call_id = claimed.delivery.call_id.as_ref();
         let link = call_id.map(|call_id| self.env.public_url.analysis(call_id)).unwrap_or_default();
-        let _permit = self.renderings.acquire().await;
+        let permit = self.rendering_permit(claimed).await?;
         let rendered = spawn_blocking(move || {
+            let _permit = permit;
             transform.render(TransformInput { event: parse_event(&body, submitted.as_ref()), link: &link })
         });
-        rendered
-            .await
-            .unwrap_or_else(|_| Err(TransformError(vec!["the gateway failed to render the body".to_owned()])))
+        let failed = || TransformError(vec!["the gateway failed to render the body".to_owned()]);
+        Ok(rendered.await.unwrap_or_else(|_| Err(failed())))
     }
 }

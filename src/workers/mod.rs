@@ -9,8 +9,8 @@
 //! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
 //!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
 //!    the row again.
-//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request to the vendor does not
-//!    start if its deadline lies after the end of the lease.
+//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request does not start if its
+//!    deadline lies after the end of the lease.
 //! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
 //!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
 //!    While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).

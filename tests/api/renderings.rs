@@ -32,6 +32,33 @@ async fn a_rendering_is_the_body_that_a_webhook_with_the_preset_gets() {
 }
 
 #[tokio::test]
+async fn renderings_that_wait_for_the_vendor_do_not_delay_others() {
+    let stage = Stage::start().await;
+    let (acme, globex) = (stage.acme(), stage.globex());
+    for caller in [&acme, &globex] {
+        caller.submitted(json!({"call_id": "1"})).await;
+        caller.outcome("1").await;
+    }
+    stage.vendor.set_held(true);
+    let asking: Vec<_> = (0..3)
+        .map(|number| {
+            let acme = stage.acme();
+            tokio::spawn(async move { acme.get(&path(&format!("known-{number}"), "markdown")).await })
+        })
+        .collect();
+    stage.in_flight(3).await;
+    for caller in [&acme, &globex] {
+        assert_eq!(caller.get(&path("1", "markdown")).await.status, 200);
+        let preview = json!({"call_id": "1", "transform": {"preset": "markdown"}});
+        assert_eq!(caller.post("/v1/webhooks/preview", preview).await.status, 200);
+    }
+    stage.vendor.set_held(false);
+    for asking in asking {
+        assert_eq!(asking.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_rendering_names_what_is_missing() {
     let stage = Stage::start().await;
     let acme = stage.acme();

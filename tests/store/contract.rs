@@ -170,6 +170,12 @@ macro_rules! contract {
                 a_page_that_ends_early_has_a_position_to_continue_from,
                 rare_matches_are_found_in_one_page,
             ],
+            deliverer: [
+                a_postponed_delivery_has_no_attempt_and_ends_its_lease,
+                a_delivery_is_postponed_if_its_lease_ends_before_the_deadline,
+                a_delivery_is_postponed_if_other_renderings_leave_no_permit,
+                an_unknown_outcome_is_examined_before_the_credentials,
+            ],
             unreadable: [
                 a_list_of_analyses_skips_unreadable_rows,
                 an_unreadable_analysis_can_be_deleted,

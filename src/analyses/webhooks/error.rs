@@ -1,6 +1,6 @@
 //! The errors of the use cases about webhooks.
 
-use crate::analyses::InvalidCursor;
+use crate::analyses::{InvalidCursor, MemoryUsedUp};
 use crate::callbacks::Forbidden;
 use crate::domain::webhooks::InvalidHeader;
 use crate::store::StoreError;
@@ -35,6 +35,9 @@ pub enum WebhooksError {
     /// The cursor belongs to another list.
     #[error("the cursor belongs to another list")]
     InvalidCursor(#[from] InvalidCursor),
+    /// The memory budget for renderings is used up.
+    #[error(transparent)]
+    MemoryUsedUp(#[from] MemoryUsedUp),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,13 +11,12 @@ mod replays;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 pub use self::changes::{HeaderChanges, Registration, WebhookChange};
 pub use self::deliveries::{DeliveryPage, DeliveryWithAttempts};
 pub use self::error::WebhooksError;
 pub use self::preview::{Preview, PreviewSubject};
 pub use self::replays::ReplayRequest;
+use super::MemoryBudget;
 use crate::callbacks::Guard;
 use crate::config::CallbackSettings;
 use crate::domain::ids::{DeliveryId, TenantId, WebhookId};
@@ -33,9 +32,6 @@ use crate::store::{Sending, Store, StoreError, WebhookActivity};
 /// Maximum number of attempts of a change if concurrent changes of the same webhook conflict with it.
 const TRIES: usize = 8;
 
-/// Maximum number of previews that are computed at the same time.
-const MAX_PREVIEWS: usize = 2;
-
 /// The use cases about webhooks and deliveries.
 pub struct Webhooks {
     env: Env,
@@ -43,7 +39,8 @@ pub struct Webhooks {
     guard: Guard,
     encryption: Arc<Encryption>,
     receivers: Arc<Receivers>,
-    previews: Semaphore,
+    /// Memory budget of renderings.
+    renderings: Arc<MemoryBudget>,
 }
 
 /// A webhook with its recent activity.
@@ -57,22 +54,15 @@ pub struct WebhookState {
 
 impl Webhooks {
     /// Creates the use cases. `encryption` seals the secrets and headers of webhooks. `receivers` has the paused receivers of
-    /// callbacks.
+    /// callbacks. `renderings` is the memory budget of renderings.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
         store: Arc<dyn Store>,
         encryption: Arc<Encryption>,
-        receivers: Arc<Receivers>,
+        (receivers, renderings): (Arc<Receivers>, Arc<MemoryBudget>),
     ) -> Self {
-        Self {
-            env,
-            store,
-            guard: Guard::new(settings),
-            encryption,
-            receivers,
-            previews: Semaphore::new(MAX_PREVIEWS),
-        }
+        Self { env, store, guard: Guard::new(settings), encryption, receivers, renderings }
     }
 
     /// Returns a webhook.

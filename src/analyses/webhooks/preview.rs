@@ -3,6 +3,7 @@
 use tokio::task::spawn_blocking;
 
 use super::{Webhooks, WebhooksError};
+use crate::analyses::RENDERING;
 use crate::domain::analysis::Status;
 use crate::domain::call_facts::CrmIds;
 use crate::domain::callback_url::CallbackUrl;
@@ -71,7 +72,7 @@ impl Webhooks {
     /// Shows the request of a registered webhook for a call.
     ///
     /// # Errors
-    /// If the tenant has no such webhook or no such call.
+    /// If the tenant has no such webhook or no such call, or other renderings leave no memory in time.
     pub async fn preview_registered(
         &self,
         tenant: &TenantId,
@@ -85,15 +86,15 @@ impl Webhooks {
     /// Shows the request of a webhook that need not be registered.
     ///
     /// # Errors
-    /// If the tenant has no such call.
+    /// If the tenant has no such call, or other renderings leave no memory in time.
     pub async fn preview(
         &self,
         tenant: &TenantId,
         call_id: &CallId,
         subject: PreviewSubject,
     ) -> Result<Preview, WebhooksError> {
-        // A large analysis takes much memory.
-        let _permit = self.previews.acquire().await;
+        // The permit precedes the search, because a large analysis takes much memory.
+        let permit = self.renderings.take_in_time(tenant, RENDERING).await?;
         let found = self.store.find_analysis(tenant, call_id).await?;
         let StoredAnalysis { analysis, result } = found.ok_or(WebhooksError::NotFound("analysis"))?;
         let link = self.env.public_url.analysis(call_id);
@@ -110,7 +111,11 @@ impl Webhooks {
         }
         let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, entropy)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let rendered = spawn_blocking(move || render(&event, subject, (&link, &ids), problems));
+        let rendered = spawn_blocking(move || {
+            // The rendering continues if the caller disconnects, so it holds the permit.
+            let _permit = permit;
+            render(&event, subject, (&link, &ids), problems)
+        });
         rendered.await.map_err(|error| StoreError::Unavailable(error.into()).into())
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod claims;
 pub(crate) mod contention;
 pub(crate) mod deadlines;
 pub(crate) mod deletion;
+pub(crate) mod deliverer;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_shares;
 pub(crate) mod expiry;
