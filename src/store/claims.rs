@@ -119,6 +119,29 @@ pub struct ClaimedWebhook {
     pub sealed: SealedSecrets,
 }
 
+/// Condition of a claim on its deliveries and their earlier attempts: the last attempt that may have sent a request has no outcome, and
+/// belongs to the present round. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent none. In a round, every attempt
+/// counts in the retry schedule, except for unsigned attempts of a webhook. The parameter is the name of the table of deliveries.
+macro_rules! follows_unknown {
+    ($delivery:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM attempts AS lost WHERE lost.delivery = ",
+            $delivery,
+            ".seq AND lost.outcome IS NULL AND NOT EXISTS (SELECT 1 FROM attempts AS later \
+             WHERE later.delivery = lost.delivery AND later.number > lost.number \
+             AND coalesce(later.outcome, '') NOT IN ('unsigned', 'transform', 'forbidden')) AND ",
+            $delivery,
+            ".attempts - 1 - ",
+            $delivery,
+            ".earlier_attempts > (SELECT count(*) FROM attempts AS later WHERE later.delivery = lost.delivery \
+             AND later.number > lost.number AND (later.outcome <> 'unsigned' OR ",
+            $delivery,
+            ".webhook = '')))"
+        )
+    };
+}
+pub(super) use follows_unknown;
+
 /// A claimed delivery, whose attempt is already recorded.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
@@ -132,7 +155,8 @@ pub struct ClaimedDelivery {
     pub transform: Option<Transform>,
     /// HTTP method of the webhook; `None` for that of the transform.
     pub method: Option<DeliveryMethod>,
-    /// Whether the attempt before has no outcome, because its process ended. Always false without a transform.
+    /// Whether the last attempt of the round that may have sent a request has no outcome, because its process ended. Always false
+    /// without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,

@@ -107,6 +107,8 @@ macro_rules! contract {
             deliveries: [
                 an_attempt_is_recorded_with_its_claim,
                 a_delivery_has_the_latest_transform_of_its_callback,
+                an_attempt_to_a_webhook_that_was_not_sent_hides_no_unknown_outcome,
+                an_attempt_to_a_callback_that_was_not_sent_hides_no_unknown_outcome,
                 a_successful_delivery_is_finished,
                 a_failed_attempt_is_retried_when_due,
                 a_delivery_is_given_up,

@@ -7,6 +7,7 @@ use deadpool_postgres::Object;
 use futures_util::try_join;
 
 use super::super::attempts::MOST_ATTEMPTS;
+use super::super::claims::follows_unknown;
 use super::super::delivery_rows;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
@@ -56,7 +57,8 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
 
 /// Claims deliveries and records the attempts that begin with the claim. Parameters: the selected rows, the present
 /// time, and the end of the lease. Rows that another replica has claimed since they were selected are skipped.
-const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
+const CLAIM: &str = concat!(
+    "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
@@ -67,12 +69,14 @@ const CLAIM: &str = "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHE
      CASE WHEN coalesce(present.payload, claimed.payload) = 'thin' \
      AND coalesce(present.transform, claimed.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
      coalesce(present.transform, claimed.transform) AS transform, method, \
-     coalesce(present.transform, claimed.transform) IS NOT NULL AND EXISTS (SELECT FROM attempts \
-     WHERE delivery = claimed.seq AND number = claimed.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
+     coalesce(present.transform, claimed.transform) IS NOT NULL AND ",
+    follows_unknown!("claimed"),
+    " AS follows_unknown, \
      version, secret, previous_secret, previous_until, headers FROM claimed \
      CROSS JOIN LATERAL (SELECT id, body, thin_body FROM events WHERE seq = claimed.event LIMIT 1) AS source \
      LEFT JOIN LATERAL (SELECT url, payload, transform, method, version, secret, previous_secret, previous_until, headers \
-     FROM webhooks WHERE id = claimed.webhook LIMIT 1) AS present ON true";
+     FROM webhooks WHERE id = claimed.webhook LIMIT 1) AS present ON true"
+);
 
 pub(super) async fn claim(
     mut session: Session,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::attempts::MOST_ATTEMPTS;
-use super::super::claims::attempts_by_tenant;
+use super::super::claims::{attempts_by_tenant, follows_unknown};
 use super::super::delivery_rows::claimed;
 use super::super::selection::{
     Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
@@ -187,17 +187,18 @@ fn take(
     let mut update = connection.prepare_cached(
         "UPDATE deliveries SET fence = fence + 1, leased = true, due_at = ?, attempts = attempts + 1 WHERE seq = ?",
     )?;
-    let mut select = connection.prepare_cached(
+    let mut select = connection.prepare_cached(concat!(
         "SELECT deliveries.seq AS seq, fence, deliveries.id, deliveries.tenant, deliveries.call_id, events.id AS event_id, webhook, \
          coalesce(webhooks.url, deliveries.url) AS url, attempts, earlier_attempts, due_at, trace, \
          CASE WHEN coalesce(webhooks.payload, deliveries.payload) = 'thin' \
          AND coalesce(webhooks.transform, deliveries.transform) IS NULL THEN coalesce(thin_body, body) ELSE body END AS body, \
          coalesce(webhooks.transform, deliveries.transform) AS transform, method, \
-         coalesce(webhooks.transform, deliveries.transform) IS NOT NULL AND EXISTS (SELECT 1 FROM attempts \
-         WHERE delivery = deliveries.seq AND number = deliveries.attempts - 1 AND outcome IS NULL) AS follows_unknown, \
+         coalesce(webhooks.transform, deliveries.transform) IS NOT NULL AND ",
+        follows_unknown!("deliveries"),
+        " AS follows_unknown, \
          version, secret, previous_secret, previous_until, headers FROM deliveries JOIN events ON events.seq = event \
-         LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?",
-    )?;
+         LEFT JOIN webhooks ON webhooks.id = webhook WHERE deliveries.seq = ?"
+    ))?;
     let mut insert =
         connection.prepare_cached("INSERT INTO attempts (delivery, number, started_at) VALUES (?, ?, ?)")?;
     let (mut readable, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());

@@ -6,9 +6,11 @@ use std::time::Duration;
 use alovoice_gateway::domain::analysis::Submission;
 use alovoice_gateway::domain::retries::{GiveUpReason, RetryDecision};
 use alovoice_gateway::domain::transforms::Transform;
+use alovoice_gateway::domain::webhooks::Webhook;
 use alovoice_gateway::store::{ClaimedDelivery, DeliverySlots, StoreError};
 use futures_util::{StreamExt, stream};
 
+use super::webhooks::new_webhook;
 use crate::harness::{
     Harness, LEASE, START, acme, call_id, delivered, finished, globex, obtained, slots, submission, trace,
     with_callback,
@@ -62,6 +64,64 @@ pub(crate) async fn a_delivery_has_the_latest_transform_of_its_callback(harness:
     harness.complete(submission("3"), "salom").await;
     harness.submit(with_transform("3", "html")).await;
     assert_eq!(harness.claim_delivery().await.transform.unwrap().preset.as_deref(), Some("html"));
+}
+
+/// Finishes an attempt with this outcome. Returns the next claim of the delivery.
+async fn failed(harness: &Harness, claimed: &ClaimedDelivery, outcome: &'static str) -> ClaimedDelivery {
+    let waits = outcome == "unsigned" && claimed.webhook.is_some();
+    let next = if waits { RetryDecision::WaitUntil } else { RetryDecision::RetryAt };
+    harness.store.finish_attempt(claimed.lease, finished(outcome, None, next(harness.now()))).await.unwrap();
+    harness.claim_delivery().await
+}
+
+/// Redelivers the delivery after an attempt that was not sent.
+async fn redelivered(harness: &Harness, claimed: &ClaimedDelivery) -> ClaimedDelivery {
+    let claimed = failed(harness, claimed, "forbidden").await;
+    let later = RetryDecision::RetryAt(harness.now() + LEASE);
+    harness.store.finish_attempt(claimed.lease, finished("forbidden", None, later)).await.unwrap();
+    harness.store.redeliver(&acme(), claimed.delivery.id).await.unwrap();
+    harness.claim_delivery().await
+}
+
+/// Checks which attempts of a pending delivery follow an attempt of unknown outcome.
+async fn follow_unknown_outcomes(harness: &Harness) {
+    let mut claimed = harness.claim_delivery().await;
+    assert!(!claimed.follows_unknown);
+    claimed = failed(harness, &claimed, "unsigned").await;
+    assert!(!claimed.follows_unknown, "nothing was sent");
+    // The process of this attempt ends without an outcome.
+    harness.advance(LEASE.as_secs() + 1);
+    claimed = harness.claim_delivery().await;
+    for outcome in ["unsigned", "unsigned", "transform", "forbidden", "unsigned"] {
+        assert!(claimed.follows_unknown, "before {outcome}");
+        claimed = failed(harness, &claimed, outcome).await;
+    }
+    assert!(claimed.follows_unknown);
+    // The caller wants this round, so it may double the attempt of the round before.
+    claimed = redelivered(harness, &claimed).await;
+    for outcome in ["unsigned", "transform", "forbidden", "unsigned"] {
+        assert!(!claimed.follows_unknown, "before {outcome} of the second round");
+        claimed = failed(harness, &claimed, outcome).await;
+    }
+    assert!(!claimed.follows_unknown);
+    harness.advance(LEASE.as_secs() + 1);
+    claimed = harness.claim_delivery().await;
+    assert!(claimed.follows_unknown);
+    claimed = failed(harness, &claimed, "refused").await;
+    assert!(!claimed.follows_unknown, "the last attempt has an outcome");
+}
+
+pub(crate) async fn an_attempt_to_a_webhook_that_was_not_sent_hides_no_unknown_outcome(harness: Harness) {
+    let transform = Some(Transform { preset: Some("html".to_owned()), ..Transform::default() });
+    let webhook = Webhook { transform, ..new_webhook(&harness, A) };
+    assert!(harness.store.add_webhook(&acme(), webhook).await.unwrap());
+    harness.complete(submission("1"), "salom").await;
+    follow_unknown_outcomes(&harness).await;
+}
+
+pub(crate) async fn an_attempt_to_a_callback_that_was_not_sent_hides_no_unknown_outcome(harness: Harness) {
+    harness.complete(with_transform("1", "html"), "salom").await;
+    follow_unknown_outcomes(&harness).await;
 }
 
 pub(crate) async fn an_attempt_is_recorded_with_its_claim(harness: Harness) {
