@@ -121,7 +121,7 @@ impl FinishAttempt {
         let attempt = &self.attempt;
         let error = || attempt.detail.clone().unwrap_or_else(|| attempt.outcome.to_owned());
         let outcome = match attempt.next {
-            _ if [AttemptOutcome::UNRENDERED, AttemptOutcome::REJECTED].contains(&attempt.outcome) => {
+            _ if AttemptOutcome::concerns_one_event(attempt.outcome, attempt.status) => {
                 WebhookOutcome::Undeliverable { status: attempt.status, error: error() }
             }
             RetryDecision::Delivered => WebhookOutcome::Delivered,

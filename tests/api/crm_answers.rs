@@ -97,6 +97,37 @@ async fn a_rejected_event_fails_for_good_and_does_not_pause_the_webhook() {
 }
 
 #[tokio::test]
+async fn callers_that_amocrm_does_not_know_do_not_pause_the_webhook() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
+    let acme = stage.acme();
+    let nothing = (200, json!({"_total_items": 0, "_embedded": {"calls": []}}));
+    let added = (200, json!({"_total_items": 1, "_embedded": {"calls": [{"id": 1}]}}));
+    let mut answers = vec![nothing; 6];
+    answers.push(added);
+    let receiver = receiver_with(&answers).await;
+    let values = json!({"direction": "inbound", "phone": "+998901234567"});
+    let transform = json!({"preset": "amocrm.call", "values": values});
+    let webhook = json!({"url": receiver.hook("ok").as_str(), "transform": transform});
+    let (path, _) = registered(&acme, webhook).await;
+    for call in 1..=7 {
+        completed(&stage, &call.to_string()).await;
+        receiver.wait_for(|received| received.len() == call).await;
+        let listed = acme.get(&format!("/v1/deliveries?call_id={call}")).await.json()["deliveries"].take();
+        let delivery = format!("/v1/deliveries/{}", listed[0]["id"].as_str().unwrap());
+        let attempted = attempted(&acme, &delivery, 1).await;
+        let outcome = if call < 7 { "declined" } else { "delivered" };
+        assert_eq!(attempted["attempts"][0]["outcome"], outcome, "{attempted}");
+        let webhook = acme.get(&path).await.json();
+        let health = &webhook["health"];
+        assert_eq!(
+            (&health["consecutive_failures"], &health["failing_since"], &health["paused_until"]),
+            (&json!(0), &json!(null), &json!(null))
+        );
+        assert_eq!(health["last_failure"]["status"], 200);
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_of_unknown_outcome_is_retried_or_given_up() {
     let stage = Stage::start().await;
     let acme = stage.acme();

@@ -222,6 +222,7 @@ macro_rules! contract {
                 a_gone_webhook_is_disabled_and_its_deliveries_wait,
                 a_disabled_webhook_is_an_event_for_the_others,
                 a_webhook_that_fails_for_five_days_is_disabled,
+                declined_events_neither_pause_nor_disable_a_webhook,
                 consecutive_failures_pause_a_webhook_until_a_probe_succeeds,
                 a_flood_to_a_dead_webhook_does_not_delay_others,
                 unsigned_deliveries_wait_without_using_attempts,

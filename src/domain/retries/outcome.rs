@@ -65,15 +65,25 @@ pub enum AttemptOutcome {
 impl AttemptOutcome {
     /// Label of [`AttemptOutcome::Unrendered`].
     pub const UNRENDERED: &str = "transform";
-    /// Label of [`AttemptOutcome::Rejected`].
-    pub const REJECTED: &str = "rejected";
+    const DECLINED: &str = "declined";
+    const REJECTED: &str = "rejected";
+
+    /// Whether an outcome with this label and status concerns one event only, so that other events to the same webhook may succeed.
+    /// A preset also declines answers that concern every request: 401, 403, 429 and 5xx.
+    pub fn concerns_one_event(label: &str, status: Option<u16>) -> bool {
+        match label {
+            Self::UNRENDERED | Self::REJECTED => true,
+            Self::DECLINED => !matches!(status, None | Some(401 | 403 | 429 | 500..)),
+            _ => false,
+        }
+    }
 
     /// Returns the label of the outcome in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
             Self::Refused { .. } => "refused",
-            Self::Declined { .. } => "declined",
+            Self::Declined { .. } => Self::DECLINED,
             Self::Rejected { .. } => Self::REJECTED,
             Self::Gone => "gone",
             Self::Unsigned { .. } => "unsigned",

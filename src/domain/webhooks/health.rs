@@ -52,8 +52,8 @@ pub enum WebhookOutcome {
         /// Description for people.
         error: String,
     },
-    /// This event cannot be delivered: the transform could not render it, or the receiver will never accept it. Other events may be
-    /// fine.
+    /// This event cannot be delivered now: the transform could not render it, or the receiver does not accept it. Other events may
+    /// be fine.
     Undeliverable {
         /// Status of the answer, if there was one.
         status: Option<u16>,

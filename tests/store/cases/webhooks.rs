@@ -342,6 +342,28 @@ pub(crate) async fn a_webhook_that_fails_for_five_days_is_disabled(harness: Harn
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
 }
 
+pub(crate) async fn declined_events_neither_pause_nor_disable_a_webhook(harness: Harness) {
+    let webhook = registered(&harness, A).await;
+    events(&harness, "event", 2).await;
+    let declined = |status| finished("declined", Some(status), RetryDecision::RetryAt(harness.clock.now()));
+    for status in [200, 404, 200, 200, 202, 200] {
+        let claimed = harness.claim_deliveries(1, 100).await.remove(0);
+        assert_eq!(finish(&harness, &claimed, declined(status)).await, None);
+        let health = found(&harness, webhook.id).await.health;
+        assert_eq!((health.failures, health.failing_since, health.paused_until), (0, None, None));
+        assert_eq!(health.last_failure.unwrap().status, Some(status));
+        harness.advance(24 * 3600);
+    }
+    let claimed = harness.claim_deliveries(1, 100).await.remove(0);
+    finish(&harness, &claimed, delivered()).await;
+    assert_eq!(counted(&harness).await, (1, 0, 0));
+    for status in [401, 403, 429, 500, 503] {
+        let claimed = harness.claim_deliveries(1, 100).await.remove(0);
+        finish(&harness, &claimed, declined(status)).await;
+    }
+    assert_eq!(counted(&harness).await, (0, 1, 0));
+}
+
 pub(crate) async fn consecutive_failures_pause_a_webhook_until_a_probe_succeeds(harness: Harness) {
     let webhook = registered(&harness, A).await;
     events(&harness, "event", 20).await;
