@@ -29,7 +29,7 @@ use crate::http_client::{Lookup, Network, SystemLookup, causes};
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// Maximum time for the body of an answer after its head. The status alone decides the outcome, so a slow body must not hold a slot.
+/// Maximum time for the body of an answer after its head, if the status alone decides the outcome: a slow body must not hold a slot.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
@@ -136,7 +136,8 @@ impl Sender {
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
     ///
-    /// Once the status arrives, it decides the outcome, even if the body is incomplete or never ends.
+    /// Once the status arrives, it decides the outcome, even if the body is incomplete or never ends. If a preset judges by the body,
+    /// the deadline applies to the body, too: a 2xx with an incomplete body has an unknown outcome.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let is_written = Arc::new(AtomicBool::new(false));
@@ -147,13 +148,21 @@ impl Sender {
             Ok(Ok(answer)) => {
                 let status = answer.status();
                 let by_status = judge(&answer, outgoing.timestamp);
-                let left = self.timeout.saturating_sub(began.elapsed()).min(BODY_TIMEOUT);
-                let body = first_bytes(answer, left).await;
-                let answer = ReceiverAnswer { status: status.as_u16(), body: &body, now: outgoing.timestamp };
-                let outcome = match outgoing.preset {
-                    Some(preset) => preset.judge(answer, by_status),
-                    None => by_status,
+                let judge = |body: Option<&[u8]>| match outgoing.preset {
+                    Some(preset) => {
+                        let answer =
+                            ReceiverAnswer { status: status.as_u16(), body, now: outgoing.timestamp };
+                        preset.judge(answer, by_status.clone())
+                    }
+                    None => Some(by_status.clone()),
                 };
+                let left = self.timeout.saturating_sub(began.elapsed());
+                let left = if judge(None).is_some() { left.min(BODY_TIMEOUT) } else { left };
+                let (body, end) = self.first_bytes(answer, left).await;
+                let outcome = judge(end.is_ok().then_some(&body)).unwrap_or_else(|| match end {
+                    Err(error) if status.is_success() => AttemptOutcome::Failed { error },
+                    _ => by_status.clone(),
+                });
                 (outcome, Some(status.as_u16()), body)
             }
         };
@@ -189,6 +198,31 @@ impl Sender {
             .send()
             .await
             .map_err(|error| failure(&self.network, &error))
+    }
+
+    /// Reads the first bytes of the body, up to the size limit. Also returns the reason if the body was cut before: an error, or
+    /// no time was left.
+    async fn first_bytes(
+        &self,
+        mut answer: Response,
+        left: Duration,
+    ) -> (Vec<u8>, Result<(), TransportError>) {
+        let mut kept = Vec::new();
+        let read = async {
+            while kept.len() < KEPT_RESPONSE_BYTES
+                && let Some(chunk) = answer.chunk().await?
+            {
+                let room = KEPT_RESPONSE_BYTES - kept.len();
+                kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Ok(())
+        };
+        // After a time-out, the bytes read so far are kept.
+        let end = match timeout(left, read).await {
+            Ok(end) => end.map_err(|error: reqwest::Error| self.network.explain(&error)),
+            Err(_elapsed) => Err(TransportError::Timeout),
+        };
+        (kept, end)
     }
 
     /// Refuses a receiver behind the proxy if its name resolves to a forbidden address here. A name that does not resolve here
@@ -234,23 +268,6 @@ fn judge(answer: &Response, now: Timestamp) -> AttemptOutcome {
         status: status.as_u16(),
         retry_after: may_set_pause.then(retry_after).flatten(),
     }
-}
-
-/// Reads the first bytes of the body. Reading stops at the size limit, at the end of the body, at an error, or when no
-/// time is left.
-async fn first_bytes(mut answer: Response, left: Duration) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let read = async {
-        while kept.len() < KEPT_RESPONSE_BYTES
-            && let Ok(Some(chunk)) = answer.chunk().await
-        {
-            let room = KEPT_RESPONSE_BYTES - kept.len();
-            kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        }
-    };
-    // After a time-out, the bytes read so far are kept.
-    let _ = timeout(left, read).await;
-    kept
 }
 
 fn forbidden(rule: &Forbidden) -> AttemptOutcome {

@@ -1,6 +1,9 @@
 //! Receivers that send invalid answers or none.
 
+use std::sync::Arc;
+
 use alovoice_gateway::callbacks::Lookup;
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -45,6 +48,48 @@ async fn a_connection_closed_early_counts_as_answered_if_the_status_arrived() {
     let sent = attempt(&settings(), Then::Close(head.into())).await;
     assert_eq!(sent.outcome, AttemptOutcome::Delivered { status: 202 });
     assert_eq!(sent.response, b"half");
+}
+
+async fn judged(settings: &CallbackSettings, then: Then, preset: &str) -> Sent {
+    let receiver = Receiver::start(then).await;
+    let sender = Sender::new(settings, &network()).unwrap();
+    send_judged(&sender, &receiver.url("/hook"), Some(preset)).await
+}
+
+#[tokio::test]
+async fn a_preset_waits_for_the_body_that_it_judges() {
+    let (body, signal) = (r#"{"error": "ERROR_ARGUMENT"}"#, Arc::new(Notify::new()));
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let then = Then::Later(head.clone().into(), Arc::clone(&signal), body.into());
+    let mut receiver = Receiver::start(then).await;
+    let (sender, url) = (Sender::new(&settings(), &network()).unwrap(), receiver.url("/hook"));
+    let send_body = async {
+        receiver.request().await;
+        // This attempt ends when the time for a body that no preset judges is over.
+        let unjudged = attempt(&settings(), Then::Stall(head.into())).await;
+        assert_eq!(unjudged.outcome, AttemptOutcome::Delivered { status: 200 });
+        signal.notify_one();
+    };
+    let (sent, ()) = tokio::join!(send_judged(&sender, &url, Some("bitrix24.transcript")), send_body);
+    let reason = "Bitrix24 answered ERROR_ARGUMENT".to_owned();
+    assert_eq!(sent.outcome, AttemptOutcome::Rejected { status: 200, reason });
+}
+
+#[tokio::test]
+async fn an_answer_whose_judged_body_is_cut_has_an_unknown_outcome() {
+    let cut = |status| format!("HTTP/1.1 {status} Any\r\ncontent-length: 100\r\n\r\nhalf").into_bytes();
+    for preset in ["bitrix24.comment", "amocrm.call", "telegram.message"] {
+        let closed = judged(&settings(), Then::Close(cut(200)), preset).await;
+        assert_eq!(closed.outcome, failed(TransportError::Closed), "{preset}");
+        assert_eq!((closed.status, closed.is_written), (Some(200), true), "{preset}");
+        assert_eq!(closed.response, b"half");
+        let stalled = judged(&impatient(), Then::Stall(cut(200)), preset).await;
+        assert_eq!(stalled.outcome, failed(TransportError::Timeout), "{preset}");
+        let refused = judged(&settings(), Then::Close(cut(400)), preset).await;
+        assert_eq!(refused.outcome, AttemptOutcome::Refused { status: 400, retry_after: None }, "{preset}");
+    }
+    let by_status = judged(&settings(), Then::Close(cut(200)), "zendesk.comment").await;
+    assert_eq!(by_status.outcome, AttemptOutcome::Delivered { status: 200 });
 }
 
 #[tokio::test]

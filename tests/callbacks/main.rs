@@ -22,6 +22,7 @@ use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::retries::AttemptOutcome;
 use alovoice_gateway::domain::secrets::CallbackSecret;
 use alovoice_gateway::domain::transforms::DeliveryMethod;
+use alovoice_gateway::domain::transforms::presets::Preset;
 use alovoice_gateway::domain::transport_error::TransportError;
 use alovoice_gateway::domain::webhooks::{CustomHeaders, HeaderName};
 use alovoice_gateway::http_client::Network;
@@ -62,6 +63,11 @@ fn secrets() -> Vec<CallbackSecret> {
 }
 
 async fn send(sender: &Sender, url: &str) -> Sent {
+    send_judged(sender, url, None).await
+}
+
+/// Makes one attempt, whose answer the preset with this name judges.
+async fn send_judged(sender: &Sender, url: &str, preset: Option<&str>) -> Sent {
     let (url, secrets) = (CallbackUrl::parse(url).unwrap(), secrets());
     let outgoing = Outgoing {
         url: &url,
@@ -70,7 +76,7 @@ async fn send(sender: &Sender, url: &str) -> Sent {
         secrets: &secrets,
         method: DeliveryMethod::Post,
         content_type: "application/json",
-        preset: None,
+        preset: preset.map(|name| Preset::named(name).unwrap()),
         headers: &CustomHeaders::default(),
         body: BODY.into(),
         traceparent: TRACEPARENT,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 /// Pause between two parts of [`Then::Drip`].
@@ -21,6 +21,8 @@ pub(crate) enum Then {
     Close(Vec<u8>),
     /// Sends these bytes and then keeps the connection open.
     Stall(Vec<u8>),
+    /// Sends the first bytes, and the second bytes after the signal.
+    Later(Vec<u8>, Arc<Notify>, Vec<u8>),
     /// Sends the first bytes once, then the second bytes repeatedly with pauses.
     Drip(Vec<u8>, Vec<u8>),
     /// Sends the first bytes once, then the second bytes repeatedly until the client disconnects.
@@ -106,6 +108,11 @@ async fn serve(mut stream: TcpStream, then: Then, seen: mpsc::UnboundedSender<Re
                 stream.write_all(bytes).await.ok()?;
                 // The client sends nothing more, so this returns when the client disconnects.
                 stream.read_u8().await.ok()?;
+            }
+            Then::Later(first, signal, second) => {
+                stream.write_all(first).await.ok()?;
+                signal.notified().await;
+                stream.write_all(second).await.ok()?;
             }
             Then::Drip(first, again) => {
                 stream.write_all(first).await.ok()?;

@@ -11,10 +11,17 @@ use crate::domain::clock::Timestamp;
 pub struct ReceiverAnswer<'a> {
     /// HTTP status.
     pub status: u16,
-    /// The first 4 KiB of the body.
-    pub body: &'a [u8],
+    /// The first 4 KiB of the body; `None` if they did not arrive wholly.
+    pub body: Option<&'a [u8]>,
     /// Time of the answer.
     pub now: Timestamp,
+}
+
+impl ReceiverAnswer<'_> {
+    /// Returns the body; `null` if it is not JSON, and `None` if it is incomplete.
+    fn json(&self) -> Option<Value> {
+        Some(serde_json::from_slice(self.body?).unwrap_or_default())
+    }
 }
 
 /// What an answer means for the delivery.
@@ -26,6 +33,8 @@ pub(super) enum AnswerVerdict {
     Later { reason: String, after: Duration },
     /// The receiver will never accept this request.
     Never { reason: String },
+    /// The body decides, and it is incomplete.
+    Incomplete,
 }
 
 /// How a preset judges answers.
@@ -81,7 +90,7 @@ pub(super) fn by_status(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
 
 /// Bitrix24 describes errors in the body, also with status 200.
 pub(super) fn bitrix24(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
-    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let code = match &body["error"] {
         Value::String(code) => code.clone(),
         Value::Number(code) => code.to_string(),
@@ -110,7 +119,7 @@ pub(super) fn bitrix24(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
 
 /// amoCRM answers 2xx without a call if no contact has the phone number. The contact may be created later, and nothing was added.
 pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
-    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let added = body.pointer("/_embedded/calls").and_then(Value::as_array).map(Vec::len);
     let is_empty = added == Some(0) || body["_total_items"].as_i64() == Some(0);
     if (200..300).contains(&answer.status) && is_empty {
@@ -122,7 +131,7 @@ pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
 
 /// The Bot API answers `{"ok": false}` with a description, and the pause of a 429 in the body.
 pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
-    let body: Value = serde_json::from_slice(answer.body).unwrap_or_default();
+    let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let description = short(body["description"].as_str().unwrap_or_default());
     match answer.status {
         429 => {
@@ -138,9 +147,10 @@ pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     }
 }
 
-/// Returns the beginning of a text, without control characters.
+/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such values
+/// are erased from the reason later.
 fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect()
+    text.chars().filter(|&c| c == '\t' || !c.is_control()).take(MAX_REASON).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +162,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
 
     fn meaning(judge: Judge, status: u16, body: &Value) -> AnswerVerdict {
-        judge(&ReceiverAnswer { status, body: body.to_string().as_bytes(), now: NOW })
+        judge(&ReceiverAnswer { status, body: Some(body.to_string().as_bytes()), now: NOW })
     }
 
     fn later(judge: Judge, status: u16, body: &Value) -> u64 {
@@ -207,6 +217,17 @@ mod tests {
         ));
         assert!(is_never(telegram, 400, &json!({"ok": false, "description": "Bad Request: chat not found"})));
         assert_eq!(meaning(telegram, 200, &json!({"ok": true})), AnswerVerdict::OfStatus);
+    }
+
+    #[test]
+    fn presets_that_read_the_body_do_not_judge_an_incomplete_one() {
+        let incomplete = |judge: Judge, status| judge(&ReceiverAnswer { status, body: None, now: NOW });
+        for judge in [bitrix24 as Judge, amocrm_call, telegram] {
+            assert_eq!(incomplete(judge, 200), AnswerVerdict::Incomplete);
+        }
+        assert_eq!(incomplete(by_status, 200), AnswerVerdict::OfStatus);
+        assert!(matches!(incomplete(by_status, 404), AnswerVerdict::Never { .. }));
+        assert_eq!(incomplete(generic, 404), AnswerVerdict::OfStatus);
     }
 
     #[test]

@@ -120,12 +120,14 @@ impl Preset {
         values.iter().filter_map(rule).collect()
     }
 
-    /// Judges an answer, whose status alone means `by_status`.
-    pub fn judge(&self, answer: ReceiverAnswer<'_>, by_status: AttemptOutcome) -> AttemptOutcome {
+    /// Judges an answer, whose status alone means `by_status`. Returns `None` if the preset judges by the body, and the body is
+    /// incomplete.
+    pub fn judge(&self, answer: ReceiverAnswer<'_>, by_status: AttemptOutcome) -> Option<AttemptOutcome> {
         let status = answer.status;
-        match ((self.judge)(&answer), by_status) {
+        Some(match ((self.judge)(&answer), by_status) {
             // A receiver that is gone wants no request at all.
             (_, AttemptOutcome::Gone) => AttemptOutcome::Gone,
+            (AnswerVerdict::Incomplete, _) => return None,
             (AnswerVerdict::OfStatus, by_status) => by_status,
             (AnswerVerdict::Never { reason }, _) => AttemptOutcome::Rejected { status, reason },
             (AnswerVerdict::Later { reason, after }, by_status) => {
@@ -136,7 +138,7 @@ impl Preset {
                 };
                 AttemptOutcome::Declined { status, reason, retry_after: after.max(floor) }
             }
-        }
+        })
     }
 
     /// Renders an event.
