@@ -188,7 +188,12 @@ impl Deliverer {
         if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
             spans::fail(&span, outcome);
         }
-        Sent { response: request.headers.erased_from(&sent.response), ..sent }
+        let response = request.headers.erased_from(&sent.response);
+        // A receiver may repeat a header in the text of an error, also escaped as JSON, so the reason is erased by itself.
+        let outcome = sent.outcome.map_reason(|reason| {
+            String::from_utf8_lossy(&request.headers.erased_from(reason.as_bytes())).into_owned()
+        });
+        Sent { response, outcome, ..sent }
     }
 
     /// Decides what follows after an attempt.

@@ -97,6 +97,24 @@ async fn a_rejected_event_fails_for_good_and_does_not_pause_the_webhook() {
 }
 
 #[tokio::test]
+async fn a_reason_does_not_contain_the_values_of_headers() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    // As JSON, the value contains backslashes.
+    let secret = "Bearer \"s3cr3t\"\tkey";
+    let receiver = receiver_with(&[(200, json!({"error": format!("wrong {secret}")}))]).await;
+    let mut webhook = bitrix(&receiver.hook("ok"));
+    webhook["headers"] = json!({"Authorization": secret});
+    let (path, _) = registered(&acme, webhook).await;
+    completed(&stage, "1").await;
+    let delivery = delivery_of_1(&acme).await;
+    let failed = delivery_that(&acme, &delivery, |delivery| delivery["status"] == "failed").await;
+    let error = json!("Bitrix24 answered wrong [header] (status 200)");
+    assert_eq!(failed["attempts"][0]["error"], error);
+    assert_eq!(acme.get(&path).await.json()["health"]["last_failure"]["error"], error);
+}
+
+#[tokio::test]
 async fn callers_that_amocrm_does_not_know_do_not_pause_the_webhook() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     let acme = stage.acme();

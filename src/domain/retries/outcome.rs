@@ -78,6 +78,15 @@ impl AttemptOutcome {
         }
     }
 
+    /// Changes the reason that a preset took from the answer. Other outcomes contain no text of the receiver.
+    #[must_use]
+    pub fn map_reason(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        if let Self::Declined { reason, .. } | Self::Rejected { reason, .. } = &mut self {
+            *reason = change(reason);
+        }
+        self
+    }
+
     /// Returns the label of the outcome in metrics.
     pub const fn label(&self) -> &'static str {
         match self {
