@@ -137,14 +137,15 @@ impl WebhookResource {
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
-        let (method, health) = (webhook.method(), webhook.health);
+        let (method, events) = (webhook.method(), webhook.received_events());
+        let health = webhook.health;
         #[expect(clippy::cast_precision_loss, reason = "a few hundred attempts")]
         let success_rate =
             (activity.attempts > 0).then(|| activity.delivered as f64 / activity.attempts as f64);
         Self {
             id: webhook.id.to_string(),
             url: webhook.url.as_str().to_owned(),
-            events: webhook.events.kinds().to_vec(),
+            events: events.kinds().to_vec(),
             filter: webhook.filter.map(|filter| filter.source().clone()),
             method,
             transform: webhook.transform,

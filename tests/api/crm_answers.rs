@@ -146,6 +146,17 @@ async fn callers_that_amocrm_does_not_know_do_not_pause_the_webhook() {
 }
 
 #[tokio::test]
+async fn a_webhook_with_a_preset_shows_the_events_that_it_receives() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let (path, _) = registered(&acme, bitrix(&stage.hook("ok").parse().unwrap())).await;
+    let of_analyses = json!(["analysis.completed", "analysis.failed", "analysis.updated"]);
+    assert_eq!(acme.get(&path).await.json()["events"], of_analyses);
+    let every = acme.patch(&path, json!({"transform": null})).await.json()["events"].take();
+    assert_eq!(every.as_array().unwrap().len(), 4, "{every}");
+}
+
+#[tokio::test]
 async fn an_attempt_of_unknown_outcome_is_retried_or_given_up() {
     let stage = Stage::start().await;
     let acme = stage.acme();

@@ -63,7 +63,7 @@ route_table! { "webhooks":
     /// deliveries. The secret does not change. If you change the `url`, the gateway sends the existing custom headers to
     /// the new URL: remove the headers that the new receiver must not get.
     ///
-    /// A change of `url`, `payload` or `headers`, or `enabled: true`, ends a pause and resets the count of failures.
+    /// A change of `url`, `payload`, `transform`, `method` or `headers`, or `enabled: true`, ends a pause and resets the count of failures.
     /// Events that occurred while a webhook was disabled are not sent automatically; use a replay.
     patch "/v1/webhooks/{webhook_id}" => webhooks::change_webhook, Token(WebhooksManage);
     {
