@@ -232,3 +232,31 @@ async fn invalid_transforms_are_refused_where_they_are_given() {
         assert_eq!(acme.post(HOOKS, hook).await.pointers(), ["#/method"]);
     }
 }
+
+#[tokio::test]
+async fn templates_with_long_chains_of_operators_do_not_end_the_process() {
+    const SIZE: usize = 16 << 10;
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    completed(&acme, "1", json!({})).await;
+    for (start, repeated, end) in [
+        ("{{ ", "-", "a }}"),
+        ("{{ ", "- ", "a }}"),
+        ("{{ 1", "~1", " }}"),
+        ("{{ 1", "+1", " }}"),
+        ("{{ data", ".a", " }}"),
+        ("{{ 1", "|e", " }}"),
+        ("{{ 1", "()", " }}"),
+        ("{{ ", "not ", "1 }}"),
+        ("{{ ", "[", " }}"),
+        ("{{ ", "(", " }}"),
+        ("{% if 1 %}", "{%elif 1%}", "{% endif %}"),
+    ] {
+        let times = (SIZE - start.len() - end.len()) / repeated.len();
+        let template = format!("{start}{}{end}", repeated.repeat(times));
+        let preview = json!({"call_id": "1", "transform": {"template": template}});
+        let answer = acme.post("/v1/webhooks/preview", preview).await;
+        assert!([200, 422].contains(&answer.status), "{repeated}: {answer:?}");
+    }
+    assert_eq!(acme.get("/v1/analyses/1").await.status, 200);
+}

@@ -44,6 +44,11 @@ impl BodyType {
         ["text/html", "text/xml", "application/xml"].contains(&self.0.as_str()) || self.0.ends_with("+xml")
     }
 
+    /// Whether the output is a form, in which values are percent-encoded.
+    pub fn is_form(&self) -> bool {
+        self.0 == "application/x-www-form-urlencoded"
+    }
+
     /// Returns the value of the header `Content-Type`.
     pub fn header(&self) -> String {
         if self.0.starts_with("text/") { format!("{}; charset=utf-8", self.0) } else { self.0.clone() }

@@ -103,7 +103,7 @@ pub struct TransformError(pub Vec<String>);
 /// A transform that is ready to render.
 enum Renderer<'a> {
     Preset(&'static Preset, &'a Map<String, Value>),
-    Template(Box<Template<'a>>),
+    Template(Template<'a>),
 }
 
 impl Transform {
@@ -126,7 +126,12 @@ impl Transform {
     /// # Errors
     /// All problems, each with the JSON Pointer of its field.
     pub fn check(&self) -> Result<(), Vec<FieldProblem>> {
-        self.renderer().map(drop)
+        match self.renderer()? {
+            Renderer::Preset(..) => Ok(()),
+            Renderer::Template(template) => template
+                .check()
+                .map_err(|detail| vec![FieldProblem { pointer: "/template".to_owned(), detail }]),
+        }
     }
 
     /// Returns the preset, if the transform has a known one.
@@ -196,9 +201,8 @@ impl Transform {
                 }
                 let content_type = BodyType::parse(self.content_type.as_deref())
                     .map_err(|rule| vec![problem("/content_type", rule)])?;
-                let template = Template::compile(source, content_type);
-                let template = template.map_err(|rule| vec![problem("/template", rule)])?;
-                Ok(Renderer::Template(Box::new(template)))
+                let template = Template::new(source, content_type);
+                template.map(Renderer::Template).map_err(|rule| vec![problem("/template", rule)])
             }
             _ => Err(vec![problem("", "must have either a preset or a template".to_owned())]),
         }

@@ -1,73 +1,190 @@
 //! MiniJinja templates, bounded in size, time and recursion.
 
-use minijinja::value::{Serde, Value as TemplateValue};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, context};
+use std::fmt::{self, Write as _};
+use std::io;
+use std::thread;
+
+use minijinja::value::{Kwargs, Serde, Value as TemplateValue};
+use minijinja::{
+    AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, context, escape_formatter,
+    filters,
+};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use url::form_urlencoded::byte_serialize;
 
-use super::{BodyType, RenderedBody, TransformError};
+use super::{BodyType, MAX_BODY_BYTES, RenderedBody, TransformError};
 use crate::domain::renderings::clock;
 
 /// Maximum size of a template in bytes.
 const MAX_SOURCE: usize = 16 << 10;
-/// Maximum work of a rendering: about one unit for each instruction and for each 64 bytes. The transcript of a long call
-/// needs less than a tenth of it.
-const FUEL: u64 = 4_000_000;
+/// Maximum work of a rendering: about one unit for each instruction and for each 64 bytes of a string. The transcript of a
+/// call with 20,000 turns needs less than this.
+const FUEL: u64 = 1_000_000;
 /// Maximum depth of recursion.
 const RECURSION: usize = 32;
+/// Size of the stack of a thread that handles a template, in bytes. MiniJinja recurses once for each unary operator and for each
+/// operator of a chain. In a debug build, 16 KiB of `-` need up to 8 MiB of stack, `~a`, `+a` and `()` up to 4 MiB, and `.a`, `|e`
+/// and `not ` up to 2 MiB. MiniJinja limits the nesting of brackets and blocks itself.
+const STACK_BYTES: usize = 64 << 20;
+/// Name of the escape of `application/x-www-form-urlencoded`.
+const FORM_ESCAPE: &str = "form";
 
-/// A compiled template.
+/// A template of allowed size.
 pub(super) struct Template<'a> {
-    environment: Environment<'a>,
     source: &'a str,
     body_type: BodyType,
 }
 
 impl<'a> Template<'a> {
-    /// Compiles a template.
+    /// Takes the source of a template. It is not compiled.
     ///
     /// # Errors
-    /// The rule that the template breaks, with the line.
-    pub(super) fn compile(source: &'a str, body_type: BodyType) -> Result<Self, String> {
+    /// The rule that the size of the template breaks.
+    pub(super) fn new(source: &'a str, body_type: BodyType) -> Result<Self, String> {
         if source.trim().is_empty() || source.len() > MAX_SOURCE {
             return Err(format!("must have 1 to {MAX_SOURCE} bytes"));
         }
-        let escape = match (body_type.is_json(), body_type.is_markup()) {
-            (true, _) => AutoEscape::Json,
-            (_, true) => AutoEscape::Html,
-            _ => AutoEscape::None,
-        };
-        let mut environment = Environment::new();
-        environment.set_auto_escape_callback(move |_| escape.clone());
-        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
-        environment.add_filter("clock", clock);
-        environment.template_from_str(source).map_err(|error| described(&error))?;
-        Ok(Self { environment, source, body_type })
+        Ok(Self { source, body_type })
+    }
+
+    /// Compiles the template.
+    ///
+    /// # Errors
+    /// The rule that the template breaks, with the line.
+    pub(super) fn check(&self) -> Result<(), String> {
+        on_large_stack(|| {
+            let environment = self.environment();
+            environment.template_from_str(self.source).map(drop).map_err(|error| described(&error))
+        })
     }
 
     /// Renders an event.
+    ///
+    /// # Errors
+    /// The reason why the event cannot be rendered.
     pub(super) fn render(&self, event: Value, link: &str) -> Result<RenderedBody, TransformError> {
-        let failed = |error: &Error| TransformError(vec![described(error)]);
-        let template = self.environment.template_from_str(self.source).map_err(|error| failed(&error))?;
-        let event = TemplateValue::from(Serde(event));
-        let context = context! { link => link, ..event };
-        let text = template.render(context).map_err(|error| failed(&error))?;
+        let text =
+            on_large_stack(|| self.text(event, link)).map_err(|reason| TransformError(vec![reason]))?;
         let body = if self.body_type.is_json() {
+            let text = text.trim_ascii();
             // The check reads the whole text without changing a digit.
-            let json: Result<&RawValue, _> = serde_json::from_str(text.trim());
+            let json: Result<&RawValue, _> = serde_json::from_slice(text);
             json.map_err(|error| {
                 let (line, column) = (error.line(), error.column());
                 TransformError(vec![format!(
                     "the output of the template is not JSON (line {line}, column {column})"
                 )])
             })?;
-            text.trim().to_owned()
+            text.to_owned()
         } else {
             text
         };
         Ok(RenderedBody { body: body.into(), content_type: self.body_type.header() })
+    }
+
+    fn text(&self, event: Value, link: &str) -> Result<Vec<u8>, String> {
+        let environment = self.environment();
+        let template = environment.template_from_str(self.source).map_err(|error| described(&error))?;
+        let event = TemplateValue::from(Serde(event));
+        let mut text = BoundedText(Vec::new());
+        let rendered = template.render_captured_to(context! { link => link, ..event }, &mut text).map(drop);
+        rendered.map_err(|error| described(&error))?;
+        Ok(text.0)
+    }
+
+    fn environment(&self) -> Environment<'a> {
+        let escape = match &self.body_type {
+            json if json.is_json() => AutoEscape::Json,
+            markup if markup.is_markup() => AutoEscape::Html,
+            form if form.is_form() => AutoEscape::Custom(FORM_ESCAPE.into()),
+            _ => AutoEscape::None,
+        };
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(move |_| escape.clone());
+        environment.set_formatter(write_value);
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(RECURSION);
+        // A namespace can contain itself, which makes MiniJinja recurse without end.
+        environment.remove_global("namespace");
+        environment.remove_global("debug");
+        environment.remove_filter("pprint");
+        // The built-in filter has a parameter `indent`, which allocates up to 1 GB before its work is counted.
+        let to_json = |value: &TemplateValue| {
+            check_size(value)?;
+            filters::tojson(value, None, Kwargs::from_iter(None::<(&str, TemplateValue)>))
+        };
+        environment.add_filter("tojson", to_json);
+        environment.add_filter("clock", clock);
+        environment
+    }
+}
+
+/// Runs work on a thread with a large stack.
+///
+/// # Errors
+/// The error of the work; or a reason, if the thread does not start or panics.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("template".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| format!("the gateway cannot process templates now: {error}"))?;
+        thread.join().unwrap_or_else(|_| Err("the gateway failed to process the template".to_owned()))
+    })
+}
+
+/// Writes the value of an expression, escaped for the type of the body.
+fn write_value(output: &mut Output, state: &mut State, value: &TemplateValue) -> Result<(), Error> {
+    check_size(value)?;
+    let is_form = matches!(state.auto_escape(), AutoEscape::Custom(_));
+    // MiniJinja marks output that is escaped already as safe.
+    if !is_form || value.is_safe() {
+        return escape_formatter(output, state, value);
+    }
+    write!(FormEncoded(output), "{value}").map_err(Error::from)
+}
+
+/// Checks that the text of a value has at most [`MAX_BODY_BYTES`]. MiniJinja counts the text of a list or map only after it was
+/// written, and a list that repeatedly contains another list is much larger as text than in memory.
+fn check_size(value: &TemplateValue) -> Result<(), Error> {
+    let mut size = TextSize(0);
+    write!(size, "{value}").map_err(|_| ErrorKind::WriteFailure.into())
+}
+
+/// A writer that counts bytes, and fails beyond [`MAX_BODY_BYTES`].
+struct TextSize(usize);
+
+impl fmt::Write for TextSize {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        if self.0 > MAX_BODY_BYTES { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// A writer that percent-encodes text for `application/x-www-form-urlencoded`.
+struct FormEncoded<'a, 'b>(&'a mut Output<'b>);
+
+impl fmt::Write for FormEncoded<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        byte_serialize(text.as_bytes()).try_for_each(|part| self.0.write_str(part))
+    }
+}
+
+/// The output of a template. It refuses text beyond the maximum size of a body.
+struct BoundedText(Vec<u8>);
+
+impl io::Write for BoundedText {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if self.0.len() + part.len() > MAX_BODY_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -75,6 +192,7 @@ impl<'a> Template<'a> {
 fn described(error: &Error) -> String {
     let detail = match error.kind() {
         ErrorKind::OutOfFuel => "the template does more work than allowed".to_owned(),
+        ErrorKind::WriteFailure => format!("the body has more than {MAX_BODY_BYTES} bytes"),
         kind => error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}")),
     };
     match error.line() {

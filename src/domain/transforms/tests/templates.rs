@@ -34,6 +34,8 @@ fn a_template_gets_the_event_and_escapes_values() {
     assert_eq!(content_type, "text/html; charset=utf-8");
     assert!(html.ends_with("&lt;b&gt;"), "{html}");
     assert_eq!(typed("application/vnd.crm+json", "[{{ data.revision }}]").1, "[1]");
+    let form = "a={% set name %}x={{ 'n&m' }}{% endset %}{{ 'x&status=closed ü' }}&{{ name }}";
+    assert_eq!(typed("application/x-www-form-urlencoded", form).1, "a=x%26status%3Dclosed+%C3%BC&x=n%26m");
 }
 
 #[test]
@@ -49,11 +51,24 @@ fn a_template_that_fails_gives_no_body() {
             "more work than allowed",
         ),
         ("{{ 'x' * 900000000 }}", "more work than allowed"),
+        ("{{ 'x' * 9000000 }}", "more than 8388608 bytes"),
+        ("{% for a in range(900) %}{{ 'x' * 10000 }}{% endfor %}", "more than 8388608 bytes"),
+        ("{% set a = namespace(b=1) %}{% set a.b = a %}{{ a }}", "namespace"),
+        ("{{ [1]|tojson(indent=999999999) }}", "argument"),
         ("{% include 'other' %}", "line 1"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "line 1"),
     ] {
         let found = problems(&template(source), &event(&three_turns()));
         assert!(found.len() == 1 && found[0].contains(reason), "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn a_list_that_is_large_only_as_text_is_refused() {
+    let doubled = format!("{{% set a = [1] %}}{}", "{% set a = [a, a] %}".repeat(40));
+    for printed in ["{{ a }}", "{{ a|tojson }}", "{% set b %}{{ a }}{% endset %}{{ b }}"] {
+        let found = problems(&template(&format!("{doubled}{printed}")), &event(&three_turns()));
+        assert!(found.len() == 1 && found[0].contains("more than 8388608 bytes"), "{printed}: {found:?}");
     }
 }
 
