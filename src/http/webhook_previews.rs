@@ -31,7 +31,12 @@ const MAX_SHOWN: usize = 256 << 10;
 #[schema(example = json!({"call_id": "1716207617.42"}))]
 pub struct PreviewCall {
     /// The CALL_ID of a call that was submitted before.
-    #[schema(min_length = 1, max_length = 128, example = "1716207617.42")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
+        example = "1716207617.42"
+    )]
     call_id: String,
 }
 
@@ -41,7 +46,12 @@ pub struct PreviewCall {
 #[schema(example = json!({"call_id": "1716207617.42", "transform": {"preset": "markdown"}}))]
 pub struct PreviewWebhook {
     /// The CALL_ID of a call that was submitted before.
-    #[schema(min_length = 1, max_length = 128, example = "1716207617.42")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
+        example = "1716207617.42"
+    )]
     call_id: String,
     /// The URL of the webhook, to try its placeholders. Nothing is sent to it.
     #[serde(default)]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{
     HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, Response, Schema};
 
@@ -83,7 +84,13 @@ const HEADERS: [(&str, &str, &str, &str); 3] = [
 pub(super) fn complete(document: &mut Document) {
     let add =
         |paths: PathsBuilder, request: &EventRequest| paths.path(request.event_type, request.path_item());
-    document.webhooks = Some(REQUESTS.iter().fold(PathsBuilder::new(), add).build());
+    let mut webhooks = REQUESTS.iter().fold(PathsBuilder::new(), add).build();
+    // Without this extension, generators make methods that send these requests to the gateway.
+    let receives = Extensions::from_iter([("x-internal", true)]);
+    for operation in webhooks.paths.values_mut().filter_map(|item| item.post.as_mut()) {
+        operation.extensions = Some(receives.clone());
+    }
+    document.webhooks = Some(webhooks);
     let submit = document.paths.paths.get_mut("/v1/analyses").and_then(|item| item.post.as_mut());
     if let Some(submit) = submit {
         let url = "{$request.body#/callback/url}".to_owned();
@@ -98,8 +105,8 @@ impl EventRequest {
         let content = match self.bodies {
             [only] => Content::new(Some(body(only))),
             several => {
-                let bodies = several.iter().map(body).fold(OneOfBuilder::new(), OneOfBuilder::item);
-                Content::new(Some(Schema::OneOf(bodies.build())))
+                let bodies = several.iter().map(body).fold(AnyOfBuilder::new(), AnyOfBuilder::item);
+                Content::new(Some(Schema::AnyOf(bodies.build())))
             }
         };
         let body = RequestBodyBuilder::new()
