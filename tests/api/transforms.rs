@@ -234,7 +234,7 @@ async fn invalid_transforms_are_refused_where_they_are_given() {
 }
 
 #[tokio::test]
-async fn templates_with_long_chains_of_operators_do_not_end_the_process() {
+async fn templates_and_filters_of_great_depth_do_not_end_the_process() {
     const SIZE: usize = 16 << 10;
     let stage = Stage::start().await;
     let acme = stage.acme();
@@ -257,6 +257,18 @@ async fn templates_with_long_chains_of_operators_do_not_end_the_process() {
         let preview = json!({"call_id": "1", "transform": {"template": template}});
         let answer = acme.post("/v1/webhooks/preview", preview).await;
         assert!([200, 422].contains(&answer.status), "{repeated}: {answer:?}");
+    }
+    let nested = (0..100).fold(json!({"status": "completed"}), |inner, _| json!({ "$not": inner }));
+    let value = (0..100).fold(json!(1), |inner, _| json!({ "a": inner }));
+    for filter in [
+        json!({ format!("metadata{}", ".a".repeat(2_000)): 1 }),
+        json!({ format!("/metadata{}", ".a".repeat(2_000)): 1 }),
+        json!({ "metadata.a": value }),
+        nested,
+    ] {
+        let preview = json!({"call_id": "1", "filter": filter});
+        let answer = acme.post("/v1/webhooks/preview", preview).await;
+        assert!([200, 422].contains(&answer.status), "{answer:?}");
     }
     assert_eq!(acme.get("/v1/analyses/1").await.status, 200);
 }
