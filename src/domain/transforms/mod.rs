@@ -32,27 +32,26 @@ pub const MAX_BODY_BYTES: usize = 8 << 20;
 pub struct Transform {
     /// The name of a preset, which makes the request body of a CRM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, max_length = 64, example = "bitrix24.transcript")]
+    #[schema(max_length = 64, pattern = "^[a-z0-9_.]+$", example = "bitrix24.transcript")]
     pub preset: Option<String>,
     /// Values for the needs of the preset that are the same for every event: strings and numbers, up to 2 KiB.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
-    #[schema(value_type = HashMap<String, Value>, example = json!({}))]
+    #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
     /// The source of a MiniJinja template of up to 16 KiB. It gets `type`, `timestamp`, `data` and `link`. In JSON, HTML and XML
     /// values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, max_length = 16384, example = "{\"text\": {{ data.call_id }}}")]
+    #[schema(min_length = 1, max_length = 16384, pattern = r"^[\s\S]+$", example = "{\"text\": {{ data.call_id }}}")]
     pub template: Option<String>,
     /// What follows after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before it
     /// stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
     /// two. `give_up` ends the delivery as failed, so no entry is doubled, but one may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub on_unknown: Option<OnUnknown>,
     /// The content type of the template's output: `application/json` (the default; the output must be JSON), `application/…+json`,
     /// `application/xml`, `application/x-www-form-urlencoded` or `text/…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, max_length = 64, example = "application/json")]
+    #[schema(max_length = 64, pattern = "^[ -~]+$", example = "application/json")]
     pub content_type: Option<String>,
 }
 
