@@ -18,6 +18,7 @@ pub fn check(input: &[u8]) {
         timeout: Duration::from_secs(1),
         allow_http: true,
         allow_networks: Vec::new(),
+        allow_templates: false,
         retry_schedule: Vec::new(),
     };
     if Guard::new(&settings).admit(&url).is_ok() {

@@ -37,6 +37,9 @@ pub enum AnalysesError {
     /// The callback's URL points to a forbidden address.
     #[error("the callback's address is forbidden")]
     CallbackForbidden(#[from] Forbidden),
+    /// The callback has a template, but `callbacks.allow_templates` is off.
+    #[error("templates are not allowed")]
+    TemplateNotAllowed,
     /// The tenant has no secret that could sign the callback.
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,

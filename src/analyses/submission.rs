@@ -13,10 +13,13 @@ impl Analyses {
     /// Checks a submission's callback without writing to the store.
     ///
     /// # Errors
-    /// If the address is forbidden, or if the tenant has no secret to sign callbacks.
+    /// If the address or the transform is forbidden, or if the tenant has no secret to sign callbacks.
     pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
         if let Some(callback) = &submission.callback {
             self.guard.admit(&callback.url)?;
+            if !callback.transform.as_ref().is_none_or(|transform| self.guard.allows(transform)) {
+                return Err(AnalysesError::TemplateNotAllowed);
+            }
             if tenant.callback_secrets().is_empty() {
                 return Err(AnalysesError::NoCallbackSecret);
             }

@@ -180,6 +180,7 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
         set("VENDOR__POLLING__SETTLE_AFTER", "5s"),
         set("STORE__URL", &format!("sqlite://{}", home.join("gateway.db").display())),
         set("CALLBACKS__ALLOW_HTTP", "true"),
+        set("CALLBACKS__ALLOW_TEMPLATES", "true"),
         set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
         set("ENCRYPTION__KEY_FILE", &file(ENCRYPTION_KEY)),
         set("LOG__FORMAT", "human"),

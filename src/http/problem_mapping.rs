@@ -22,6 +22,13 @@ impl ApiError {
     }
 
     /// Creates the problem of a URL that the address rules forbid.
+    fn template_not_allowed(pointer: &str) -> Self {
+        Self::invalid_field(
+            pointer,
+            "is not allowed: the operator has not set callbacks.allow_templates; use a preset",
+        )
+    }
+
     fn callback_forbidden(pointer: &str, forbidden: &impl ToString) -> Self {
         let detail = forbidden.to_string();
         let field = FieldError { pointer: pointer.to_owned(), detail: detail.clone() };
@@ -76,6 +83,7 @@ impl From<AnalysesError> for ApiError {
             AnalysesError::CallbackForbidden(forbidden) => {
                 Self::callback_forbidden("#/callback/url", &forbidden)
             }
+            AnalysesError::TemplateNotAllowed => Self::template_not_allowed("#/callback/transform/template"),
             AnalysesError::NoCallbackSecret => Self::invalid_field(
                 "#/callback",
                 "is not possible: the tenant has no callback secret, and callbacks must be signed",
@@ -96,6 +104,7 @@ impl From<WebhooksError> for ApiError {
             WebhooksError::NotFound(what) => Self::new(NOT_FOUND, format!("there is no {what} with this id")),
             WebhooksError::NotConfigured => Self::encryption_not_configured(),
             WebhooksError::Forbidden(forbidden) => Self::callback_forbidden("#/url", &forbidden),
+            WebhooksError::TemplateNotAllowed => Self::template_not_allowed("#/transform/template"),
             WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
             WebhooksError::TooMany => {
                 Self::new(WEBHOOK_LIMIT, format!("a tenant can have {MAX_WEBHOOKS} webhooks"))

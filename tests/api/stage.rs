@@ -354,6 +354,7 @@ fn defaults(home: &TempDir, vendor: &VendorStandIn) -> Vec<(String, String)> {
         ("VENDOR__POLLING__SETTLE_AFTER", LATER.to_owned()),
         ("STORE__URL", format!("sqlite://{}", home.path().join("gateway.db").display())),
         ("CALLBACKS__ALLOW_HTTP", "true".to_owned()),
+        ("CALLBACKS__ALLOW_TEMPLATES", "true".to_owned()),
         ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8".to_owned()),
         ("CALLBACKS__RETRY_SCHEDULE", "1ms,1ms".to_owned()),
         ("RATE_LIMIT__REQUESTS_PER_SECOND", "1000000".to_owned()),

@@ -272,3 +272,28 @@ async fn templates_and_filters_of_great_depth_do_not_end_the_process() {
     }
     assert_eq!(acme.get("/v1/analyses/1").await.status, 200);
 }
+
+#[tokio::test]
+async fn templates_need_the_permission_of_the_operator_and_presets_do_not() {
+    let stage = Stage::with(&[("CALLBACKS__ALLOW_TEMPLATES", "false")]).await;
+    let acme = stage.acme();
+    let (template, preset) = (json!({"template": "{{ data.call_id }}"}), json!({"preset": "markdown"}));
+    let (url, hook) =
+        (stage.hook("ok"), |transform: &Value| json!({"url": stage.hook("ok"), "transform": transform}));
+    let call = |transform: &Value| json!({"call_id": "1", "callback": {"url": url, "transform": transform}});
+    let preview = |transform: &Value| json!({"call_id": "1", "transform": transform});
+    acme.submitted(call(&preset)).await;
+    let (path, _) = registered(&acme, hook(&preset)).await;
+    assert_eq!(acme.post("/v1/webhooks/preview", preview(&preset)).await.status, 200);
+
+    for (answer, pointer) in [
+        (acme.post("/v1/analyses", call(&template)).await, "#/callback/transform/template"),
+        (acme.post(HOOKS, hook(&template)).await, "#/transform/template"),
+        (acme.post("/v1/webhooks/preview", preview(&template)).await, "#/transform/template"),
+        (acme.patch(&path, json!({"transform": template})).await, "#/transform/template"),
+    ] {
+        answer.problem(422, "invalid_request");
+        assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{answer:?}");
+    }
+    assert_eq!(acme.get(&path).await.json()["transform"], preset);
+}

@@ -42,6 +42,7 @@ fn settings() -> CallbackSettings {
         timeout: Duration::from_mins(5),
         allow_http: true,
         allow_networks: vec!["127.0.0.1/32".parse().unwrap()],
+        allow_templates: false,
         retry_schedule: Vec::new(),
     }
 }

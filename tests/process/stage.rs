@@ -100,6 +100,7 @@ impl Stage {
             ("VENDOR__POLLING__MAX_INTERVAL", "100ms"),
             ("CALLBACKS__TIMEOUT", "1m"),
             ("CALLBACKS__ALLOW_HTTP", "true"),
+            ("CALLBACKS__ALLOW_TEMPLATES", "true"),
             ("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
             ("CALLBACKS__RETRY_SCHEDULE", &retries),
             ("RATE_LIMIT__REQUESTS_PER_SECOND", "1000000"),

@@ -84,6 +84,7 @@ impl Webhooks {
         registration: Registration,
     ) -> Result<(WebhookState, CallbackSecret), WebhooksError> {
         self.guard.admit(&registration.url)?;
+        self.admit_transform(registration.transform.as_ref())?;
         registration.headers.check()?;
         let (keys, entropy) = (self.keys()?, &*self.env.entropy);
         let now = self.env.clock.now();
@@ -136,6 +137,7 @@ impl Webhooks {
         if let Some(url) = &change.url {
             self.guard.admit(url)?;
         }
+        self.admit_transform(change.transform.as_ref().and_then(Option::as_ref))?;
         let forgive = change.url.is_some()
             || change.payload.is_some()
             || change.transform.is_some()

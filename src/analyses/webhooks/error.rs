@@ -17,6 +17,9 @@ pub enum WebhooksError {
     /// The URL points to a forbidden address.
     #[error("the address is forbidden")]
     Forbidden(#[from] Forbidden),
+    /// The transform has a template, but `callbacks.allow_templates` is off.
+    #[error("templates are not allowed")]
+    TemplateNotAllowed,
     /// The custom headers exceed a limit.
     #[error("the headers {0}")]
     Headers(#[from] InvalidHeader),

@@ -24,6 +24,7 @@ use crate::domain::receivers::Receivers;
 use crate::domain::sealing::SealingKeys;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::trace::TraceContext;
+use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{Webhook, WebhookSealer};
 use crate::env::Env;
 use crate::secrets::Encryption;
@@ -150,6 +151,12 @@ impl Webhooks {
         trace: TraceContext,
     ) -> Result<DeliveryId, WebhooksError> {
         due(self.store.test_webhook(tenant, id, trace).await?, "webhook")
+    }
+
+    /// Checks that a transform is allowed.
+    fn admit_transform(&self, transform: Option<&Transform>) -> Result<(), WebhooksError> {
+        let is_allowed = transform.is_none_or(|transform| self.guard.allows(transform));
+        if is_allowed { Ok(()) } else { Err(WebhooksError::TemplateNotAllowed) }
     }
 
     async fn find(&self, tenant: &TenantId, id: WebhookId) -> Result<Webhook, WebhooksError> {

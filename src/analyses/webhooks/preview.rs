@@ -93,6 +93,7 @@ impl Webhooks {
         call_id: &CallId,
         subject: PreviewSubject,
     ) -> Result<Preview, WebhooksError> {
+        self.admit_transform(subject.transform.as_ref())?;
         // The permit precedes the search, because a large analysis takes much memory.
         let permit = self.renderings.take_in_time(tenant, RENDERING).await?;
         let found = self.store.find_analysis(tenant, call_id).await?;

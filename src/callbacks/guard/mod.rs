@@ -14,6 +14,7 @@ use url::Host;
 
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::transforms::Transform;
 
 /// Reason why a receiver is forbidden.
 ///
@@ -38,12 +39,19 @@ pub enum Forbidden {
 pub struct Guard {
     allow_http: bool,
     allow_networks: Arc<[IpNet]>,
+    allow_templates: bool,
 }
 
 impl Guard {
     /// Creates a guard with the exceptions from the settings.
     pub fn new(settings: &CallbackSettings) -> Self {
-        Self { allow_http: settings.allow_http, allow_networks: settings.allow_networks.as_slice().into() }
+        let CallbackSettings { allow_http, allow_templates, .. } = *settings;
+        Self { allow_http, allow_networks: settings.allow_networks.as_slice().into(), allow_templates }
+    }
+
+    /// Returns whether a transform is allowed: a preset is, and a template only with `callbacks.allow_templates`.
+    pub fn allows(&self, transform: &Transform) -> bool {
+        self.allow_templates || transform.template.is_none()
     }
 
     /// Checks the URL without resolving names: its scheme, a literal address, or a name of this machine.

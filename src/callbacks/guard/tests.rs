@@ -9,6 +9,7 @@ fn guard(allow_http: bool, networks: &[&str]) -> Guard {
         timeout: Duration::from_secs(15),
         allow_http,
         allow_networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+        allow_templates: false,
         retry_schedule: Vec::new(),
     })
 }

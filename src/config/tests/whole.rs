@@ -118,6 +118,7 @@ fn documented() -> Settings {
             timeout: seconds(15),
             allow_http: false,
             allow_networks: Vec::new(),
+            allow_templates: false,
             retry_schedule: [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR].map(seconds).to_vec(),
         },
         encryption: EncryptionSettings { key_file: None },

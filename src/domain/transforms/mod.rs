@@ -41,7 +41,12 @@ pub struct Transform {
     /// The source of a MiniJinja template of up to 16 KiB. It gets `type`, `timestamp`, `data` and `link`. In JSON, HTML and XML
     /// values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 16384, pattern = r"^[\s\S]+$", example = "{\"text\": {{ data.call_id }}}")]
+    #[schema(
+        min_length = 1,
+        max_length = 16384,
+        pattern = r"^[\s\S]+$",
+        example = "{\"text\": {{ data.call_id }}}"
+    )]
     pub template: Option<String>,
     /// What follows after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before it
     /// stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
