@@ -6,6 +6,7 @@ use super::cursor::InvalidCursor;
 use super::memory_budget::MemoryUsedUp;
 use crate::callbacks::Forbidden;
 use crate::domain::analysis::Status;
+use crate::domain::field_problem::FieldProblem;
 use crate::store::StoreError;
 
 /// The reason why a use case about analyses failed.
@@ -37,9 +38,9 @@ pub enum AnalysesError {
     /// The callback's URL points to a forbidden address.
     #[error("the callback's address is forbidden")]
     CallbackForbidden(#[from] Forbidden),
-    /// The callback has a template, but `callbacks.allow_templates` is off.
-    #[error("templates are not allowed")]
-    TemplateNotAllowed,
+    /// The template is not allowed, or does not compile.
+    #[error("the template {}", .0.detail)]
+    Template(FieldProblem),
     /// The tenant has no secret that could sign the callback.
     #[error("the tenant has no callback secret")]
     NoCallbackSecret,

@@ -17,8 +17,8 @@ impl Analyses {
     pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
         if let Some(callback) = &submission.callback {
             self.guard.admit(&callback.url)?;
-            if !callback.transform.as_ref().is_none_or(|transform| self.guard.allows(transform)) {
-                return Err(AnalysesError::TemplateNotAllowed);
+            if let Some(transform) = &callback.transform {
+                self.guard.admit_transform(transform).map_err(AnalysesError::Template)?;
             }
             if tenant.callback_secrets().is_empty() {
                 return Err(AnalysesError::NoCallbackSecret);

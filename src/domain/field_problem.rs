@@ -8,3 +8,10 @@ pub struct FieldProblem {
     /// The rule that the field breaks.
     pub detail: String,
 }
+
+impl FieldProblem {
+    /// Returns a problem of the field `template`.
+    pub fn of_template(detail: String) -> Self {
+        Self { pointer: "/template".to_owned(), detail }
+    }
+}

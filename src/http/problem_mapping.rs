@@ -12,6 +12,7 @@ use super::problem::{
 use super::refusals::Refusal;
 use crate::analyses::{AnalysesError, MemoryUsedUp, TooManyStreams, WebhooksError};
 use crate::auth::{RejectedToken, Rejection};
+use crate::domain::field_problem::FieldProblem;
 use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::{ScanRefusal, StoreError};
 
@@ -22,11 +23,8 @@ impl ApiError {
     }
 
     /// Creates the problem of a URL that the address rules forbid.
-    fn template_not_allowed(pointer: &str) -> Self {
-        Self::invalid_field(
-            pointer,
-            "is not allowed: the operator has not set callbacks.allow_templates; use a preset",
-        )
+    fn invalid_transform(pointer: &str, problem: &FieldProblem) -> Self {
+        Self::invalid_field(&format!("{pointer}{}", problem.pointer), &problem.detail)
     }
 
     fn callback_forbidden(pointer: &str, forbidden: &impl ToString) -> Self {
@@ -83,7 +81,7 @@ impl From<AnalysesError> for ApiError {
             AnalysesError::CallbackForbidden(forbidden) => {
                 Self::callback_forbidden("#/callback/url", &forbidden)
             }
-            AnalysesError::TemplateNotAllowed => Self::template_not_allowed("#/callback/transform/template"),
+            AnalysesError::Template(problem) => Self::invalid_transform("#/callback/transform", &problem),
             AnalysesError::NoCallbackSecret => Self::invalid_field(
                 "#/callback",
                 "is not possible: the tenant has no callback secret, and callbacks must be signed",
@@ -104,7 +102,7 @@ impl From<WebhooksError> for ApiError {
             WebhooksError::NotFound(what) => Self::new(NOT_FOUND, format!("there is no {what} with this id")),
             WebhooksError::NotConfigured => Self::encryption_not_configured(),
             WebhooksError::Forbidden(forbidden) => Self::callback_forbidden("#/url", &forbidden),
-            WebhooksError::TemplateNotAllowed => Self::template_not_allowed("#/transform/template"),
+            WebhooksError::Template(problem) => Self::invalid_transform("#/transform", &problem),
             WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
             WebhooksError::TooMany => {
                 Self::new(WEBHOOK_LIMIT, format!("a tenant can have {MAX_WEBHOOKS} webhooks"))

@@ -2,6 +2,7 @@
 
 use crate::analyses::{InvalidCursor, MemoryUsedUp};
 use crate::callbacks::Forbidden;
+use crate::domain::field_problem::FieldProblem;
 use crate::domain::webhooks::InvalidHeader;
 use crate::store::StoreError;
 
@@ -17,9 +18,9 @@ pub enum WebhooksError {
     /// The URL points to a forbidden address.
     #[error("the address is forbidden")]
     Forbidden(#[from] Forbidden),
-    /// The transform has a template, but `callbacks.allow_templates` is off.
-    #[error("templates are not allowed")]
-    TemplateNotAllowed,
+    /// The template is not allowed, or does not compile.
+    #[error("the template {}", .0.detail)]
+    Template(FieldProblem),
     /// The custom headers exceed a limit.
     #[error("the headers {0}")]
     Headers(#[from] InvalidHeader),

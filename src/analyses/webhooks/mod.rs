@@ -153,10 +153,10 @@ impl Webhooks {
         due(self.store.test_webhook(tenant, id, trace).await?, "webhook")
     }
 
-    /// Checks that a transform is allowed.
+    /// Checks that a transform is allowed, and compiles its template.
     fn admit_transform(&self, transform: Option<&Transform>) -> Result<(), WebhooksError> {
-        let is_allowed = transform.is_none_or(|transform| self.guard.allows(transform));
-        if is_allowed { Ok(()) } else { Err(WebhooksError::TemplateNotAllowed) }
+        let Some(transform) = transform else { return Ok(()) };
+        self.guard.admit_transform(transform).map_err(WebhooksError::Template)
     }
 
     async fn find(&self, tenant: &TenantId, id: WebhookId) -> Result<Webhook, WebhooksError> {

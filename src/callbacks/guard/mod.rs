@@ -14,6 +14,7 @@ use url::Host;
 
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::field_problem::FieldProblem;
 use crate::domain::transforms::Transform;
 
 /// Reason why a receiver is forbidden.
@@ -49,9 +50,16 @@ impl Guard {
         Self { allow_http, allow_networks: settings.allow_networks.as_slice().into(), allow_templates }
     }
 
-    /// Returns whether a transform is allowed: a preset is, and a template only with `callbacks.allow_templates`.
-    pub fn allows(&self, transform: &Transform) -> bool {
-        self.allow_templates || transform.template.is_none()
+    /// Checks that a transform is allowed, and compiles its template. Templates need `callbacks.allow_templates`.
+    ///
+    /// # Errors
+    /// The problem of the template.
+    pub fn admit_transform(&self, transform: &Transform) -> Result<(), FieldProblem> {
+        if transform.template.is_some() && !self.allow_templates {
+            let rule = "is not allowed: the operator has not set callbacks.allow_templates; use a preset";
+            return Err(FieldProblem::of_template(rule.to_owned()));
+        }
+        transform.compile()
     }
 
     /// Checks the URL without resolving names: its scheme, a literal address, or a name of this machine.

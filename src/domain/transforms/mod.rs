@@ -125,16 +125,22 @@ impl Transform {
         serde_json::from_str(json).ok()
     }
 
-    /// Checks the transform, and compiles its template.
+    /// Checks the transform. Does not compile its template.
     ///
     /// # Errors
     /// All problems, each with the JSON Pointer of its field.
     pub fn check(&self) -> Result<(), Vec<FieldProblem>> {
-        match self.renderer()? {
-            Renderer::Preset(..) => Ok(()),
-            Renderer::Template(template) => template
-                .check()
-                .map_err(|detail| vec![FieldProblem { pointer: "/template".to_owned(), detail }]),
+        self.renderer().map(drop)
+    }
+
+    /// Compiles the template of a checked transform, if it has one.
+    ///
+    /// # Errors
+    /// The problem of the template.
+    pub fn compile(&self) -> Result<(), FieldProblem> {
+        match self.renderer() {
+            Ok(Renderer::Template(template)) => template.check().map_err(FieldProblem::of_template),
+            Ok(Renderer::Preset(..)) | Err(_) => Ok(()),
         }
     }
 

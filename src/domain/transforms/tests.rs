@@ -249,7 +249,9 @@ fn invalid_transforms_are_refused_with_their_fields() {
         (json!({"template": "a", "content_type": "text/plain\r\nX: y"}), vec!["/content_type"]),
         (json!({"template": "a", "content_type": "text/plain; charset=latin1"}), vec!["/content_type"]),
     ] {
-        let problems = parsed(source.clone()).check().unwrap_err();
+        let transform = parsed(source.clone());
+        let checked = transform.check().and_then(|()| transform.compile().map_err(|problem| vec![problem]));
+        let problems = checked.unwrap_err();
         let found: Vec<_> = problems.into_iter().map(|problem| problem.pointer).collect();
         assert_eq!(found, pointers, "{source}");
     }
