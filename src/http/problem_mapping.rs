@@ -24,7 +24,7 @@ impl ApiError {
 
     /// Creates the problem of a URL that the address rules forbid.
     fn invalid_transform(pointer: &str, problem: &FieldProblem) -> Self {
-        Self::invalid_field(&format!("{pointer}{}", problem.pointer), &problem.detail)
+        Self::invalid_field(format!("{pointer}{}", problem.pointer), &problem.detail)
     }
 
     fn callback_forbidden(pointer: &str, forbidden: &impl ToString) -> Self {
