@@ -118,11 +118,13 @@ async fn a_failed_analysis_has_the_vendors_words() {
 
 #[tokio::test]
 async fn a_submit_that_is_not_answered_with_json_has_the_vendors_words() {
-    let stage = Stage::with(&[("VENDOR__POLLING__FIRST_AFTER", crate::stage::LATER)]).await;
+    // The look-up of the call, which replaces the error, comes later.
+    let intervals =
+        ["FIRST_AFTER", "MIN_INTERVAL", "MAX_INTERVAL"].map(|name| format!("VENDOR__POLLING__{name}"));
+    let stage = Stage::with(&intervals.each_ref().map(|name| (name.as_str(), crate::stage::LATER))).await;
     let page = answer(200, "text/html", "<title>Maintenance</title>");
     stage.vendor.set_answer(Operation::Submit, call("1"), page);
     stage.acme().submitted(json!({"call_id": "1"})).await;
-    // The look-up of the call that follows replaces the error, and the next submit writes it again.
     let has_words = |detail: &str| detail.ends_with(": \"Maintenance\"");
     stage
         .record("1", |found| found.analysis.last_error.as_ref().is_some_and(|error| has_words(&error.detail)))
