@@ -199,7 +199,7 @@ pub(super) async fn limit_times(
     let (soon, far) = (now + TOLERANCE, now + LARGE_STEP);
     // If the clock itself is behind, early times may be right.
     let earliest = if now > EARLIEST { EARLIEST } else { Timestamp::from_millis(i64::MIN) };
-    let latest_poll = now + Pace::longest_pause(transaction.policy());
+    let latest_poll = soon + Pace::longest_pause(transaction.policy());
     let mut limited = 0;
     for statement in [&SUBMITS, &POLLS] {
         limited += transaction.execute(statement, values![now, earliest, soon, latest_poll, far]).await?;
@@ -213,9 +213,9 @@ pub(super) async fn limit_times(
     let events = sql!("UPDATE events SET at = ?1 WHERE at > ?3 OR at < ?2");
     limited += transaction.execute(events, values![now, earliest, far]).await?;
     let deliveries = sql!("UPDATE deliveries SET due_at = ?1 WHERE status = 'pending' AND due_at > ?2");
-    limited += transaction.execute(deliveries, values![now, now + longest_retry]).await?;
+    limited += transaction.execute(deliveries, values![now, soon + longest_retry]).await?;
     let replays = sql!("UPDATE replays SET due_at = ?1 WHERE finished_at IS NULL AND due_at > ?2");
-    limited += transaction.execute(replays, values![now, now + LONGEST_REPLAY_PAUSE]).await?;
+    limited += transaction.execute(replays, values![now, soon + LONGEST_REPLAY_PAUSE]).await?;
     let webhooks = sql!("UPDATE webhooks SET paused_until = ?1 WHERE paused_until > ?2");
-    Ok(limited + transaction.execute(webhooks, values![now, now + LONGEST_WEBHOOK_PAUSE]).await?)
+    Ok(limited + transaction.execute(webhooks, values![now, soon + LONGEST_WEBHOOK_PAUSE]).await?)
 }

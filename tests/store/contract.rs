@@ -67,6 +67,7 @@ macro_rules! contract {
                 finished_work_keeps_its_times_at_a_small_step,
                 finished_work_of_a_fast_clock_keeps_its_times_at_a_small_step_back,
                 right_times_are_not_changed,
+                the_longest_pauses_of_another_replica_are_not_changed,
                 an_outage_of_weeks_counts_for_no_deadline,
                 steps_there_and_back_restore_all_times,
                 the_store_keeps_the_latest_time_and_counts_steps,

@@ -8,6 +8,7 @@ use alovoice_gateway::domain::clock::{Clock, ClockStep, SteadyClock, Timestamp};
 use alovoice_gateway::domain::clock_guard::{JumpConfirmation, StoredClock};
 use alovoice_gateway::domain::clock_status::ClockStatus;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::retries::{RetryDecision, RetrySchedule};
 use alovoice_gateway::env::Env;
 use alovoice_gateway::store::{Keyed, Queue};
@@ -202,6 +203,27 @@ pub(crate) async fn right_times_are_not_changed(harness: Harness) {
     harness.advance(3600);
     assert_eq!(limit(&harness).await, 0);
     assert_eq!((harness.find("1").await, harness.find("2").await), before);
+}
+
+/// Another replica, whose clock is a little ahead, may plan the longest pauses while this one checks the times.
+pub(crate) async fn the_longest_pauses_of_another_replica_are_not_changed(harness: Harness) {
+    harness.clock.set(START + Duration::from_secs(30));
+    harness.announce("1", &[A]).await;
+    harness.submit(submission("2")).await;
+    harness.submit_queued().await;
+    harness.advance(10);
+    let claimed = harness.claim_one(Queue::Polls).await;
+    let longest = PollOutcome::NotReady {
+        etag: None,
+        retry_after: Some(PollingPolicy::MAX_RETRY_AFTER),
+        detail: None,
+    };
+    harness.store.apply(claimed.lease, Step::Polled(longest).into()).await.unwrap();
+    let delivery = harness.claim_delivery().await;
+    let later = RetryDecision::RetryAt(harness.clock.now() + DAY);
+    harness.store.finish_attempt(delivery.lease, finished("refused", Some(503), later)).await.unwrap();
+    harness.clock.set(START);
+    assert_eq!(limit(&harness).await, 0);
 }
 
 pub(crate) async fn an_outage_of_weeks_counts_for_no_deadline(harness: Harness) {
