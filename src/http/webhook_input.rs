@@ -44,7 +44,7 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
