@@ -46,7 +46,7 @@ pub(super) enum VendorHealth {
     Answering,
     /// The vendor answers this tenant, but its answer about this call cannot be used.
     Unusable,
-    /// The vendor does not answer this tenant.
+    /// The vendor did not answer, answered with a server error, refused the token or limited the rate.
     Failing {
         /// Whether the vendor refused the tenant's token.
         token_refused: bool,

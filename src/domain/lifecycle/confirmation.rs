@@ -11,8 +11,8 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that leaves the outcome of a submit unknown or denies that the vendor has the call. The call is
-    /// submitted again only after such answers for long enough, because a second submit may be billed.
+    /// Applies an answer that leaves the outcome of a submit unknown, or that denies that the vendor has the call. The call is
+    /// submitted again only if the vendor keeps giving such answers for long enough, because a second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
