@@ -60,7 +60,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer for unknown calls that the vendor gives although it had accepted the call.
+    /// Applies an answer that the vendor gives for unknown calls, although it had accepted this call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,
