@@ -46,7 +46,7 @@ pub(super) enum VendorHealth {
     Answering,
     /// The vendor answers this tenant, but its answer about this call cannot be used.
     Unusable,
-    /// The vendor does not answer this tenant.
+    /// The vendor did not answer, answered with a server error, refused the token or limited the rate.
     Failing {
         /// Whether the vendor refused the tenant's token.
         token_refused: bool,
@@ -134,7 +134,7 @@ impl CircuitBreaker {
         self.failed_limit < self.max_concurrency && self.failed_at.is_some_and(recently)
     }
 
-    /// Returns the time when the next request is allowed about a call that has failed; `None` if it is allowed now.
+    /// Returns the time from which requests about calls that have failed are allowed; `None` if they are allowed now.
     pub(super) fn open_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             // A clock that was set back must not extend the pause.
@@ -143,7 +143,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Returns the time when the next request is allowed about a call that has not failed; `None` if it is allowed now.
+    /// Returns the time from which requests about calls that have not failed are allowed; `None` if they are allowed now.
     pub(super) fn unfailed_from(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             CircuitState::Open { since, unfailed_from, .. } if since <= now && now < unfailed_from => {

@@ -181,7 +181,10 @@ impl Key {
     }
 }
 
-/// Creates an HMAC key from a secret that is at least as long as the algorithm's hash (RFC 7518, 3.2).
+/// Creates an HMAC key. The secret must be at least as long as the algorithm's hash (RFC 7518, 3.2).
+///
+/// # Errors
+/// [`KeyFault::Unsupported`] for an algorithm other than HMAC, and [`KeyFault::SecretTooShort`].
 pub(super) fn secret_key(secret: &[u8], algorithm: Algorithm) -> Result<hmac::Key, KeyFault> {
     let hash = match algorithm {
         Algorithm::HS256 => hmac::HMAC_SHA256,

@@ -59,7 +59,7 @@ pub(super) struct RemoteKeys {
     single_flight: Arc<Mutex<()>>,
 }
 
-/// Times of the fetches, and the duration for which the keys stay valid.
+/// Pauses between fetches, and the duration for which the keys stay valid.
 pub(super) struct Timing {
     /// Pause between two fetches (`jwks_refresh`).
     pub(super) refresh: Duration,

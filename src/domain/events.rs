@@ -154,8 +154,8 @@ fn body_of(kind: EventKind, timestamp: Timestamp, data: &impl Serialize) -> Resu
     Ok(serde_json::to_vec(&EventBody { r#type: kind, timestamp, data })?.into())
 }
 
-/// Returns the event of a body for a transform; `null` if the body cannot be parsed. `submitted` replaces the metadata and the call
-/// facts that the analysis had at the time of the event.
+/// Parses the body of an event for a transform. Returns `null` if the body cannot be parsed. `submitted` replaces the metadata and
+/// the call facts that the analysis had at the time of the event.
 pub fn parse_event(body: &[u8], submitted: Option<&SubmittedData>) -> Value {
     let mut event: Value = serde_json::from_slice(body).unwrap_or_default();
     let data = event.get_mut("data").and_then(Value::as_object_mut);

@@ -92,7 +92,7 @@ pub struct Callback {
     #[serde(default)]
     #[schema(default = "full")]
     payload: EventPayload,
-    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,

@@ -50,7 +50,7 @@ pub struct ThinEventBody {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The part of the analysis that a receiver needs to read it.
+    /// The ids, the status, the revision and the URL of the analysis.
     data: ThinAnalysis,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The framework parses the messages. The scans only decide how far it may read.
 
-/// The end of a chunked body without trailers. If the data of a body contains these bytes, the framework only gets the body in
-/// more pieces.
+/// The end of a chunked body without trailers. If the data of a body contains these bytes, the framework gets the body in more
+/// pieces, which does no harm.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Finds the end of a head: the first empty line after a line that is not empty.

@@ -24,8 +24,8 @@ pub struct PresetResource {
     description: &'static str,
     /// HTTP method of the request.
     method: DeliveryMethod,
-    /// Example of a URL for a webhook with the preset. Replace the host, keys and capital letters. A placeholder such as
-    /// `{crm.zendesk_ticket_id}` stands for an id in `call.crm`.
+    /// Example of a URL for a webhook with the preset. Replace the host, the keys and the words in capital letters. A placeholder
+    /// such as `{crm.zendesk_ticket_id}` stands for an id in `call.crm`.
     #[schema(
         max_length = 1024,
         example = "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}"

@@ -37,14 +37,15 @@ pub struct CreateWebhook {
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
-    /// The types of events to receive. The default is all types.
+    /// The types of events to receive. The default is all types, or with a `filter` or a `transform` all types of events of
+    /// analyses.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event. By default the event is sent. `payload` then has no effect.
+    /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
@@ -137,7 +138,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,
-    /// The types of events to receive from now on; `null` for all types.
+    /// The types of events to receive from now on; `null` for all types, or with a `filter` or a `transform` for all
+    /// types of events of analyses.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 4)]
     events: Option<Option<Vec<EventKind>>>,

@@ -90,7 +90,7 @@ pub struct PreviewResource {
     passes_filter: bool,
     /// The HTTP method.
     method: DeliveryMethod,
-    /// The URL with the ids of the call; `null` without a `url` or if the call does not have an id.
+    /// The URL with the ids of the call; `null` without a `url`, or if the call lacks an id that the `url` names.
     #[schema(required = true, max_length = 2048)]
     url: Option<String>,
     /// The headers. The value is `null` if it is secret or changes with each attempt.

@@ -37,7 +37,7 @@ pub struct ReplayEvents {
     dry_run: bool,
 }
 
-/// The number of events that a replay would send.
+/// The number of events of a replay, including those that the filter of the webhook would drop.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReplayEstimate {
     /// Number of counted events.

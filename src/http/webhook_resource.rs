@@ -74,10 +74,11 @@ pub struct WebhookResource {
 /// The health of a webhook, from its recent deliveries.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookHealth {
-    /// The share of `attempts` with a 2xx answer; `null` without attempts.
+    /// The share of `attempts` with the outcome `delivered`; `null` without attempts.
     #[schema(required = true, example = 0.98)]
     success_rate: Option<f64>,
-    /// Number of recent attempts that have ended. Only the 100 newest deliveries count, each with at most its last ten attempts.
+    /// Number of recent attempts that have ended, except for those with the outcome `unsigned`. Only the 100 newest deliveries
+    /// count, each with at most its last ten attempts.
     attempts: u64,
     /// Number of pending deliveries, counted up to 1,000.
     pending: u64,

@@ -21,8 +21,8 @@ use crate::domain::ids::TenantId;
 /// Adds attributes to analyses that earlier versions of the program inserted.
 #[async_trait]
 pub trait AttributeStore: Send + Sync {
-    /// Writes the attributes of up to `limit` analyses that a version without attributes inserted. Returns the number of analyses;
-    /// fewer than `limit` means that none are left.
+    /// Writes the attributes of up to `limit` analyses that have none, because an earlier version of the program inserted them.
+    /// Returns the number of analyses; fewer than `limit` means that none are left.
     async fn index_attributes_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 }
 

@@ -86,7 +86,7 @@ pub(super) async fn read_page(
     }
 }
 
-/// The progress of the walk of one page.
+/// The number of analyses that a page has examined so far, and the time that this took.
 #[derive(Default)]
 struct Walk {
     examined: usize,

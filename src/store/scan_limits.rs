@@ -93,7 +93,7 @@ impl ScanLimits {
         }
     }
 
-    /// Runs a scan of a tenant when its share allows it.
+    /// Runs a scan of a tenant. The scan waits until the limits of the tenant and of all tenants allow it.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the tenant has too many scans or the deadline passes, and the errors of the scan.

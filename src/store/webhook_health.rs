@@ -19,7 +19,8 @@ pub(super) struct Verdict {
 /// Records the outcome of an attempt in the health of its webhook, unless the webhook has changed since the attempt
 /// began. Returns the reason if the outcome disables the webhook.
 ///
-/// An outcome that disables the webhook writes an event. The caller then holds [`subscriptions::share`](super::subscriptions::share) already.
+/// If the outcome disables the webhook, this function writes an event. So the caller must have called
+/// [`subscriptions::share`](super::subscriptions::share) for an outcome that can disable the webhook.
 pub(super) async fn record(
     transaction: &impl Transaction,
     tenant: &TenantId,

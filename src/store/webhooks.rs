@@ -36,9 +36,9 @@ pub trait WebhookStore: Send + Sync {
     /// Reads a tenant's webhooks, oldest first. For a webhook that cannot be read, the list has only the id as stored.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Result<Webhook, String>>, StoreError>;
 
-    /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since. The
-    /// health is not written; `forgive` resets the failures and ends a pause. The change applies to events from now
-    /// on.
+    /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since then. Does not
+    /// write the health; `forgive` resets the failures and ends a pause. New event types and a new filter apply to events from
+    /// now on.
     async fn change_webhook(
         &self,
         tenant: &TenantId,

@@ -143,7 +143,7 @@ metrics! {
     store_transactions: HistogramVec = "store_transaction_duration_seconds" ["transaction", "outcome"] in TRANSACTION,
         "Duration of store transactions in seconds, including waits and retries, by transaction and outcome.";
     store_retries: IntCounterVec = "store_transaction_retries_total" ["transaction"],
-        "Number of retries of store transactions after a lost connection or a conflict (outcomes of requests: after any temporary failure), by transaction.";
+        "Number of retries of store transactions, by transaction: after a lost connection or a conflict, and for outcomes of requests after any temporary failure.";
     store_unreadable_rows: IntCounterVec = "store_unreadable_rows_total" ["table"],
         "Number of times that a row was skipped because this version cannot read it, by table.";
     store_scans: IntCounterVec = "store_scans_total" ["tenant", "outcome"],

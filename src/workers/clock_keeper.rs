@@ -200,7 +200,7 @@ impl ClockKeeper {
                 let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());
                 let ClockStep { from, to, .. } = step;
                 if confirmation == JumpConfirmation::ShortOutage {
-                    tracing::info!(%from, %to, seconds, rows, "no gateway ran for a while: deadlines extended by that time");
+                    tracing::info!(%from, %to, seconds, rows, "deadlines extended: no gateway ran for a while");
                 } else {
                     self.env.metrics.clock_steps.with_label_values(&[step.direction()]).inc();
                     tracing::warn!(%from, %to, seconds, confirmed_by, rows, "clock corrected");
@@ -231,7 +231,7 @@ impl ClockKeeper {
                     %own,
                     other = %own.plus_millis(millis),
                     seconds,
-                    "clock in doubt: the reference clock jumped; the gateway keeps its own time and pauses retention"
+                    "clock in doubt: another clock shows a different time; the gateway keeps its own time and pauses retention"
                 );
             }
         }

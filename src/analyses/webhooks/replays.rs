@@ -52,7 +52,7 @@ impl Webhooks {
         }
     }
 
-    /// Counts the events that a replay would send.
+    /// Counts the events of a replay, including those that the filter of the webhook would drop.
     ///
     /// # Errors
     /// If the tenant has no such webhook, or the store fails.

@@ -213,7 +213,7 @@ fn simulate(moments: &[Moment], vendor_answers: bool) -> Vec<i64> {
     errors
 }
 
-/// Returns the moments within the first [`OBSERVATION`].
+/// Returns the moments before [`OBSERVATION`] has passed.
 fn of_the_observation(moments: Vec<Moment>) -> Vec<Moment> {
     let mut sum = Duration::ZERO;
     let is_within = |moment: &Moment| {

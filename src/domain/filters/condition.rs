@@ -204,7 +204,8 @@ mod tests {
 
     use super::*;
 
-    /// Composed and decomposed characters, with marks whose order changes, and a character that becomes two.
+    /// Pattern of texts with composed and decomposed characters. Composition (NFC) changes the order of some marks, and replaces
+    /// one of the characters by two.
     const TEXT: &str = "[aй\u{438}\u{306}\u{323}\u{307}\u{958}\u{1100}\u{1161}\u{11a8}]{0,6}";
 
     proptest! {

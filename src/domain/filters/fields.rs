@@ -83,8 +83,8 @@ impl Field {
         }
     }
 
-    /// Returns the names of a path. Names in an object with any names may have dots if its values have no fields, as the ids in
-    /// `call.crm`.
+    /// Splits a path into names. In a [`Self::Map`] whose values have no fields, such as `call.crm`, the rest of the path is one
+    /// name, which may have dots.
     pub(super) fn names(&self, path: &str) -> Vec<String> {
         let (name, rest) = path.split_once('.').unwrap_or((path, ""));
         let is_whole = |field: &Self| !matches!(field, Self::Object(_) | Self::Map(_) | Self::Any);

@@ -11,8 +11,8 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that leaves the outcome of a submit unknown or denies that the vendor has the call. The call is
-    /// submitted again only after such answers for long enough, because a second submit may be billed.
+    /// Applies an answer that leaves the outcome of a submit unknown, or that denies that the vendor has the call. The call is
+    /// submitted again only if the vendor keeps giving such answers for long enough, because a second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -60,7 +60,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer for unknown calls that the vendor gives although it had accepted the call.
+    /// Applies an answer that the vendor gives for unknown calls, although it had accepted this call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,

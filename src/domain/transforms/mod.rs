@@ -34,7 +34,7 @@ pub struct Transform {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, pattern = "^[a-z0-9_.]+$", example = "bitrix24.transcript")]
     pub preset: Option<String>,
-    /// Values for the needs of the preset that are the same for every event: strings and numbers, up to 2 KiB.
+    /// Values that the preset needs and that are the same for every event: strings and numbers, up to 2 KiB.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
@@ -48,8 +48,8 @@ pub struct Transform {
         example = "{\"text\": {{ data.call_id }}}"
     )]
     pub template: Option<String>,
-    /// What follows after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before it
-    /// stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
+    /// The next step after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before
+    /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
     /// two. `give_up` ends the delivery as failed, so no entry is doubled, but one may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
@@ -60,7 +60,7 @@ pub struct Transform {
     pub content_type: Option<String>,
 }
 
-/// What follows after an attempt of unknown outcome: `retry` or `give_up`.
+/// The next step after an attempt of unknown outcome: `retry` or `give_up`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {

@@ -49,7 +49,7 @@ impl EventFilter {
     }
 
     /// Returns the types that a webhook receives. The filter and the transform of a webhook refer to an analysis, so a webhook
-    /// that has one of them receives `webhook.disabled` only if it has chosen this type among others.
+    /// that has one of them receives `webhook.disabled` only if it has chosen this type, but not all types.
     #[must_use]
     pub fn of_webhook(&self, refers_to_analysis: bool) -> Self {
         let is_default = self.0.len() == EventKind::ALL.len();

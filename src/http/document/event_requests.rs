@@ -124,7 +124,7 @@ impl EventRequest {
             .parameters(Some(HEADERS.map(header)))
             .request_body(Some(body))
             .response("2XX", Response::new("The event is accepted."))
-            .response("410", Response::new("The receiver wants no more events. A webhook becomes disabled."))
+            .response("410", Response::new("The receiver wants no more events. If it is a webhook, the gateway disables it."))
             .response("default", Response::new("The event is not accepted. The gateway retries."))
             .security(SecurityRequirement::default());
         PathItem::new(HttpMethod::Post, operation)

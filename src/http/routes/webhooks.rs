@@ -121,10 +121,10 @@ route_table! { "webhooks":
 
     /// Replay past events to a webhook
     ///
-    /// Sends every event of a period that passes the filter of the webhook again, with its original `webhook-id`. This includes
-    /// events that the webhook has already received, and events that occurred while it was disabled. An event whose delivery to
-    /// the webhook is still pending is not sent twice. The replay runs in the background and survives restarts; read its
-    /// progress at `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events, including
+    /// Sends the events of a period again, each with its original `webhook-id`, if they pass the filter of the webhook. This
+    /// includes events that the webhook has already received, and events that occurred while it was disabled. An event whose
+    /// delivery to the webhook is still pending is not sent twice. The replay runs in the background and survives restarts; read
+    /// its progress at `Location`. With `dry_run` the gateway sends nothing and answers 200 with the number of events, including
     /// those that the filter would drop.
     post "/v1/webhooks/{webhook_id}/replay" => webhook_replays::replay_webhook, Token(WebhooksManage), once Plain;
     {

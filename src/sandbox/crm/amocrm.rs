@@ -47,7 +47,7 @@ fn calls(items: &[Value], entries: &mut Vec<CrmEntry>) -> Result<CrmAnswer, CrmA
     Ok((200, json!({"_total_items": added.len(), "errors": errors, "_embedded": {"calls": added}})))
 }
 
-/// Adds notes. A repeat adds the note again.
+/// Adds notes. A repeated request adds them again.
 fn notes(kind: &str, items: &[Value], entries: &mut Vec<CrmEntry>) -> Result<CrmAnswer, CrmAnswer> {
     let mut added = Vec::new();
     for item in items {

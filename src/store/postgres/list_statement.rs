@@ -25,7 +25,7 @@ impl Statement {
         format!("${}", self.0.len())
     }
 
-    /// Returns the conditions that bound the range of an index of `analyses`.
+    /// Returns the conditions that select a range of an index of `analyses`.
     pub(super) fn bounds(&mut self, query: &AnalysisQuery, after: Option<&ListPosition>) -> String {
         let filter = &query.filter;
         let mut conditions = vec!["analyses.tenant = $1".to_owned()];
@@ -41,7 +41,7 @@ impl Statement {
         conditions.join(" AND ")
     }
 
-    /// Returns the conditions that bound the range of the index of an attribute.
+    /// Returns the conditions that select a range of the attributes' index: the entries of one attribute.
     pub(super) fn bounds_of_attribute(
         &mut self,
         attribute: &Attribute,
