@@ -144,7 +144,7 @@ impl Deliverer {
         let finish = || self.store.finish_attempt(claimed.lease, attempt.clone());
         let finished = self.outcomes.write(("finish_attempt", "deliveries"), delivery.due_at, finish).await;
         if let Some(disabled) = finished {
-            self.count(&delivery.tenant, next, disabled);
+            self.report(&delivery.tenant, next, disabled);
         }
     }
 
@@ -214,12 +214,14 @@ impl Deliverer {
         }
     }
 
-    fn count(&self, tenant: &TenantId, next: RetryDecision, disabled: Option<DisabledReason>) {
+    /// Counts the effects of a stored outcome, and logs that the outcome disabled the webhook.
+    fn report(&self, tenant: &TenantId, next: RetryDecision, disabled: Option<DisabledReason>) {
         if matches!(next, RetryDecision::GiveUp(_)) {
             self.env.metrics.callbacks_given_up.with_label_values(&[tenant.as_str()]).inc();
         }
         if let Some(reason) = disabled {
             let kind = EventKind::WebhookDisabled;
+            tracing::error!(reason = reason.as_str(), "webhook disabled");
             self.env.metrics.webhooks_disabled.with_label_values(&[tenant.as_str(), reason.as_str()]).inc();
             self.env.metrics.events.with_label_values(&[tenant.as_str(), kind.as_str()]).inc();
         }
@@ -240,7 +242,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
             tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the secrets or headers for it are missing or cannot be decrypted");
         }
         RetryDecision::Hold => {
-            tracing::error!(host, status, outcome, "webhook disabled: the receiver answered 410");
+            tracing::warn!(host, status, outcome, "callback delivery held: the receiver answered 410");
         }
         RetryDecision::GiveUp(reason) => {
             tracing::error!(host, status, outcome, ?reason, "callback delivery given up");
