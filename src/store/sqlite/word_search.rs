@@ -20,8 +20,8 @@ pub(super) const TERMS_TABLE: &str =
     "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab (main, search, instance)";
 /// Maximum number of words that a prefix is expanded to.
 const MAX_EXPANDED: usize = 32;
-/// Maximum number of look-ups to expand a prefix.
-const MAX_LOOKUPS: usize = 200;
+/// Maximum number of look-ups to expand all prefixes of a search. Each form of each prefix has the same share of them.
+const MAX_LOOKUPS: usize = 400;
 
 /// A search of one tenant.
 pub(super) struct WordSearch<'a> {
@@ -73,11 +73,16 @@ impl<'a> WordSearch<'a> {
         query: &'a SearchQuery,
     ) -> Result<Option<Self>, StoreError> {
         let terms = query.terms(tenant);
+        let forms = terms.iter().filter(|term| term.prefix).map(|term| term.forms.len()).sum::<usize>();
+        let max_lookups = MAX_LOOKUPS / forms.max(1);
         let (mut sufficient, mut necessary) = (Vec::new(), Vec::new());
         let (mut is_possible, mut is_expanded, mut is_complete) = (true, true, true);
         for term in &terms {
-            let (words, has_all_words) =
-                if term.prefix { expand(connection, &term.forms)? } else { (term.clone(), true) };
+            let (words, has_all_words) = if term.prefix {
+                expand(connection, &term.forms, max_lookups)?
+            } else {
+                (term.clone(), true)
+            };
             is_expanded &= !words.forms.is_empty();
             is_possible &= !has_all_words || !words.forms.is_empty();
             is_complete &= has_all_words;
@@ -138,21 +143,27 @@ fn expression(terms: &[Term]) -> String {
     terms.collect::<Vec<_>>().join(" AND ")
 }
 
-/// Expands the forms of a prefix to the shortest words that begin with one of them. Returns whether these are all such words.
-fn expand(connection: &Connection, prefixes: &[String]) -> Result<(Term, bool), rusqlite::Error> {
+/// Expands the forms of a prefix to the shortest words that begin with one of them, with at most `max_lookups` look-ups for each
+/// form. Returns whether these are all such words.
+fn expand(
+    connection: &Connection,
+    prefixes: &[String],
+    max_lookups: usize,
+) -> Result<(Term, bool), rusqlite::Error> {
     let (mut forms, mut has_all_words) = (Vec::new(), true);
     for prefix in prefixes {
-        has_all_words &= add_words(connection, prefix, &mut forms)?;
+        has_all_words &= add_words(connection, prefix, max_lookups, &mut forms)?;
     }
     Ok((Term { forms, prefix: false }, has_all_words))
 }
 
-/// Adds the shortest words with a prefix. Returns whether these are all words with the prefix.
+/// Adds the shortest words with a prefix, found with at most `max_lookups` look-ups. Returns whether these are all words with the prefix.
 ///
 /// The words of a prefix form a tree: a branch for each next character. The function reads the tree level by level.
 fn add_words(
     connection: &Connection,
     prefix: &str,
+    max_lookups: usize,
     words: &mut Vec<String>,
 ) -> Result<bool, rusqlite::Error> {
     let mut select = connection.prepare_cached(
@@ -164,7 +175,7 @@ fn add_words(
         let end = format!("{branch}{}", char::MAX);
         let mut start = branch.clone();
         loop {
-            if lookups == MAX_LOOKUPS || found == MAX_EXPANDED {
+            if lookups == max_lookups || found == MAX_EXPANDED {
                 return Ok(false);
             }
             lookups += 1;
