@@ -213,11 +213,8 @@ pub(crate) async fn the_longest_pauses_of_another_replica_are_not_changed(harnes
     harness.submit_queued().await;
     harness.advance(10);
     let claimed = harness.claim_one(Queue::Polls).await;
-    let longest = PollOutcome::NotReady {
-        etag: None,
-        retry_after: Some(PollingPolicy::MAX_RETRY_AFTER),
-        detail: None,
-    };
+    let longest =
+        PollOutcome::NotReady { etag: None, retry_after: Some(PollingPolicy::MAX_RETRY_AFTER), detail: None };
     harness.store.apply(claimed.lease, Step::Polled(longest).into()).await.unwrap();
     let delivery = harness.claim_delivery().await;
     let later = RetryDecision::RetryAt(harness.clock.now() + DAY);
