@@ -8,8 +8,8 @@ use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
 use tokio::runtime::Runtime;
 
-/// Time for which the process waits for its threads before it ends. All work has ended by then. A name lookup cannot be
-/// cancelled, and takes minutes if the name servers do not answer.
+/// Maximum time for which the process waits for its threads before it ends. All work has ended by then, but a name lookup may
+/// still run: it cannot be cancelled, and takes minutes if the name servers do not answer.
 const LOOKUP_PATIENCE: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {

@@ -130,7 +130,8 @@ fn headers_without(token: &VendorToken, headers: &HeaderMap) -> Vec<(&'static st
     found.filter(is_safe).map(|(name, value)| (name, value.clone())).collect()
 }
 
-/// Whether the value is a length, or a range in bytes (RFC 9110, 14.3 and 14.4).
+/// Whether the value has only the characters of a length or a range, after an optional unit `bytes` or `none` (RFC 9110, 14.3
+/// and 14.4).
 fn is_range(value: &[u8]) -> bool {
     let range = value.strip_prefix(b"bytes").or_else(|| value.strip_prefix(b"none")).unwrap_or(value);
     range.iter().all(|byte| byte.is_ascii_digit() || b" -/*".contains(byte))

@@ -78,7 +78,7 @@ impl Gateway {
     pub async fn drain(self) -> bool {
         // Readiness is cleared before the log line, so that an operator who reads the line finds `/readyz` off.
         self.readiness.set(false);
-        tracing::info!(grace = ?self.grace, "shutdown started: not ready, no new work is claimed");
+        tracing::info!(grace = ?self.grace, "shutdown started: /readyz answers 503, no new work is claimed");
         self.tasks.draining.cancel();
         for tasks in [&self.tasks.workers, &self.tasks.work, &self.tasks.background] {
             tasks.close();

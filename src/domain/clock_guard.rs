@@ -128,7 +128,7 @@ pub enum JumpConfirmation {
 }
 
 impl JumpConfirmation {
-    /// Returns the name of the reason in logs.
+    /// Returns the name of the confirmation in log lines.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Vendor => "vendor",

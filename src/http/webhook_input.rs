@@ -37,8 +37,8 @@ pub struct CreateWebhook {
         example = "https://crm.example.uz/hooks/alovoice"
     )]
     url: String,
-    /// The types of events to receive. The default is all types, or with a `filter` or a `transform` all types of events of
-    /// analyses.
+    /// The types of events to receive. The default is all types; for a webhook with a `filter` or a `transform` it is all
+    /// `analysis.*` types.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
@@ -138,8 +138,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,
-    /// The types of events to receive from now on; `null` for all types, or with a `filter` or a `transform` for all
-    /// types of events of analyses.
+    /// The types of events to receive from now on. `null` means all types; for a webhook with a `filter` or a `transform` it
+    /// means all `analysis.*` types.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Vec<EventKind>>, min_items = 1, max_items = 4)]
     events: Option<Option<Vec<EventKind>>>,
@@ -150,7 +150,7 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Option<Object<Transform>>>,
-    /// The HTTP method of the requests; `null` for the one of the preset, or `POST`.
+    /// The HTTP method of the requests. `null` selects the method of the preset, or `POST` if there is no preset.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<DeliveryMethod>)]
     method: Option<Option<DeliveryMethod>>,

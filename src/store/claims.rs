@@ -119,9 +119,10 @@ pub struct ClaimedWebhook {
     pub sealed: SealedSecrets,
 }
 
-/// Condition of a claim on its deliveries and their earlier attempts: the last attempt that may have sent a request has no outcome, and
-/// belongs to the present round. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent none. In a round, every attempt
-/// counts in the retry schedule, except for unsigned attempts of a webhook. The parameter is the name of the table of deliveries.
+/// SQL condition that a claim evaluates for each of its deliveries: the last earlier attempt that may have sent a request has no
+/// outcome, and belongs to the present round. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. In a
+/// round, every attempt counts in the retry schedule, except for unsigned attempts of a webhook. The parameter is the name of the table
+/// of deliveries.
 macro_rules! follows_unknown {
     ($delivery:literal) => {
         concat!(

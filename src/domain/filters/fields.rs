@@ -17,7 +17,7 @@ pub(super) static ANALYSIS: LazyLock<Field> = LazyLock::new(|| {
     Field::of(&json(AnalysisResource::schema()), &components)
 });
 
-/// What a path of a filter leads to. An array counts as its elements.
+/// The kind of value at a path of a filter. An array counts as its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
     /// An object with these fields.

@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for OnUnknown {
     }
 }
 
-/// What a transform renders.
+/// The input of a transform.
 #[derive(Debug, Clone)]
 pub struct TransformInput<'a> {
     /// The event: `type`, `timestamp` and `data`.

@@ -188,7 +188,7 @@ impl io::Write for BoundedText {
     }
 }
 
-/// Describes an error of a template without content of the call.
+/// Describes an error of a template: its kind and its line, but no content of the call.
 fn described(error: &Error) -> String {
     let detail = match error.kind() {
         ErrorKind::OutOfFuel => "the template does more work than allowed".to_owned(),

@@ -96,7 +96,7 @@ pub struct Webhook {
     pub disabled: Option<Disabled>,
     /// Time of the registration.
     pub created_at: Timestamp,
-    /// Time of the last change by a caller or by the gateway.
+    /// Time of the last change by a caller.
     pub updated_at: Timestamp,
     /// Number of changes, for optimistic locking.
     pub version: u32,

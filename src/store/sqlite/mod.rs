@@ -234,7 +234,7 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// Returns `true` until the files are lost, because no other process writes to them.
+    /// Returns `true` until the files are lost: no other process writes to them, so `changes` reports every commit.
     fn is_current(&self) -> bool {
         !self.writer.is_lost()
     }

@@ -24,10 +24,10 @@ impl ReceiverAnswer<'_> {
     }
 }
 
-/// What an answer means for the delivery.
+/// The meaning of an answer for the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AnswerVerdict {
-    /// What its status means for every receiver: 2xx is delivered, everything else is retried.
+    /// The status decides, as for every receiver: 2xx is delivered, 410 ends the delivery or disables the webhook, the rest is retried.
     OfStatus,
     /// The receiver did not accept the event now. The reason is a code or a few words.
     Later { reason: String, after: Duration },

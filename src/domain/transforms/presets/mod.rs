@@ -36,11 +36,11 @@ pub struct Preset {
     pub method: DeliveryMethod,
     /// Value of the header `Content-Type`.
     pub content_type: &'static str,
-    /// What the preset needs in addition to the result of the analysis.
+    /// Values that the preset needs in addition to the result of the analysis.
     pub needs: &'static [Need],
     /// The limits of the receiver, and how the preset keeps them.
     pub limits: &'static str,
-    /// What the documentation of the receiver does not say.
+    /// Rules that the documentation of the receiver does not state.
     pub unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.
     pub documentation: &'static str,
@@ -59,7 +59,7 @@ pub struct Need {
     pub is_required: bool,
 }
 
-/// What a preset renders.
+/// The output of a preset.
 enum Rendering {
     Json(Value),
     Text(String),
