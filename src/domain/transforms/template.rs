@@ -193,6 +193,8 @@ fn described(error: &Error) -> String {
     let detail = match error.kind() {
         ErrorKind::OutOfFuel => "the template does more work than allowed".to_owned(),
         ErrorKind::WriteFailure => format!("the body has more than {MAX_BODY_BYTES} bytes"),
+        // The detail can contain the operands.
+        kind @ ErrorKind::InvalidOperation => kind.to_string(),
         kind => error.detail().map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}")),
     };
     match error.line() {

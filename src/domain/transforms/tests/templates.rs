@@ -55,6 +55,7 @@ fn a_template_that_fails_gives_no_body() {
         ("{% for a in range(900) %}{{ 'x' * 10000 }}{% endfor %}", "more than 8388608 bytes"),
         ("{% set a = namespace(b=1) %}{% set a.b = a %}{{ a }}", "namespace"),
         ("{{ [1]|tojson(indent=999999999) }}", "argument"),
+        ("{{ (data.revision + 76543) ** 9999 }}", "invalid operation (line 1)"),
         ("{% include 'other' %}", "line 1"),
         ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "line 1"),
     ] {
