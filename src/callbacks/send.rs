@@ -58,7 +58,7 @@ pub struct Outgoing<'a> {
     pub preset: Option<&'static Preset>,
     /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,
-    /// The body.
+    /// Body of the request, rendered or the event itself.
     pub body: Bytes,
     /// The `traceparent` of this attempt.
     pub traceparent: &'a str,

@@ -62,10 +62,10 @@ pub struct NeedResource {
     required: bool,
 }
 
-/// All presets.
+/// The list of all presets.
 #[derive(Serialize, ToSchema)]
 pub struct PresetList {
-    /// The presets.
+    /// The presets, grouped by receiver.
     #[schema(max_items = 100)]
     renderings: Vec<PresetResource>,
 }

@@ -18,7 +18,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// A part of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum PathPart {
-    /// Percent-encoded text.
+    /// Text that is percent-encoded already.
     Text(String),
     /// The id with this name.
     Id(CrmName),

@@ -24,13 +24,13 @@ pub(super) enum Field {
     Object(BTreeMap<String, Self>),
     /// An object with any names.
     Map(Box<Self>),
-    /// A text.
+    /// A string with any content.
     Text,
     /// One of these words.
     Word(Vec<String>),
-    /// A time.
+    /// A time in the format of RFC 3339.
     Time,
-    /// A number.
+    /// An integer or a fraction.
     Number,
     /// `true` or `false`.
     Boolean,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DeliveryMethod {
-    /// The default.
+    /// The default, for receivers that add an entry or take events.
     #[default]
     Post,
     /// For receivers that replace a resource.

@@ -93,7 +93,7 @@ pub struct TransformInput<'a> {
 /// A rendered body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenderedBody {
-    /// The body.
+    /// Body of the request, at most 8 MiB.
     pub body: Bytes,
     /// Value of the header `Content-Type`.
     pub content_type: String,

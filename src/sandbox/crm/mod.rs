@@ -28,7 +28,7 @@ pub struct CrmEntry {
     pub text: String,
 }
 
-/// All stand-ins.
+/// The stand-ins of all CRMs, with the entries that they got.
 #[derive(Debug, Default)]
 pub struct CrmStandIns {
     state: Mutex<State>,

@@ -9,7 +9,7 @@ use crate::domain::clock::Timestamp;
 /// The answer of a receiver.
 #[derive(Debug, Clone, Copy)]
 pub struct ReceiverAnswer<'a> {
-    /// HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
     /// The first 4 KiB of the body; `None` if they did not arrive wholly.
     pub body: Option<&'a [u8]>,

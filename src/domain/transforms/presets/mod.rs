@@ -23,7 +23,7 @@ use super::{DeliveryMethod, RenderedBody, TransformError};
 use crate::domain::field_problem::FieldProblem;
 use crate::domain::retries::AttemptOutcome;
 
-/// A preset.
+/// A ready-made transform for one kind of receiver.
 #[derive(Debug)]
 pub struct Preset {
     /// Name in the API.
@@ -73,7 +73,7 @@ const fn optional(name: &'static str, description: &'static str) -> Need {
     Need { name, description, is_required: false }
 }
 
-/// All presets.
+/// All presets, in the order of `GET /v1/renderings`.
 pub static PRESETS: [&Preset; 15] = [
     &bitrix24::TRANSCRIPT,
     &bitrix24::COMMENT,

@@ -56,7 +56,7 @@ fn line(label: &str, text: &str) -> Line {
 pub(super) struct TextStyle {
     /// Maximum length in UTF-16 units, of which every text has at least as many as characters.
     pub(super) limit: usize,
-    /// Escapes text.
+    /// Escapes text for the receiver's markup.
     pub(super) escape: fn(&str) -> Cow<'_, str>,
     /// Marks around a label.
     pub(super) emphasis: (&'static str, &'static str),
