@@ -85,7 +85,7 @@ impl SqliteStore {
     async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let began = Instant::now();
         let job = move |connection: &Mutex<Connection>| operation(&writer::lock(connection)).map(Done::quiet);

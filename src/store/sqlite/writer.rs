@@ -1,10 +1,13 @@
 //! Group commit: the only connection that writes, on its own thread.
 //!
 //! Jobs that arrive during a commit share the next transaction, so one fsync of the write-ahead log makes the whole group
-//! durable. Each job runs in a savepoint: a job that fails or panics does not affect the other jobs of its group.
+//! durable. A job that fails or panics does not affect the other jobs of its group: the writer rolls the group back and repeats
+//! it with a savepoint for each job. A group without failures, as most groups are, needs no savepoints, for which SQLite copies
+//! each page that a job changes.
 //!
 //! Between the commit of a group and the answers to its callers, the writer checks that the files of the database are still in
-//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it.
+//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it. The callers of one runtime get their answers
+//! from one task on this runtime: to wake a runtime costs a system call, and to wake a task on its own thread costs none.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -51,10 +54,65 @@ impl From<CommitError> for StoreError {
     }
 }
 
-/// Answers the caller of a job. The argument is the outcome of the commit of the job's group.
-type Settle = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
-/// A job, which runs in a group and adds its effects to those of the group.
-type Job = Box<dyn FnOnce(&Mutex<Connection>, &mut GroupEffects) -> Settle + Send>;
+/// A job and its outcome.
+trait Job: Send {
+    /// Runs the job, and keeps its outcome. Returns whether the job succeeded.
+    fn run(&mut self, connection: &Mutex<Connection>, isolation: Isolation) -> bool;
+
+    /// Adds the effects of a successful job to those of its group.
+    fn add_effects(&mut self, effects: &mut GroupEffects);
+
+    /// Answers the caller. `committed` is the outcome of the commit of the job's group.
+    fn answer(self: Box<Self>, committed: Result<(), CommitError>);
+}
+
+/// Whether jobs of a group are independent of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Isolation {
+    /// A job that fails leaves its changes in the transaction.
+    None,
+    /// Each job has a savepoint.
+    Savepoint,
+}
+
+struct QueuedJob {
+    job: Box<dyn Job>,
+    /// The runtime of the caller.
+    caller: Handle,
+}
+
+struct AnsweredJob<T, F> {
+    job: F,
+    outcome: Result<Done<T>, StoreError>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for AnsweredJob<T, F>
+where
+    T: Send,
+    F: Fn(&Mutex<Connection>) -> Result<Done<T>, StoreError> + Send,
+{
+    fn run(&mut self, connection: &Mutex<Connection>, isolation: Isolation) -> bool {
+        self.outcome = match isolation {
+            Isolation::None => unless_panic(connection, &self.job),
+            Isolation::Savepoint => in_savepoint(connection, &self.job),
+        };
+        self.outcome.is_ok()
+    }
+
+    fn add_effects(&mut self, effects: &mut GroupEffects) {
+        let Ok(done) = &mut self.outcome else { return };
+        effects.changes.append(&mut done.changes);
+        for (tenant, day, usage) in done.usage.drain(..) {
+            *effects.usage.entry((tenant, day)).or_default() += usage;
+        }
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), CommitError>) {
+        // The caller may have been cancelled. The job is committed regardless.
+        let _ = self.answer.send(self.outcome.and_then(|done| Ok(committed.map(|()| done.value)?)));
+    }
+}
 
 /// The result of a job.
 pub(super) struct Done<T> {
@@ -79,7 +137,7 @@ impl<T> Done<T> {
 }
 
 pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<QueuedJob>>,
     thread: Option<JoinHandle<()>>,
     loss: Loss,
 }
@@ -106,32 +164,21 @@ impl Writer {
         self.loss.get().is_some()
     }
 
-    /// Runs a job in the next group and waits until its commit is on disk.
+    /// Runs a job in the next group and waits until its commit is on disk. The job runs again if another job of its group fails.
     pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError> + Send + 'static,
+        F: Fn(&Mutex<Connection>) -> Result<Done<T>, StoreError> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection, effects| {
-            let outcome = in_savepoint(connection, job).map(|done| {
-                effects.changes.extend(done.changes);
-                for (tenant, day, usage) in done.usage {
-                    *effects.usage.entry((tenant, day)).or_default() += usage;
-                }
-                done.value
-            });
-            Box::new(move |committed| {
-                // The caller may have been cancelled. The job is committed regardless.
-                let _ = answer.send(outcome.and_then(|value| Ok(committed.map(|()| value)?)));
-            })
-        });
+        let outcome = Err(StoreError::Unavailable("the write did not run".into()));
+        let job = Box::new(AnsweredJob { job, outcome, answer });
         let stopped = || match self.loss.get() {
             Some(lost) => lost.clone().into(),
             None => StoreError::Unavailable("the write did not run".into()),
         };
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(job).await.map_err(|_| stopped())?;
+        jobs.send(QueuedJob { job, caller: Handle::current() }).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
 }
@@ -152,14 +199,21 @@ pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection>
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn unless_panic<T>(
+    connection: &Mutex<Connection>,
+    job: impl Fn(&Mutex<Connection>) -> Result<Done<T>, StoreError>,
+) -> Result<Done<T>, StoreError> {
+    // A rollback undoes an unfinished job, and jobs share no other state.
+    catch_unwind(AssertUnwindSafe(|| job(connection)))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the write panicked".into())))
+}
+
 fn in_savepoint<T>(
     connection: &Mutex<Connection>,
-    job: impl FnOnce(&Mutex<Connection>) -> Result<Done<T>, StoreError>,
+    job: impl Fn(&Mutex<Connection>) -> Result<Done<T>, StoreError>,
 ) -> Result<Done<T>, StoreError> {
     lock(connection).prepare_cached("SAVEPOINT job")?.execute([])?;
-    // The rollback below undoes an unfinished job, and jobs share no other state.
-    let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)))
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("the write panicked".into())));
+    let outcome = unless_panic(connection, job);
     let connection = lock(connection);
     if connection.is_autocommit() {
         return outcome;
@@ -177,7 +231,7 @@ fn in_savepoint<T>(
 struct Groups {
     connection: Mutex<Connection>,
     watch: FileWatch,
-    waiting: mpsc::Receiver<Job>,
+    waiting: mpsc::Receiver<QueuedJob>,
     listeners: broadcast::Sender<Change>,
 }
 
@@ -194,30 +248,23 @@ impl Groups {
 
     /// Waits for a job. Returns `Some(None)` if no job arrives within [`CHECK_INTERVAL`], because the files must be checked
     /// then. Returns `None` if no sender of jobs is left.
-    fn next(&mut self, runtime: &Runtime) -> Option<Option<Job>> {
+    fn next(&mut self, runtime: &Runtime) -> Option<Option<QueuedJob>> {
         runtime
             .block_on(async { timeout(CHECK_INTERVAL, self.waiting.recv()).await })
             .map_or(Some(None), |job| job.map(Some))
     }
 
-    fn write_group(&mut self, first: Option<Job>) {
-        if let Err(error) = self.begin() {
-            tracing::error!(%error, "failed to begin a transaction");
-            // Dropping the job tells its caller that the write did not run.
+    fn write_group(&mut self, first: Option<QueuedJob>) {
+        let mut group: Vec<QueuedJob> = first.into_iter().collect();
+        if self.begin().is_err() {
+            // Dropping the jobs tells their callers that the write did not run.
             return;
         }
-        if self.watch.check().is_err() {
-            let _ = lock(&self.connection).execute_batch("ROLLBACK");
-            return;
+        if !self.run_group(&mut group) && self.begin_again().is_ok() {
+            self.run_isolated(&mut group);
         }
-        let (mut effects, mut settle, mut next) = (GroupEffects::default(), Vec::new(), first);
-        // A full disk or an I/O error rolls the whole transaction back (`is_autocommit`). Then there is nothing to
-        // commit, and every job of the group has failed.
-        while let Some(job) = next {
-            settle.push(job(&self.connection, &mut effects));
-            let has_room = settle.len() < MAX_GROUP && !lock(&self.connection).is_autocommit();
-            next = if has_room { self.waiting.try_recv().ok() } else { None };
-        }
+        let mut effects = GroupEffects::default();
+        group.iter_mut().for_each(|queued| queued.job.add_effects(&mut effects));
         let committed = commit(&lock(&self.connection), &effects.usage);
         let committed = committed.map_err(|error| CommitError::Sqlite(Arc::new(error)));
         // The check also runs after a failed commit, because it records the state of the files.
@@ -226,18 +273,61 @@ impl Groups {
         if committed.is_ok() {
             announce(effects.changes, &self.listeners);
         }
-        for settle in settle {
-            settle(committed.clone());
+        answer(group, &committed);
+    }
+
+    /// Runs the jobs of a group, and adds waiting jobs to the group. Returns `false` after the first job that fails.
+    fn run_group(&mut self, group: &mut Vec<QueuedJob>) -> bool {
+        let mut finished = 0;
+        loop {
+            if finished == group.len() {
+                let waiting = if finished < MAX_GROUP { self.waiting.try_recv().ok() } else { None };
+                let Some(job) = waiting else { return true };
+                group.push(job);
+            }
+            let is_done = group[finished].job.run(&self.connection, Isolation::None);
+            if !is_done || lock(&self.connection).is_autocommit() {
+                return false;
+            }
+            finished += 1;
+        }
+    }
+
+    /// Runs the jobs of a group, each in a savepoint. A full disk or an I/O error rolls the whole transaction back
+    /// (`is_autocommit`). Then there is nothing to commit, and every job of the group fails.
+    fn run_isolated(&self, group: &mut [QueuedJob]) {
+        for queued in group {
+            queued.job.run(&self.connection, Isolation::Savepoint);
+            if lock(&self.connection).is_autocommit() {
+                return;
+            }
         }
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
-        let Err(error) = lock(&self.connection).execute_batch("BEGIN IMMEDIATE") else { return Ok(()) };
-        // Changed files may be the cause, unless another process is writing.
-        if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) {
-            self.watch.check()?;
+        let begun = lock(&self.connection).execute_batch("BEGIN IMMEDIATE");
+        if let Err(error) = begun {
+            tracing::error!(%error, "failed to begin a transaction");
+            // Changed files may be the cause, unless another process is writing.
+            if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+            {
+                self.watch.check()?;
+            }
+            return Err(error.into());
         }
-        Err(error.into())
+        let checked = self.watch.check();
+        if checked.is_err() {
+            let _ = lock(&self.connection).execute_batch("ROLLBACK");
+        }
+        Ok(checked?)
+    }
+
+    /// Begins a new transaction in place of the present one, which may have ended already.
+    fn begin_again(&mut self) -> Result<(), StoreError> {
+        if !lock(&self.connection).is_autocommit() {
+            lock(&self.connection).execute_batch("ROLLBACK")?;
+        }
+        self.begin()
     }
 
     /// Copies the log to the database, as far as no reader needs the earlier content. The next commits reuse the log.
@@ -265,6 +355,18 @@ fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> R
             let _ = connection.execute_batch("ROLLBACK");
         }
     })
+}
+
+/// Answers the callers of a group.
+fn answer(group: Vec<QueuedJob>, committed: &Result<(), CommitError>) {
+    let mut by_runtime = HashMap::<_, (Handle, Vec<Box<dyn Job>>)>::new();
+    for QueuedJob { job, caller } in group {
+        by_runtime.entry(caller.id()).or_insert_with(|| (caller, Vec::new())).1.push(job);
+    }
+    for (caller, jobs) in by_runtime.into_values() {
+        let committed = committed.clone();
+        caller.spawn(async move { jobs.into_iter().for_each(|job| job.answer(committed.clone())) });
+    }
 }
 
 /// Announces the changes of a group. A change that names no analysis is announced once per group.

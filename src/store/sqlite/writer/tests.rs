@@ -1,6 +1,7 @@
 //! Tests of groups in which a job fails or panics, or the transaction is lost.
 
 use super::*;
+use crate::domain::ids::CallId;
 use crate::telemetry::metrics::Metrics;
 
 type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
@@ -37,7 +38,7 @@ fn on_disk(connection: &Connection) -> Vec<i64> {
 
 async fn run(
     writer: &Writer,
-    job: impl FnOnce(&Connection) -> Result<Done<()>, StoreError> + Send + 'static,
+    job: impl Fn(&Connection) -> Result<Done<()>, StoreError> + Send + 'static,
 ) -> Result<(), StoreError> {
     writer.run(move |connection| job(&lock(connection))).await
 }
@@ -45,18 +46,18 @@ async fn run(
 /// Queues jobs while the thread is blocked, so that they form one group. Returns their outcomes.
 async fn in_one_group<const N: usize>(writer: &Writer, jobs: [TestJob; N]) -> Vec<Result<(), StoreError>> {
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
-    let (begun, has_begun) = oneshot::channel();
+    let (begun, mut has_begun) = mpsc::channel(1);
+    let wait = Mutex::new(wait);
     let hold = writer.run(move |_| {
-        let _ = begun.send(());
-        let _ = wait.recv();
+        let _ = begun.try_send(());
+        // Fails as soon as the sender is dropped, also if the job runs again.
+        let _ = wait.lock().unwrap().recv();
         Ok(Done::quiet(()))
     });
     let group = async {
-        has_begun.await.unwrap();
+        has_begun.recv().await.unwrap();
         // Polling a job queues it, before the thread continues.
-        let release = async {
-            go_on.send(()).unwrap();
-        };
+        let release = async move { drop(go_on) };
         futures_util::future::join(futures_util::future::join_all(jobs.map(|job| run(writer, job))), release)
             .await
             .0
@@ -174,6 +175,27 @@ async fn equal_changes_are_announced_once_per_group() {
     assert!(changes.try_recv().is_err());
     run(&writer, |connection| insert_with_change(connection, 3)).await.unwrap();
     assert_eq!(changes.try_recv(), Ok(Change::Delivery));
+}
+
+#[tokio::test]
+async fn effects_of_a_repeated_job_count_once() {
+    let (_folder, writer, disk, mut changes) = writer_with_listener();
+    let outcomes = in_one_group(
+        &writer,
+        [
+            |connection| {
+                insert(connection, 1)?;
+                let changed = Change::Analysis(TenantId::parse("acme").unwrap(), CallId::parse("1").unwrap());
+                Ok(Done { value: (), changes: vec![changed], usage: Vec::new() })
+            },
+            |_| Err(StoreError::LeaseLost),
+        ],
+    )
+    .await;
+    assert!(outcomes[0].is_ok() && outcomes[1].is_err(), "{outcomes:?}");
+    assert!(matches!(changes.try_recv(), Ok(Change::Analysis(..))));
+    assert!(changes.try_recv().is_err());
+    assert_eq!(on_disk(&disk), [1]);
 }
 
 fn insert_with_change(connection: &Connection, n: i64) -> Result<Done<()>, StoreError> {
