@@ -32,7 +32,7 @@ struct Count {
 struct Pass {
     webhooks: Count,
     answers: Count,
-    /// Webhooks whose secret or headers no configured key decrypts.
+    /// Webhooks whose secret, headers or URL no configured key decrypts.
     unopened_webhooks: Vec<String>,
     unopened_answers: BTreeMap<TenantId, usize>,
     /// Number of records that changed during the pass. Another pass must handle them.
@@ -95,9 +95,10 @@ impl Resealing {
     }
 
     async fn webhook(&self, old: SealedWebhook, found: &mut Pass) -> Result<(), StoreError> {
-        let mut sealed = old.sealed.clone();
+        let mut new = old.clone();
         let sealer = WebhookSealer::new(&self.keys, &old.tenant, old.id);
-        let sealings = sealer.reseal(&mut sealed, &SystemEntropy, SystemClock.now());
+        let parts = (&mut new.sealed, &mut new.url);
+        let sealings = sealer.reseal(parts, &SystemEntropy, SystemClock.now());
         found.webhooks.by_first_key += sealings.by_the_first;
         found.webhooks.unopened += sealings.unopened.len();
         if !sealings.unopened.is_empty() {
@@ -107,7 +108,7 @@ impl Resealing {
         if sealings.by_another == 0 {
             return Ok(());
         }
-        if self.check_only || self.store.reseal_webhook(old, sealed).await? {
+        if self.check_only || self.store.reseal_webhook(old, new).await? {
             found.webhooks.by_other_key += sealings.by_another;
         } else {
             found.missed += 1;

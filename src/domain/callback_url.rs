@@ -1,12 +1,14 @@
 //! URLs of callbacks. This module checks the syntax; the guard (`callbacks::guard`) checks the address.
 
 mod placeholders;
+mod secrets;
 
 use std::fmt;
 
 use url::{Position, Url};
 
 use self::placeholders::PathPart;
+use self::secrets::{MASK, UrlPiece};
 use super::call_facts::{CrmIds, CrmName};
 
 /// URL of a callback: absolute, `http` or `https`, without user name, password and fragment, at most 2,048 bytes. Its path may
@@ -65,6 +67,9 @@ pub enum InvalidCallbackUrl {
     /// The path has a brace that belongs to no placeholder.
     #[error("must have braces only in placeholders such as {{crm.ticket}}; percent-encode other braces")]
     Placeholder,
+    /// The URL is one that the gateway showed without its secrets.
+    #[error("contains {mask}, which stands for a secret that is not shown; write the secret, or omit the URL to keep it", mask = MASK)]
+    Masked,
 }
 
 impl CallbackUrl {
@@ -79,6 +84,19 @@ impl CallbackUrl {
         if text.len() > Self::MAX_LEN {
             return Err(InvalidCallbackUrl::TooLong(text.len()));
         }
+        let parsed = Self::parse_stored(text)?;
+        if parsed.text.contains(MASK) {
+            return Err(InvalidCallbackUrl::Masked);
+        }
+        Self::within_limit(&parsed.url)?;
+        Ok(parsed)
+    }
+
+    /// Parses the output of [`CallbackUrl::as_str`], also of a masked URL.
+    ///
+    /// # Errors
+    /// [`InvalidCallbackUrl`] names the broken rule.
+    pub fn parse_stored(text: &str) -> Result<Self, InvalidCallbackUrl> {
         let mut url = Url::parse(text).map_err(InvalidCallbackUrl::Syntax)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(InvalidCallbackUrl::Scheme(url.scheme().to_owned()));
@@ -101,7 +119,6 @@ impl CallbackUrl {
             // All spellings of a placeholder become equal.
             url.set_path(&shown);
         }
-        Self::within_limit(&url)?;
         Ok(Self { url, text, path })
     }
 
@@ -146,15 +163,35 @@ impl CallbackUrl {
         &self.text
     }
 
+    /// Returns the URL with `***` in place of each secret. Everything that people or logs see is made from it.
+    ///
+    /// # Panics
+    /// Never: a masked URL is a URL.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let shown = self.pieces().into_iter().map(|piece| if piece.is_secret { MASK } else { piece.text });
+        let text = [&self.url[..Position::BeforePath]].into_iter().chain(shown).collect::<String>();
+        Self::parse_stored(&text).expect("a masked URL is a URL")
+    }
+
+    /// Whether the URL has a secret.
+    pub fn has_secret(&self) -> bool {
+        self.pieces().iter().any(|piece| piece.is_secret && piece.text != MASK)
+    }
+
+    /// Replaces the secrets of the URL in the answer of its receiver. The result is never longer than the answer.
+    pub fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
+        secrets::erase(&self.pieces(), answer)
+    }
+
+    fn pieces(&self) -> Vec<UrlPiece<'_>> {
+        let origin = self.url[..Position::BeforePath].len();
+        secrets::pieces(&self.text[origin..])
+    }
+
     /// Returns the key for limits per receiver: `scheme://host:port`.
     pub fn receiver(&self) -> String {
         self.url.origin().ascii_serialization()
-    }
-}
-
-impl fmt::Display for CallbackUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::analysis::SubmissionCallback;
-use super::callback_url::CallbackUrl;
 use super::clock::{Entropy, Timestamp};
 use super::event_payload::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
+use super::receiver_url::ReceiverUrl;
 use super::trace::TraceContext;
 use super::transforms::Transform;
 
@@ -73,8 +73,8 @@ pub struct Delivery {
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// URL of the receiver.
-    pub url: CallbackUrl,
+    /// URL of the receiver. That of a webhook is sealed if it has a secret.
+    pub url: ReceiverUrl,
     /// Number of attempts that started.
     pub attempts: u32,
     /// Number of attempts before the last redelivery. The retry schedule restarts after them.

@@ -1,14 +1,12 @@
 //! A tenant's token at the vendor, and its removal from texts that repeat it.
 
-mod echo;
-
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use self::echo::Echo;
+use super::echo::Echo;
 use super::secrets::{InvalidSecret, check_visible};
 
 /// Token of a tenant at the vendor. It appears only in the vendor's URLs.
@@ -73,7 +71,7 @@ impl VendorToken {
     /// JSON or entities of HTML, also nested ones, and in base64 and hexadecimal. Each spelling is recognized in
     /// UTF-8, UTF-16 and UTF-32. Returns `None` if the bytes do not contain the token.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        Echo::of(self.expose()).erased_from(bytes)
+        Echo::of(self.expose(), "[token]").erased_from(bytes)
     }
 
     /// Whether the bytes contain the token in a spelling that [`VendorToken::erased_from`] recognizes.

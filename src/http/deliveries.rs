@@ -82,7 +82,7 @@ pub struct DeliveryResource {
     /// The id of the webhook; `null` for the callback of a submission.
     #[schema(required = true, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     webhook: Option<String>,
-    /// The URL of the receiver. For a webhook it is the current URL.
+    /// The URL of the receiver, with `***` in place of its secrets. For a webhook it is the current URL.
     url: String,
     /// Form of the event's payload. For a webhook it is the current setting of the webhook.
     payload: EventPayload,

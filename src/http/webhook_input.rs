@@ -30,7 +30,8 @@ const MAX_DESCRIPTION: usize = 256;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://crm.example.uz/hooks/alovoice", "events": ["analysis.completed", "analysis.failed"]}))]
 pub struct CreateWebhook {
-    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment.
+    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. If it has a secret, it is
+    /// stored encrypted, and answers show `***` in place of the secret.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
@@ -134,7 +135,7 @@ const fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": ["analysis.failed"], "enabled": true}))]
 pub struct ChangeWebhook {
-    /// The new URL, also for pending deliveries.
+    /// The new URL, also for pending deliveries. Omit it to keep a URL whose secret answers show as `***`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,

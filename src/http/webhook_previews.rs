@@ -90,8 +90,9 @@ pub struct PreviewResource {
     passes_filter: bool,
     /// The HTTP method.
     method: DeliveryMethod,
-    /// The URL with the ids of the call; `null` without a `url`, or if the call lacks an id that the `url` names.
-    #[schema(required = true, max_length = 2048)]
+    /// The URL with the ids of the call, and with `***` in place of its secrets; `null` without a `url`, or if the call lacks an id
+    /// that the `url` names.
+    #[schema(required = true, max_length = 4096)]
     url: Option<String>,
     /// The headers. The value is `null` if it is secret or changes with each attempt.
     #[schema(value_type = HashMap<String, Option<String>>)]

@@ -22,7 +22,8 @@ pub struct WebhookResource {
     /// The id of the webhook.
     #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
-    /// The URL that receives events.
+    /// The URL that receives events, with `***` in place of its secrets: the query, and each part of the path that does not look
+    /// public.
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events that the webhook receives.
@@ -145,7 +146,7 @@ impl WebhookResource {
             (activity.attempts > 0).then(|| activity.delivered as f64 / activity.attempts as f64);
         Self {
             id: webhook.id.to_string(),
-            url: webhook.url.as_str().to_owned(),
+            url: webhook.url.masked().as_str().to_owned(),
             events: events.kinds().to_vec(),
             filter: webhook.filter.map(|filter| filter.source().clone()),
             method,

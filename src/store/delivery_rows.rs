@@ -5,8 +5,7 @@ use bytes::Bytes;
 use super::StoreError;
 use super::claims::{ClaimedDelivery, ClaimedWebhook, Lease};
 use super::values::Row;
-use super::webhook_rows::{read_method, read_sealed, read_transform};
-use crate::domain::callback_url::CallbackUrl;
+use super::webhook_rows::{read_method, read_sealed, read_transform, read_url};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::Delivery;
 use crate::domain::event_payload::EventPayload;
@@ -21,7 +20,7 @@ pub struct RecordedDelivery {
     pub id: DeliveryId,
     /// The webhook; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
-    /// URL of the receiver. For a webhook it is the current URL.
+    /// URL of the receiver without its secrets. For a webhook it is the current URL; empty if it cannot be read.
     pub url: String,
     /// Form of the event's payload. For a webhook it is the current setting of the webhook.
     pub payload: EventPayload,
@@ -77,7 +76,7 @@ pub(super) fn recorded(row: &dyn Row) -> Result<RecordedDelivery, StoreError> {
         place: row.get("place")?,
         id: row.get("id")?,
         webhook: webhook_id(row)?,
-        url: row.get("url")?,
+        url: read_url(row).map(|url| url.masked().as_str().to_owned()).unwrap_or_default(),
         payload: row.get("payload")?,
         event_id: row.get("event_id")?,
         kind: row.get("kind")?,
@@ -99,7 +98,7 @@ pub(super) fn claimed(row: &dyn Row) -> Result<ClaimedDelivery, StoreError> {
         call_id: call_id(row)?,
         webhook: webhook_id(row)?,
         event_id: row.get("event_id")?,
-        url: row.parse("url", CallbackUrl::parse)?,
+        url: read_url(row)?,
         attempts: row.get("attempts")?,
         earlier_attempts: row.get("earlier_attempts")?,
         due_at: row.get("due_at")?,

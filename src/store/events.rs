@@ -146,7 +146,7 @@ async fn destinations(
 ) -> Result<Vec<Destination>, StoreError> {
     let callbacks = sql!("SELECT url, payload, transform FROM callbacks WHERE analysis = ?1");
     let callback = |row: &dyn Row| {
-        let url = row.parse("url", CallbackUrl::parse)?;
+        let url = row.parse("url", CallbackUrl::parse_stored)?;
         let (payload, transform) = (row.get("payload")?, read_transform(row)?);
         Ok(Destination::Callback(Box::new(SubmissionCallback { url, payload, transform })))
     };

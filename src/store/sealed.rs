@@ -18,8 +18,10 @@ pub struct SealedWebhook {
     pub tenant: TenantId,
     /// The webhook's id.
     pub id: WebhookId,
-    /// The encrypted values as stored.
+    /// The encrypted secrets and headers as stored.
     pub sealed: SealedSecrets,
+    /// The text of the URL as stored, which is encrypted if the URL has a secret.
+    pub url: String,
 }
 
 /// The encrypted answer to a request with an `Idempotency-Key`.
@@ -45,7 +47,7 @@ pub trait SealedStore: Send + Sync {
 
     /// Replaces the encrypted values of a webhook. Returns `false` if the webhook was changed or deleted since it was
     /// read. The replacement increments the version, so a caller that has read the old values cannot write them back.
-    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError>;
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError>;
 
     /// Reads up to `limit` encrypted answers after the given one, in the order of tenant and name.
     async fn sealed_answers_across_tenants(
@@ -72,7 +74,7 @@ impl<E: Engine> SealedStore for E {
         self.query(SealedWebhooks { after, limit }).await
     }
 
-    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedSecrets) -> Result<bool, StoreError> {
+    async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError> {
         self.transact(ResealWebhook { was, sealed }).await
     }
 
@@ -103,7 +105,7 @@ impl Rule for SealedWebhooks {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<SealedWebhook>, StoreError> {
         let select = sql!(
-            "SELECT id, tenant, secret, previous_secret, previous_until, headers FROM webhooks \
+            "SELECT id, tenant, url, secret, previous_secret, previous_until, headers FROM webhooks \
              WHERE deleted_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2"
         );
         let after = self.after.map_or_else(String::new, |id| id.to_string());
@@ -113,6 +115,7 @@ impl Rule for SealedWebhooks {
                     tenant: row.get("tenant")?,
                     id: row.get("id")?,
                     sealed: read_sealed(row)?,
+                    url: row.get("url")?,
                 })
             })
             .await
@@ -121,7 +124,7 @@ impl Rule for SealedWebhooks {
 
 struct ResealWebhook {
     was: SealedWebhook,
-    sealed: SealedSecrets,
+    sealed: SealedWebhook,
 }
 
 impl Rule for ResealWebhook {
@@ -130,12 +133,12 @@ impl Rule for ResealWebhook {
     type Output = bool;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
-        let Self { was, sealed } = self;
+        let Self { was, sealed: SealedWebhook { sealed, url, .. } } = self;
         let update = sql!(
-            "UPDATE webhooks SET version = version + 1, secret = ?1, previous_secret = ?2, headers = ?3 \
+            "UPDATE webhooks SET version = version + 1, secret = ?1, previous_secret = ?2, headers = ?3, url = ?10 \
              WHERE id = ?4 AND tenant = ?5 AND deleted_at IS NULL AND secret = ?6 \
              AND previous_secret IS NOT DISTINCT FROM ?7 AND previous_until IS NOT DISTINCT FROM ?8 \
-             AND headers IS NOT DISTINCT FROM ?9"
+             AND headers IS NOT DISTINCT FROM ?9 AND url = ?11"
         );
         let previous = was.sealed.previous_secret.as_ref();
         let values = values![
@@ -148,6 +151,8 @@ impl Rule for ResealWebhook {
             previous.map(|(secret, _)| secret),
             previous.map(|(_, until)| *until),
             was.sealed.headers.as_ref(),
+            url,
+            &was.url,
         ];
         Ok(transaction.execute(update, values).await? > 0)
     }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::StoreError;
 use super::values::{Row, Value};
-use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::filters::ContentFilter;
+use crate::domain::receiver_url::ReceiverUrl;
 use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::webhooks::{
     Disabled, DisabledReason, EventFilter, Health, LastFailure, SealedSecrets, Webhook,
@@ -34,7 +34,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
     };
     Ok(Webhook {
         id: row.get("id")?,
-        url: row.parse("url", CallbackUrl::parse)?,
+        url: read_url(row)?,
         events: row.parse("events", |text| EventFilter::from_text(text).ok_or(()))?,
         filter: read_filter(row)?,
         transform: read_transform(row)?,
@@ -56,6 +56,11 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
             unsigned_since: row.get("unsigned_since")?,
         },
     })
+}
+
+/// Reads the URL of a row of `webhooks`, or of a claimed delivery.
+pub(super) fn read_url(row: &dyn Row) -> Result<ReceiverUrl, StoreError> {
+    row.parse("url", |text| ReceiverUrl::from_text(text).ok_or(()))
 }
 
 /// Reads the filter of a row of `webhooks`.
@@ -111,7 +116,7 @@ pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 16] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();
     [
-        webhook.url.as_str().into(),
+        webhook.url.to_text().into_owned().into(),
         webhook.events.to_text().into(),
         webhook.payload.as_str().into(),
         webhook.description.as_ref().into(),

@@ -162,20 +162,21 @@ impl Deliverer {
         let delivery = &claimed.delivery;
         let id = delivery.event_id.to_string();
         let method = Transform::method(claimed.method, claimed.transform.as_ref());
-        let span = spans::client(method.as_str(), delivery.url.as_url(), None);
+        let span = spans::client(method.as_str(), request.url.as_url(), None);
         if delivery.attempts > 1 {
             span.record("resend_count", i64::from(delivery.attempts - 1));
         }
         let traceparent = spans::start(&span, trace).traceparent();
+        let credentials = &request.credentials;
         let outgoing = Outgoing {
             url: &request.url,
             id: &id,
             timestamp: self.env.wall_clock.now(),
-            secrets: &request.secrets,
+            secrets: &credentials.secrets,
             method,
             content_type: &request.rendered.content_type,
             preset: claimed.transform.as_ref().and_then(Transform::preset),
-            headers: &request.headers,
+            headers: &credentials.headers,
             body: request.rendered.body,
             traceparent: &traceparent,
         };
@@ -188,10 +189,10 @@ impl Deliverer {
         if !matches!(sent.outcome, AttemptOutcome::Delivered { .. }) {
             spans::fail(&span, outcome);
         }
-        let response = request.headers.erased_from(&sent.response);
-        // A receiver may repeat a header in the text of an error, also escaped as JSON, so the reason is erased by itself.
+        let response = credentials.erased_from(&sent.response);
+        // A receiver may repeat a secret in the text of an error, also escaped as JSON, so the reason is erased by itself.
         let outcome = sent.outcome.map_reason(|reason| {
-            String::from_utf8_lossy(&request.headers.erased_from(reason.as_bytes())).into_owned()
+            String::from_utf8_lossy(&credentials.erased_from(reason.as_bytes())).into_owned()
         });
         Sent { response, outcome, ..sent }
     }
@@ -230,7 +231,7 @@ impl Deliverer {
 
 /// Logs the outcome of an attempt. The log line also has the ids of the surrounding span.
 fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
-    let host = delivery.delivery.url.as_url().host_str();
+    let host = delivery.delivery.url.host();
     let (status, outcome) = (sent.status, sent.outcome.label());
     match next {
         RetryDecision::Delivered => tracing::info!(host, status, "callback delivered"),

@@ -25,10 +25,25 @@ pub(super) struct DeliveryRequest {
     pub(super) url: CallbackUrl,
     /// Body and content type.
     pub(super) rendered: RenderedBody,
+    /// The secret parts of the request.
+    pub(super) credentials: Credentials,
+}
+
+/// The secret parts of a request.
+pub(super) struct Credentials {
     /// Secrets that sign the request.
     pub(super) secrets: Vec<CallbackSecret>,
     /// Custom headers.
     pub(super) headers: CustomHeaders,
+    /// URL with placeholders for the ids of the call.
+    url: CallbackUrl,
+}
+
+impl Credentials {
+    /// Replaces the values of the headers and the secrets of the URL in the answer of the receiver.
+    pub(super) fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
+        self.url.erased_from(&self.headers.erased_from(answer))
+    }
 }
 
 /// Builds the requests of deliveries.
@@ -86,16 +101,16 @@ impl RequestBuilder {
         if may_double(claimed) {
             return Err(AttemptOutcome::Unknown.into());
         }
-        let (secrets, headers) = self
+        let credentials = self
             .credentials(claimed)
             .map_err(|reason| AttemptOutcome::Unsigned { detail: reason.to_owned() })?;
         let submitted = self.submitted_data(claimed).await?;
         let ids = submitted.as_ref().and_then(|submitted| submitted.call.crm.clone()).unwrap_or_default();
-        let url = claimed.delivery.url.fill(&ids).map_err(|error| error.to_string());
+        let url = credentials.url.fill(&ids).map_err(|error| error.to_string());
         let rendered = self.body(claimed, submitted).await?.map_err(|error| error.to_string());
         match (url, rendered) {
             (Ok(_), Ok(_)) if self.spare_time(claimed).is_none() => Err(NoRequest::LeaseTooShort),
-            (Ok(url), Ok(rendered)) => Ok(DeliveryRequest { url, rendered, secrets, headers }),
+            (Ok(url), Ok(rendered)) => Ok(DeliveryRequest { url, rendered, credentials }),
             (url, rendered) => {
                 let problems: Vec<_> = url.err().into_iter().chain(rendered.err()).collect();
                 Err(AttemptOutcome::Unrendered { detail: problems.join("; ") }.into())
@@ -115,26 +130,27 @@ impl RequestBuilder {
         permit.ok().and_then(Result::ok).ok_or(NoRequest::LeaseTooShort)
     }
 
-    /// Returns the secrets and headers of the webhook, or the secrets for the tenant's callbacks. The error is the
-    /// reason why there are none.
-    fn credentials(
-        &self,
-        claimed: &ClaimedDelivery,
-    ) -> Result<(Vec<CallbackSecret>, CustomHeaders), &'static str> {
-        let tenant = &claimed.delivery.tenant;
+    /// Returns the credentials of the webhook, or those for the tenant's callbacks. The error is the reason why there are
+    /// none.
+    fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
+        let (tenant, url) = (&claimed.delivery.tenant, &claimed.delivery.url);
         let Some(webhook) = &claimed.webhook else {
             let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
             return match secrets {
-                Some(secrets) if !secrets.is_empty() => Ok((secrets, CustomHeaders::default())),
+                Some(secrets) if !secrets.is_empty() => {
+                    let url = url.plain().ok_or("the URL of the callback cannot be decrypted")?.clone();
+                    Ok(Credentials { secrets, headers: CustomHeaders::default(), url })
+                }
                 _ => Err("the tenant has no callback secret to sign with"),
             };
         };
         let keys =
             self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
         let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
-        let lost = "no key in encryption.key_file decrypts the secret or the headers of the webhook";
+        let lost = "no key in encryption.key_file decrypts the secret, the headers or the URL of the webhook";
         let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
-        Ok((secrets, sealer.open_headers(&webhook.sealed).ok_or(lost)?))
+        let headers = sealer.open_headers(&webhook.sealed).ok_or(lost)?;
+        Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
     }
 
     /// Reads the metadata and facts that the call has now, if the request needs them. A later submission can thus add a

@@ -61,6 +61,7 @@ mod revisions;
 #[expect(dead_code, reason = "each test binary uses a part of this shared source")]
 #[path = "../support/rows.rs"]
 mod rows;
+mod sealed_urls;
 mod secrecy;
 mod silent_receivers;
 mod stage;

@@ -60,7 +60,8 @@ async fn wait_for_reloads(gateway: &Serving, times: usize) {
 
 async fn check_key_replacement(mut stage: Stage) {
     let gateway = stage.serve().await;
-    let hook = json!({"url": stage.receiver.hook("ok"), "headers": {"X-Api-Key": "s3cret"}});
+    let url = stage.receiver.hook("ok/rest/1/s3cr3t-of-a-url/m");
+    let hook = json!({"url": url, "headers": {"X-Api-Key": "s3cret"}});
     let (status, _, created) = post(&stage, &gateway, "v1/webhooks", hook.clone()).await;
     assert_eq!(status, StatusCode::CREATED);
     let path = format!("v1/webhooks/{}", created["id"].as_str().unwrap());
@@ -68,18 +69,18 @@ async fn check_key_replacement(mut stage: Stage) {
     let secrets = [&created, &rotated].map(|answer| answer["secret"].as_str().unwrap().to_owned());
     let first = post(&stage, &gateway, "v1/analyses", json!({"call_id": "1"})).await;
 
-    // Two secrets and the headers of the webhook, and three stored answers.
-    assert_eq!(numbers(&reseal(&stage, &["--check"]).await.1), [[3, 3], [0, 0], [0, 0]]);
+    // Two secrets, the headers and the URL of the webhook, and three stored answers.
+    assert_eq!(numbers(&reseal(&stage, &["--check"]).await.1), [[4, 3], [0, 0], [0, 0]]);
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
     wait_for_reloads(&gateway, 1).await;
     let (code, report, why) = reseal(&stage, &["--check"]).await;
-    assert_eq!((code, numbers(&report)), (Some(1), [[0, 0], [3, 3], [0, 0]]), "{why}");
+    assert_eq!((code, numbers(&report)), (Some(1), [[0, 0], [4, 3], [0, 0]]), "{why}");
     assert!(why.contains("store reseal"), "{why}");
     let (code, report, why) = reseal(&stage, &[]).await;
-    assert_eq!((code, numbers(&report)), (Some(0), [[0, 0], [3, 3], [0, 0]]), "{why}");
+    assert_eq!((code, numbers(&report)), (Some(0), [[0, 0], [4, 3], [0, 0]]), "{why}");
     for arguments in [&["--check"] as &[_], &[]] {
         let (code, report, why) = reseal(&stage, arguments).await;
-        assert_eq!((code, numbers(&report)), (Some(0), [[3, 3], [0, 0], [0, 0]]), "{why}");
+        assert_eq!((code, numbers(&report)), (Some(0), [[4, 3], [0, 0], [0, 0]]), "{why}");
     }
 
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
@@ -90,6 +91,8 @@ async fn check_key_replacement(mut stage: Stage) {
     let received = within("the test", stage.receiver.wait_for(|all| all.iter().any(is_test))).await;
     let test = received.iter().find(|received| is_test(received)).unwrap();
     assert_eq!(test.header("x-api-key"), Some("s3cret"));
+    assert_eq!(test.path, url.path());
+    assert!(stage.store.texts().await.iter().all(|text| !text.contains("s3cr3t-of-a-url")));
     assert!(secrets.iter().all(|secret| is_signed_by(test, secret)), "{:?}", test.headers);
     for (path, body, was) in
         [("v1/analyses", json!({"call_id": "1"}), &first.2), ("v1/webhooks", hook, &created)]
@@ -102,9 +105,9 @@ async fn check_key_replacement(mut stage: Stage) {
     // With a wrong key, the command reports what it cannot decrypt and changes nothing.
     stage.set_file("ENCRYPTION__KEY_FILE", FOREIGN_KEY);
     let (code, report, why) = reseal(&stage, &[]).await;
-    assert_eq!((code, numbers(&report)[2][0]), (Some(1), 3), "{report}{why}");
+    assert_eq!((code, numbers(&report)[2][0]), (Some(1), 4), "{report}{why}");
     let lost =
-        format!("{} of tenant acme: secret, previous secret, headers", created["id"].as_str().unwrap());
+        format!("{} of tenant acme: secret, previous secret, headers, url", created["id"].as_str().unwrap());
     assert!(why.contains(&lost) && why.contains("stored answers of tenant acme"), "{why}");
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
     assert_eq!(reseal(&stage, &["--check"]).await.0, Some(0));

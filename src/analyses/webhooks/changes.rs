@@ -93,7 +93,7 @@ impl Webhooks {
         let secret = registration.secret.unwrap_or_else(|| CallbackSecret::generate(entropy));
         let mut webhook = Webhook {
             id,
-            url: registration.url,
+            url: vault.seal_url(&registration.url, entropy),
             events: registration.events,
             filter: registration.filter,
             transform: registration.transform,
@@ -126,7 +126,7 @@ impl Webhooks {
     /// gone.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers cannot be encrypted
+    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or the URL cannot be encrypted
     /// or decrypted, concurrent changes conflict too often, or the store fails.
     pub async fn change(
         &self,
@@ -163,7 +163,11 @@ impl Webhooks {
         let now = self.env.clock.now();
         webhook.updated_at = now;
         if let Some(url) = &change.url {
-            webhook.url = url.clone();
+            webhook.url = if url.has_secret() {
+                WebhookSealer::new(&*self.keys()?, tenant, webhook.id).seal_url(url, &*self.env.entropy)
+            } else {
+                url.clone().into()
+            };
         }
         if let Some(events) = &change.events {
             webhook.events = events.clone();

@@ -84,7 +84,7 @@ impl Webhooks {
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
         // The pause ends first, because the deliverer claims the delivery as soon as it is due.
         if let Some(delivery) = self.store.find_delivery(tenant, id).await?
-            && let Ok(url) = CallbackUrl::parse(&delivery.url)
+            && let Ok(url) = CallbackUrl::parse_stored(&delivery.url)
         {
             self.receivers.end_pause(tenant, &url.receiver());
         }

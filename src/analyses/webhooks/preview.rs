@@ -13,7 +13,7 @@ use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::transforms::{DeliveryMethod, RenderedBody, Transform, TransformInput};
-use crate::domain::webhooks::{EventFilter, Webhook};
+use crate::domain::webhooks::{EventFilter, Webhook, WebhookSealer};
 use crate::store::{StoreError, StoredAnalysis};
 
 /// The parts of a webhook that decide about its requests.
@@ -44,7 +44,7 @@ pub struct Preview {
     pub passes_filter: bool,
     /// HTTP method of the request.
     pub method: DeliveryMethod,
-    /// URL with the ids of the call; `None` without a URL or if an id is missing.
+    /// URL with the ids of the call and without its secrets; `None` without a URL or if an id is missing.
     pub url: Option<CallbackUrl>,
     /// Names of the custom headers.
     pub header_names: Vec<String>,
@@ -54,11 +54,12 @@ pub struct Preview {
     pub problems: Vec<String>,
 }
 
-impl From<Webhook> for PreviewSubject {
-    fn from(webhook: Webhook) -> Self {
+impl PreviewSubject {
+    /// Returns the parts of a registered webhook with this URL.
+    fn of(webhook: Webhook, url: CallbackUrl) -> Self {
         Self {
             method: Some(webhook.method()),
-            url: Some(webhook.url),
+            url: Some(url),
             events: webhook.events,
             filter: webhook.filter,
             transform: webhook.transform,
@@ -80,7 +81,12 @@ impl Webhooks {
         call_id: &CallId,
     ) -> Result<Preview, WebhooksError> {
         let webhook = self.find(tenant, webhook).await?;
-        self.preview(tenant, call_id, webhook.into()).await
+        let keys = self.encryption.keys();
+        let opened =
+            keys.and_then(|keys| WebhookSealer::new(&keys, tenant, webhook.id).open_url(&webhook.url));
+        // The masked URL has the same placeholders.
+        let url = opened.unwrap_or_else(|| webhook.url.masked());
+        self.preview(tenant, call_id, PreviewSubject::of(webhook, url)).await
     }
 
     /// Shows the request of a webhook that need not be registered.
@@ -127,8 +133,10 @@ fn render(
     (link, ids): (&str, &CrmIds),
     mut problems: Vec<String>,
 ) -> Preview {
-    let url =
-        subject.url.and_then(|url| url.fill(ids).map_err(|error| problems.push(error.to_string())).ok());
+    let url = subject.url.and_then(|url| {
+        url.fill(ids).map_err(|error| problems.push(error.to_string())).ok()?;
+        url.masked().fill(ids).ok()
+    });
     let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
     let rendered = match &subject.transform {

@@ -1,6 +1,6 @@
 //! Webhooks: registered receivers of a tenant's events, independent of the callbacks of submissions.
 //!
-//! The secrets and header values of a webhook are sealed before they reach the store.
+//! The secrets and header values of a webhook, and a URL with a secret, are sealed before they reach the store.
 
 mod disabled;
 mod headers;
@@ -11,12 +11,12 @@ pub use self::disabled::{Disabled, DisabledReason, DisabledWebhook};
 pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
-use super::callback_url::CallbackUrl;
 use super::clock::Timestamp;
 use super::event_payload::EventPayload;
 use super::events::EventKind;
 use super::filters::ContentFilter;
 use super::ids::WebhookId;
+use super::receiver_url::ReceiverUrl;
 use super::transforms::{DeliveryMethod, Transform};
 
 /// Maximum number of webhooks per tenant.
@@ -74,8 +74,8 @@ impl EventFilter {
 pub struct Webhook {
     /// Id of the webhook.
     pub id: WebhookId,
-    /// URL of the receiver.
-    pub url: CallbackUrl,
+    /// URL of the receiver, sealed if it has a secret.
+    pub url: ReceiverUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
     /// Filter on the content of the events; `None` for all events of these types.

@@ -1,10 +1,12 @@
-//! Seals and opens a webhook's secrets and header values.
+//! Seals and opens a webhook's secrets, header values and URL.
 
 use secrecy::ExposeSecret;
 
 use super::CustomHeaders;
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::{Entropy, Timestamp};
 use crate::domain::ids::{TenantId, WebhookId};
+use crate::domain::receiver_url::ReceiverUrl;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::secrets::CallbackSecret;
 
@@ -30,7 +32,7 @@ impl std::fmt::Debug for SealedSecrets {
 pub struct ResealCount {
     /// Parts that the first key had sealed.
     pub by_the_first: usize,
-    /// Parts that another key had sealed.
+    /// Parts that another key had sealed, or that an earlier version had not sealed.
     pub by_another: usize,
     /// Names of the parts that no key opens. A previous secret that no longer signs is omitted.
     pub unopened: Vec<&'static str>,
@@ -80,10 +82,42 @@ impl<'a> WebhookSealer<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Opens the parts that another key had sealed, and seals them with the first key. Parts that no key opens stay
-    /// unchanged.
-    pub fn reseal(&self, sealed: &mut SealedSecrets, entropy: &dyn Entropy, now: Timestamp) -> ResealCount {
+    /// Seals the URL, if it has a secret.
+    pub fn seal_url(&self, url: &CallbackUrl, entropy: &dyn Entropy) -> ReceiverUrl {
+        if !url.has_secret() {
+            return url.clone().into();
+        }
+        let plain = url.as_str().as_bytes();
+        ReceiverUrl::sealed(url, self.keys.seal(Purpose::WebhookSecret, &self.context("url"), entropy, plain))
+    }
+
+    /// Opens the URL. Returns `None` if it cannot be opened.
+    pub fn open_url(&self, url: &ReceiverUrl) -> Option<CallbackUrl> {
+        let sealed = match url.content() {
+            Ok(plain) => return Some(plain.clone()),
+            Err(sealed) => sealed,
+        };
+        let plain = self.keys.open(Purpose::WebhookSecret, &self.context("url"), sealed)?;
+        CallbackUrl::parse_stored(std::str::from_utf8(plain.expose_secret()).ok()?).ok()
+    }
+
+    /// Opens the parts that another key had sealed, and seals them with the first key. Also seals a URL with a secret that is not
+    /// sealed. Parts that no key opens stay unchanged. `url` is the text in the store.
+    pub fn reseal(
+        &self,
+        (sealed, url): (&mut SealedSecrets, &mut String),
+        entropy: &dyn Entropy,
+        now: Timestamp,
+    ) -> ResealCount {
         let mut sealings = ResealCount::default();
+        // A later version may have written a text that this version does not know.
+        let mut stored = ReceiverUrl::from_text(url);
+        if let Some(Ok(plain)) = stored.as_ref().map(ReceiverUrl::content)
+            && plain.has_secret()
+        {
+            sealings.by_another += 1;
+            *url = self.seal_url(plain, entropy).to_text().into_owned();
+        }
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
             .keys
             .reseal(Purpose::WebhookSecret, &self.context(what), entropy, bytes)
@@ -103,6 +137,12 @@ impl<'a> WebhookSealer<'a> {
         }
         if let Some(headers) = &mut sealed.headers {
             take("headers", "headers", true, headers);
+        }
+        if let Some(stored) = &mut stored
+            && let Some(bytes) = stored.sealed_mut()
+        {
+            take("url", "url", true, bytes);
+            *url = stored.to_text().into_owned();
         }
         sealings
     }
@@ -161,27 +201,61 @@ mod tests {
         headers.set(HeaderName::parse("Authorization").unwrap(), "Bearer abc").unwrap();
         let secret = CallbackSecret::generate(&SystemEntropy);
         let until = NOW + Duration::from_secs(60);
+        let url = CallbackUrl::parse("https://a.uz/rest/1/s3cret/m").unwrap();
+        let mut stored = before.seal_url(&url, &SystemEntropy).to_text().into_owned();
         let mut sealed = SealedSecrets {
             secret: before.seal_secret(&secret, &SystemEntropy),
             previous_secret: Some((before.seal_secret(&secret, &SystemEntropy), until)),
             headers: before.seal_headers(&headers, &SystemEntropy),
         };
-        let unopened = vec!["secret", "previous secret", "headers"];
+        let unopened = vec!["secret", "previous secret", "headers", "url"];
         assert_eq!(
-            after.reseal(&mut sealed, &SystemEntropy, NOW),
+            after.reseal((&mut sealed, &mut stored), &SystemEntropy, NOW),
             ResealCount { unopened, ..ResealCount::default() }
         );
-        let unopened = vec!["secret", "headers"];
+        let unopened = vec!["secret", "headers", "url"];
         assert_eq!(
-            after.reseal(&mut sealed, &SystemEntropy, until),
+            after.reseal((&mut sealed, &mut stored), &SystemEntropy, until),
             ResealCount { unopened, ..ResealCount::default() }
         );
-        let moved = ResealCount { by_another: 3, ..ResealCount::default() };
-        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), moved);
-        let done = ResealCount { by_the_first: 3, ..ResealCount::default() };
-        assert_eq!(between.reseal(&mut sealed, &SystemEntropy, NOW), done);
+        let moved = ResealCount { by_another: 4, ..ResealCount::default() };
+        assert_eq!(between.reseal((&mut sealed, &mut stored), &SystemEntropy, NOW), moved);
+        let done = ResealCount { by_the_first: 4, ..ResealCount::default() };
+        assert_eq!(between.reseal((&mut sealed, &mut stored), &SystemEntropy, NOW), done);
         assert_eq!(after.open_secrets(&sealed, NOW).unwrap().len(), 2);
         assert_eq!(after.open_headers(&sealed).unwrap().names(), ["authorization"]);
+        assert_eq!(after.open_url(&ReceiverUrl::from_text(&stored).unwrap()), Some(url));
+    }
+
+    #[test]
+    fn a_url_is_sealed_if_it_has_a_secret() {
+        let (keys, tenant) = (keys(), TenantId::parse("acme").unwrap());
+        let vault = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        let other = WebhookSealer::new(&keys, &tenant, WebhookId::generate(NOW, &SystemEntropy));
+        for (text, masked) in [
+            ("https://a.uz/hooks/{crm.id}", "https://a.uz/hooks/{crm.id}"),
+            ("https://a.uz/hooks/{crm.id}?key=s3cret", "https://a.uz/hooks/{crm.id}?***"),
+        ] {
+            let url = CallbackUrl::parse(text).unwrap();
+            let stored = vault.seal_url(&url, &SystemEntropy);
+            let read = ReceiverUrl::from_text(&stored.to_text()).unwrap();
+            assert_eq!((&read, read.masked().as_str()), (&stored, masked));
+            assert_eq!(vault.open_url(&read).as_ref(), Some(&url));
+            assert!(!stored.to_text().contains("s3cret"));
+            assert_eq!(other.open_url(&stored).is_some(), text == masked);
+            // The URL of an earlier version is sealed with the next resealing.
+            let mut plain = text.to_owned();
+            let mut secrets = SealedSecrets {
+                secret: vault.seal_secret(&CallbackSecret::generate(&SystemEntropy), &SystemEntropy),
+                previous_secret: None,
+                headers: None,
+            };
+            let count = vault.reseal((&mut secrets, &mut plain), &SystemEntropy, NOW);
+            assert_eq!((count.by_the_first, count.by_another), (1, usize::from(text != masked)));
+            assert_eq!(vault.open_url(&ReceiverUrl::from_text(&plain).unwrap()), Some(url));
+            assert!(!plain.contains("s3cret"));
+        }
+        assert_eq!(ReceiverUrl::from_text("sealed:later"), None);
     }
 
     #[test]

@@ -26,6 +26,9 @@ const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
 /// Value of a webhook header.
 const HEADER_VALUE: &str = "Bearer header-canary-5d1f0c77a9e4==";
 
+/// Secret in the path and in the query of a webhook's URL.
+const URL_SECRET: &str = "url-canary-8a2c6e10d4f7";
+
 /// API key of the trace collector.
 const COLLECTOR_KEY: &str = "collector-key-canary-41d8b6a90c2e==";
 
@@ -119,9 +122,11 @@ async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evid
         request.body(body.to_string()).bearer_auth(token)
     };
     evidence.finder.add("a webhook's header", HEADER_VALUE);
+    evidence.finder.add("the secret of a webhook's URL", URL_SECRET);
     for receiver in ["ok", "500-twice", "410"] {
         let headers = json!({"Authorization": HEADER_VALUE, "X-Site": "tashkent"});
-        let body = json!({"url": stage.receiver.hook(&format!("{receiver}/webhook")), "headers": headers});
+        let hook = stage.receiver.hook(&format!("{receiver}/rest/1/{URL_SECRET}/crm.deal.add"));
+        let body = json!({"url": format!("{hook}?key={URL_SECRET}"), "headers": headers});
         let (status, answer, _) = answer_of(post(url.clone(), body, evidence.token("acme"))).await;
         assert_eq!(status, 201, "{answer}");
         let created: Value = serde_json::from_str(&answer).unwrap();
@@ -140,6 +145,11 @@ async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evid
         json!({"url": 1, "headers": {"Authorization": HEADER_VALUE}}),
         json!({"url": stage.receiver.hook("ok"), "headers": {"Host": HEADER_VALUE}}),
         json!({"url": stage.receiver.hook("ok"), "headers": {"X-A": format!("{HEADER_VALUE}\r\n")}}),
+        json!({"url": format!("http://10.0.0.1/{URL_SECRET}?{URL_SECRET}")}),
+        json!({"url": format!("ftp://crm.example/{URL_SECRET}")}),
+        json!({"url": [URL_SECRET]}),
+        json!({"url": format!("http://{URL_SECRET}:password@crm.example/")}),
+        json!({"url": format!("http://crm.example/{{{URL_SECRET}}}")}),
     ] {
         let request = post(url.clone(), mistake, evidence.token("acme"));
         assert_eq!(evidence.ask(request).await.0, 422);

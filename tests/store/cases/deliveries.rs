@@ -21,7 +21,7 @@ pub(super) const A: &str = "https://a.example/";
 pub(super) const B: &str = "https://b.example/";
 
 pub(super) fn receivers(claimed: &[ClaimedDelivery]) -> Vec<String> {
-    claimed.iter().map(|claimed| claimed.delivery.url.as_str().to_owned()).collect()
+    claimed.iter().map(|claimed| claimed.delivery.url.to_text().into_owned()).collect()
 }
 
 /// Creates finished calls, each with a due delivery to `url`.

@@ -15,6 +15,10 @@ fn resealed_secrets() -> SealedSecrets {
     SealedSecrets { secret: b"new".to_vec(), previous_secret: None, headers: Some(b"new headers".to_vec()) }
 }
 
+fn resealed(was: &SealedWebhook) -> SealedWebhook {
+    SealedWebhook { sealed: resealed_secrets(), url: "https://new.example/".to_owned(), ..was.clone() }
+}
+
 impl Harness {
     async fn sealed_webhooks(&self) -> Vec<SealedWebhook> {
         let (mut all, mut after) = (Vec::new(), None);
@@ -46,35 +50,36 @@ pub(crate) async fn sealed_webhooks_are_read_in_pages(harness: Harness) {
     ids.sort_unstable_by_key(ToString::to_string);
     let found = harness.sealed_webhooks().await;
     assert_eq!(found.iter().map(|webhook| webhook.id).collect::<Vec<_>>(), ids);
-    for SealedWebhook { tenant, id, sealed } in found {
+    for SealedWebhook { tenant, id, sealed, url } in found {
         assert_eq!(tenant, acme());
-        assert_eq!(harness.store.find_webhook(&acme(), id).await.unwrap().unwrap().sealed, sealed);
+        let webhook = harness.store.find_webhook(&acme(), id).await.unwrap().unwrap();
+        assert_eq!((webhook.sealed, &*webhook.url.to_text()), (sealed, &*url));
     }
 }
 
 pub(crate) async fn a_changed_webhook_is_not_resealed(harness: Harness) {
     let webhook = registered(&harness, A).await;
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
-    assert!(harness.store.reseal_webhook(was.clone(), resealed_secrets()).await.unwrap());
+    assert!(harness.store.reseal_webhook(was.clone(), resealed(&was)).await.unwrap());
     let found = harness.store.find_webhook(&acme(), webhook.id).await.unwrap().unwrap();
     assert_eq!(
-        (&found.sealed, &found.url, found.updated_at),
-        (&resealed_secrets(), &webhook.url, webhook.updated_at)
+        (&found.sealed, &*found.url.to_text(), found.updated_at),
+        (&resealed_secrets(), "https://new.example/", webhook.updated_at)
     );
     // An older version cannot be written back, and a repeated resealing finds its own value.
     assert!(!harness.store.change_webhook(&acme(), webhook, false).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
+    assert!(!harness.store.reseal_webhook(was.clone(), resealed(&was)).await.unwrap());
     // A stalled resealing does not undo a change.
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     let mut rotated = found.clone();
     rotated.sealed.secret = b"rotated".to_vec();
     assert!(harness.store.change_webhook(&acme(), rotated.clone(), false).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
+    assert!(!harness.store.reseal_webhook(was.clone(), resealed(&was)).await.unwrap());
     let found = harness.store.find_webhook(&acme(), found.id).await.unwrap().unwrap();
     assert_eq!(found.sealed, rotated.sealed);
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     assert!(harness.store.delete_webhook(&acme(), found.id).await.unwrap());
-    assert!(!harness.store.reseal_webhook(was, resealed_secrets()).await.unwrap());
+    assert!(!harness.store.reseal_webhook(was.clone(), resealed(&was)).await.unwrap());
 }
 
 pub(crate) async fn changed_answers_are_not_resealed(harness: Harness) {

@@ -5,7 +5,7 @@ use super::*;
 const TOKEN: &str = "tok-Ac/me+7";
 
 fn erased(bytes: &[u8]) -> Option<Vec<u8>> {
-    Echo::of(TOKEN).erased_from(bytes)
+    Echo::of(TOKEN, "[token]").erased_from(bytes)
 }
 
 fn utf16(text: &str) -> Vec<u8> {

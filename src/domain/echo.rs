@@ -1,4 +1,4 @@
-//! Finds a token in bytes that repeat it, unchanged or in another spelling.
+//! Finds a secret in bytes that repeat it, unchanged or in another spelling.
 
 #[cfg(test)]
 mod tests;
@@ -7,8 +7,6 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 
-/// Text that replaces the token.
-const REPLACEMENT: &[u8] = b"[token]";
 /// Minimum length of a base64 or hexadecimal text that is replaced. Shorter texts also occur by chance.
 const MIN_ENCODED: usize = 8;
 /// Maximum number of nested escapes. An example is a percent-encoded entity in JSON.
@@ -40,9 +38,11 @@ const WIDE: [Width; 4] = [
     Width { bytes: 4, low: 3 },
 ];
 
-/// A token in all its spellings.
+/// A token or another secret in all its spellings.
 pub(super) struct Echo<'a> {
     token: &'a [u8],
+    /// Text that replaces the token.
+    replacement: &'static [u8],
     /// The part of the base64 form that depends on the token alone, for each position of the token in a group of three
     /// bytes.
     base64: Vec<Zeroizing<String>>,
@@ -51,7 +51,8 @@ pub(super) struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    pub(super) fn of(token: &'a str) -> Self {
+    /// Creates the spellings of a token, each of which is replaced by `replacement`.
+    pub(super) fn of(token: &'a str, replacement: &'static str) -> Self {
         let token = token.as_bytes();
         let mut base64 = Vec::new();
         for before in 0..3_usize {
@@ -67,7 +68,8 @@ impl<'a> Echo<'a> {
         let digits = token.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
         let hexadecimal = Zeroizing::new(digits.collect::<String>());
-        Self { token, base64, hexadecimal: Some(hexadecimal).filter(|hex| hex.len() >= MIN_ENCODED) }
+        let hexadecimal = Some(hexadecimal).filter(|hex| hex.len() >= MIN_ENCODED);
+        Self { token, replacement: replacement.as_bytes(), base64, hexadecimal }
     }
 
     /// Returns the bytes with the token replaced; `None` if they do not contain the token.
@@ -103,7 +105,7 @@ impl<'a> Echo<'a> {
                 continue;
             };
             erased.extend_from_slice(&bytes[copied..at]);
-            for byte in REPLACEMENT {
+            for byte in self.replacement {
                 let mut unit = [0; 4];
                 unit[width.low] = *byte;
                 erased.extend_from_slice(&unit[..width.bytes]);
