@@ -85,8 +85,9 @@ route_table! { "webhooks":
 
     /// Send a test event to a webhook
     ///
-    /// Sends an event of type `webhook.test` that belongs to no call; its `data` has `is_test: true`. It is signed, recorded
-    /// and retried like any other event.
+    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event, with `is_test: true`, about a call that does not
+    /// exist. The call has an id for every preset and for every placeholder of the URL, but no entry of a CRM has these ids, so a
+    /// CRM usually refuses them. The event is signed, recorded and retried like any other event.
     post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
     {
         responses(
