@@ -8,7 +8,7 @@ use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
 use crate::http::webhook_previews::{PreviewCall, PreviewResource, PreviewWebhook};
 use crate::http::webhook_replays::{ReplayEstimate, ReplayEvents, ReplayResource};
-use crate::http::webhook_resource::{WebhookList, WebhookResource};
+use crate::http::webhook_resource::{WebhookList, WebhookResource, WebhookWithSecret};
 
 route_table! { "webhooks":
     /// Register a webhook
@@ -25,7 +25,7 @@ route_table! { "webhooks":
     {
         request_body = CreateWebhook,
         responses(
-            (status = 201, description = "The webhook is registered.", body = WebhookResource,
+            (status = 201, description = "The webhook is registered.", body = WebhookWithSecret,
                 headers(("Location" = String, description = "Link to the webhook."))),
             WebhookConflict, EncryptionNotConfigured,
         )
@@ -115,7 +115,7 @@ route_table! { "webhooks":
     {
         request_body = Option<RotateSecret>,
         responses(
-            (status = 200, description = "The webhook with its new secret.", body = WebhookResource),
+            (status = 200, description = "The webhook with its new secret.", body = WebhookWithSecret),
             EncryptionNotConfigured,
         )
     }
