@@ -86,6 +86,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "auth/",
             "telemetry/spans/",
             "commands/health.rs",
+            "commands/sandbox/forwarding.rs",
         ],
     ),
     ("rustls_native_certs", &["http_client/"]),

@@ -42,8 +42,8 @@ pub use self::renderings::{RENDERING, RENDERINGS};
 pub use self::representation::{Representation, entity_tag};
 use self::waiters::Waiters;
 pub use self::webhooks::{
-    DeliveryPage, DeliveryWithAttempts, HeaderChanges, Preview, PreviewSubject, Registration, ReplayRequest,
-    WebhookChange, WebhookState, Webhooks, WebhooksError,
+    DeliveryPage, HeaderChanges, Preview, PreviewSubject, Registration, ReplayRequest, WebhookChange,
+    WebhookState, Webhooks, WebhooksError,
 };
 use crate::alovoice::{VendorClient, VendorPermits};
 use crate::callbacks::Guard;

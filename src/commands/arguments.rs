@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::store::{CopyArgs, StoreCommand, UrlText};
 use crate::config::units::{HumanDuration, InvalidDuration};
+use crate::domain::callback_url::CallbackUrl;
 use crate::domain::ids::TenantId;
 
 macro_rules! settings_help {
@@ -136,6 +137,13 @@ pub struct SandboxArgs {
     /// Directory for the data. Without it, the sandbox deletes its data at the end.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Deliver every event to your own receiver, too.
+    ///
+    /// The receiver gets the requests of a webhook, signed with the secret that the sandbox prints as FORWARD_SECRET. It may be on this
+    /// machine or in a private network. The sandbox prints a line for each attempt.
+    #[arg(long, value_name = "URL", value_parser = CallbackUrl::parse)]
+    pub forward_to: Option<CallbackUrl>,
 }
 
 /// Arguments of `token`.
@@ -211,7 +219,12 @@ mod tests {
         let Command::Sandbox(sandbox) = parse("sandbox --listen [::1]:0").unwrap() else { panic!() };
         assert_eq!(sandbox.listen, "[::1]:0".parse().unwrap());
         assert_eq!(sandbox.vendor_listen, "127.0.0.1:8081".parse().unwrap());
-        assert_eq!(sandbox.data_dir, None);
+        assert_eq!((sandbox.data_dir, sandbox.forward_to), (None, None));
+        let Command::Sandbox(sandbox) = parse("sandbox --forward-to http://localhost:3000/hook").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(sandbox.forward_to.unwrap().as_str(), "http://localhost:3000/hook");
     }
 
     #[test]
@@ -240,6 +253,7 @@ mod tests {
             "store copy --from sqlite://x",
             "serve --confg x",
             "sandbox --listen here",
+            "sandbox --forward-to localhost:3000",
             "openapi now",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line:?}");

@@ -1,26 +1,28 @@
 //! `alovoice-gateway sandbox` runs the gateway, a stand-in for AloVoice, a development issuer, a receiver of callbacks and
 //! stand-ins for CRMs in one process. It needs no settings and no account.
 
-use std::fs;
+mod forwarding;
+mod home;
+
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use jsonwebtoken::Algorithm;
-
+use self::forwarding::{Forwarding, OwnApi};
+use self::home::{
+    AUDIENCE, CALLBACK_SECRET, ENCRYPTION_KEY, HMAC_SECRET, Home, ISSUER, Secrets, TENANT, VENDOR_TOKEN,
+    tenant_id,
+};
 use super::arguments::SandboxArgs;
 use super::{Failed, variable};
 use crate::app::{self, Gateway};
-use crate::auth::DevelopmentToken;
 use crate::callbacks::{SignedHeaders, verify};
 use crate::config::{self, Settings};
-use crate::domain::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::domain::ids::TenantId;
+use crate::domain::callback_url::CallbackUrl;
+use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::domain::secrets::CallbackSecret;
 use crate::http_client::Network;
 use crate::sandbox::crm::CrmStandIns;
@@ -28,19 +30,13 @@ use crate::sandbox::receiver::{ChooseAnswer, OnReceived, Received, Receiver, Rec
 use crate::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
 use crate::telemetry::Telemetry;
 
-const ISSUER: &str = "https://issuer.sandbox.invalid";
-const AUDIENCE: &str = "alovoice-gateway";
-const TENANT: &str = "demo";
-const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
-const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 /// Id of the call in the printed commands. README and handbook use other ids, so a reader who tries all commands gets
 /// 202 for each call.
 const CALL: &str = "1716207600.1";
-/// Names of the files that hold the sandbox's secrets.
-const HMAC_SECRET: &str = "hmac-secret";
-const VENDOR_TOKEN: &str = "vendor-token";
-const CALLBACK_SECRET: &str = "callback-secret";
-const ENCRYPTION_KEY: &str = "encryption-key";
+/// Networks to which the gateway may send callbacks: this machine.
+const LOOPBACK: &str = "127.0.0.0/8,::1/128";
+/// Private networks, which the receiver of `--forward-to` may be in.
+const PRIVATE: &str = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7";
 /// Time that the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
 
@@ -72,10 +68,22 @@ pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>)
     let telemetry = Telemetry::start(&settings, &network).map_err(Failed::fault)?;
     let gateway = app::start(&settings, &variable, &network, telemetry).await.map_err(Failed::fault)?;
     let token = secrets.mint()?;
-    let welcome = welcome(&gateway, &vendor, &receiver, &token, &secrets);
+    let api = OwnApi { url: gateway.api(), token: &token };
+    let target = arguments.forward_to.as_ref();
+    let subject = (gateway.store(), tenant_id()?);
+    let forwarding = Forwarding::set_up(subject, api, target, &secrets.forward).await?;
+    let welcome = welcome(&gateway, &vendor, &receiver, (&token, target), &secrets);
     write!(io::stdout(), "{welcome}").map_err(Failed::fault)?;
 
-    stop.await;
+    match forwarding {
+        Some(forwarding) => {
+            tokio::select! {
+                () = forwarding.watch() => {}
+                () = stop => {}
+            }
+        }
+        None => stop.await,
+    }
     gateway.drain().await;
     vendor.stop().await;
     receiver.stop().await;
@@ -86,91 +94,16 @@ fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
     Failed::fault(format!("cannot listen on {address}: {error}; choose another address with {flag}"))
 }
 
-/// Folder for the sandbox's files. The sandbox deletes it at the end, unless `--data-dir` named it.
-struct Home {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Home {
-    fn open(chosen: Option<PathBuf>) -> io::Result<Self> {
-        let temporary = chosen.is_none();
-        let unnamed =
-            || std::env::temp_dir().join(format!("alovoice-gateway-sandbox-{}", std::process::id()));
-        let path = chosen.unwrap_or_else(unnamed);
-        fs::create_dir_all(&path)?;
-        Ok(Self { path, temporary })
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if self.temporary {
-            // A failure leaves a small folder among the temporary files, which is harmless.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-/// Secrets of the sandbox. The first start with a folder generates them and stores them there. So a later run with
-/// the same `--data-dir` accepts earlier tokens, decrypts earlier data and signs with the same secret.
-struct Secrets {
-    vendor_token: String,
-    hmac: String,
-    callback_text: String,
-    callback: CallbackSecret,
-}
-
-impl Secrets {
-    fn in_folder(folder: &Path, entropy: &dyn Entropy) -> Result<Self, Failed> {
-        let random = || {
-            let mut bytes = [0; 32];
-            entropy.fill(&mut bytes);
-            STANDARD.encode(bytes)
-        };
-        let callback_text = read_or_create(&folder.join(CALLBACK_SECRET), || format!("whsec_{}", random()))?;
-        read_or_create(&folder.join(ENCRYPTION_KEY), random)?;
-        Ok(Self {
-            vendor_token: read_or_create(&folder.join(VENDOR_TOKEN), || {
-                random().replace(['/', '+', '='], "x")
-            })?,
-            hmac: read_or_create(&folder.join(HMAC_SECRET), random)?,
-            callback: CallbackSecret::parse(&callback_text).map_err(Failed::fault)?,
-            callback_text,
-        })
-    }
-
-    fn mint(&self) -> Result<String, Failed> {
-        let tenant = TenantId::parse(TENANT).map_err(Failed::fault)?;
-        let token = DevelopmentToken {
-            algorithm: Algorithm::HS256,
-            issuer: ISSUER,
-            audience: AUDIENCE,
-            tenant_claim: "tenant",
-            tenant: &tenant,
-            scope_claim: "scope",
-            scopes: SCOPES,
-            subject: Some("sandbox"),
-            lifetime: TOKEN_LIFETIME,
-        };
-        token.mint(self.hmac.as_bytes(), SystemClock.now()).map_err(Failed::fault)
-    }
-}
-
-/// Reads a file. Creates the file first if it does not exist.
-fn read_or_create(path: &Path, make: impl Fn() -> String) -> Result<String, Failed> {
-    if !path.exists() {
-        fs::write(path, make()).map_err(Failed::fault)?;
-    }
-    fs::read_to_string(path).map_err(Failed::fault)
-}
-
 /// Returns the settings of the sandbox as environment variables, so that they are checked like those of `serve`.
 fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
     let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
     let issuer = |key: &str| format!("GATEWAY_AUTH__ISSUERS__0__{key}");
     let set = |key: &str, value: &str| (format!("GATEWAY_{key}"), value.to_owned());
+    let networks = match arguments.forward_to {
+        Some(_) => format!("{LOOPBACK},{PRIVATE}"),
+        None => LOOPBACK.to_owned(),
+    };
     let pairs = [
         set("SERVER__LISTEN", &arguments.listen.to_string()),
         set("SERVER__ADMIN_LISTEN", &arguments.admin_listen.to_string()),
@@ -181,7 +114,7 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
         set("STORE__URL", &format!("sqlite://{}", home.join("gateway.db").display())),
         set("CALLBACKS__ALLOW_HTTP", "true"),
         set("CALLBACKS__ALLOW_TEMPLATES", "true"),
-        set("CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8"),
+        set("CALLBACKS__ALLOW_NETWORKS", &networks),
         set("ENCRYPTION__KEY_FILE", &file(ENCRYPTION_KEY)),
         set("LOG__FORMAT", "human"),
         set("LOG__FILTER", "warn,audit=off"),
@@ -244,16 +177,25 @@ fn announce(secret: CallbackSecret) -> OnReceived {
 }
 
 /// Returns the text that the sandbox prints when it is ready. Tests and readers rely on the lines `TOKEN=`,
-/// `CALLBACK_SECRET=`, `VENDOR_TOKEN=` and `CRM=`.
+/// `CALLBACK_SECRET=`, `VENDOR_TOKEN=`, `CRM=` and `FORWARD_SECRET=`.
 fn welcome(
     gateway: &Gateway,
     vendor: &VendorStandIn,
     receiver: &Receiver,
-    token: &str,
+    (token, target): (&str, Option<&CallbackUrl>),
     secrets: &Secrets,
 ) -> String {
     let (api, admin, vendor, hook) = (gateway.api(), gateway.admin(), vendor.base_url(), receiver.hook("ok"));
-    let (Secrets { callback_text, vendor_token, .. }, crm) = (secrets, receiver.base_url());
+    let (Secrets { callback_text, vendor_token, forward, .. }, crm) = (secrets, receiver.base_url());
+    let (forward_to, forward_secret) = match target {
+        Some(url) => (
+            format!(
+                "Forward to   {url}     (your receiver; signed with FORWARD_SECRET, a line for each attempt)\n"
+            ),
+            format!("FORWARD_SECRET={forward}\n"),
+        ),
+        None => (String::new(), String::new()),
+    };
     format!(
         r#"The sandbox is running.
 
@@ -262,14 +204,14 @@ Metrics      {admin}metrics
 AloVoice     {vendor}     (stand-in; it invents the analyses)
 Receiver     {hook}     (prints every callback here)
 CRMs         {crm}crm     (stand-ins for Bitrix24, amoCRM, Zendesk, Jira and HubSpot; they print every entry here)
-
+{forward_to}
 Paste these lines into another terminal. The token belongs to the tenant "{TENANT}" and is valid for 8 hours.
 
 TOKEN={token}
 CALLBACK_SECRET={callback_text}
 VENDOR_TOKEN={vendor_token}
 CRM={crm}crm
-
+{forward_secret}
 Then try these commands:
 
 # 1. Submit a call: 202

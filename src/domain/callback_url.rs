@@ -134,6 +134,14 @@ impl CallbackUrl {
         !self.path.is_empty()
     }
 
+    /// Returns the names of the ids that the path needs. A name can occur more than once.
+    pub fn placeholders(&self) -> impl Iterator<Item = &CrmName> {
+        self.path.iter().filter_map(|part| match part {
+            PathPart::Id(name) => Some(name),
+            PathPart::Text(_) => None,
+        })
+    }
+
     /// Returns the URL for a call. Each id is percent-encoded, so it stays within its segment of the path.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::analysis::{Status, SubmittedData};
 use super::clock::{Entropy, Timestamp};
-use super::ids::{CallId, EventId, TenantId, WebhookId};
+use super::ids::{CallId, EventId, TenantId};
+use super::public_url::PublicUrl;
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result),
@@ -86,21 +87,34 @@ pub struct Event {
 
 /// Body of an event in callbacks and in the feed.
 #[derive(Debug, Serialize)]
-struct EventBody<T> {
-    r#type: EventKind,
+struct EventBody<'a, K, T> {
+    r#type: K,
     timestamp: Timestamp,
     /// The analysis or the webhook at the time of the event.
-    data: T,
+    data: &'a T,
 }
 
 /// The `data` of an event in [`EventPayload::Thin`](super::event_payload::EventPayload).
 #[derive(Debug, Serialize)]
-struct ThinData<'a> {
+pub(super) struct ThinData<'a> {
     call_id: &'a CallId,
     ai_call_id: Option<&'a str>,
     status: Status,
     revision: u32,
     url: String,
+}
+
+impl<'a> ThinData<'a> {
+    /// Creates the data of an event of an analysis. `url` is the link to the analysis.
+    pub(super) fn of(analysis: &'a AnalysisResource, url: String) -> Self {
+        Self {
+            call_id: &analysis.call_id,
+            ai_call_id: analysis.ai_call_id.as_deref(),
+            status: analysis.status,
+            revision: analysis.revision,
+            url,
+        }
+    }
 }
 
 impl Event {
@@ -116,13 +130,7 @@ impl Event {
         at: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Self, serde_json::Error> {
-        let thin = ThinData {
-            call_id: &analysis.call_id,
-            ai_call_id: analysis.ai_call_id.as_deref(),
-            status: analysis.status,
-            revision: analysis.revision,
-            url,
-        };
+        let thin = ThinData::of(analysis, url);
         Ok(Self {
             id: EventId::generate(at, entropy),
             kind,
@@ -150,7 +158,15 @@ impl Event {
     }
 }
 
-fn body_of(kind: EventKind, timestamp: Timestamp, data: &impl Serialize) -> Result<Bytes, serde_json::Error> {
+/// Returns the body of an event.
+///
+/// # Errors
+/// If `data` does not serialize, which would be a bug.
+pub(super) fn body_of(
+    kind: impl Serialize,
+    timestamp: Timestamp,
+    data: &impl Serialize,
+) -> Result<Bytes, serde_json::Error> {
     Ok(serde_json::to_vec(&EventBody { r#type: kind, timestamp, data })?.into())
 }
 
@@ -166,28 +182,13 @@ pub fn parse_event(body: &[u8], submitted: Option<&SubmittedData>) -> Value {
     event
 }
 
+/// Returns the link to the analysis of a parsed event; empty if the event has no call.
+pub fn link_of(event: &Value, public_url: &PublicUrl) -> String {
+    let call_id = event["data"]["call_id"].as_str().and_then(|text| CallId::parse(text).ok());
+    call_id.map(|call_id| public_url.analysis(&call_id)).unwrap_or_default()
+}
+
 /// Returns the `data` of an event's body; `null` if the body cannot be parsed.
 pub fn event_data(body: &[u8]) -> Value {
     parse_event(body, None).get_mut("data").map(Value::take).unwrap_or_default()
-}
-
-/// Type of a test event. A test event has no analysis and is not in the feed.
-pub const WEBHOOK_TEST: &str = "webhook.test";
-
-/// Field `data` of a test event.
-#[derive(Debug, Serialize)]
-struct TestData {
-    /// Always `true`. A receiver can recognize a test by this field without looking at the type.
-    is_test: bool,
-    webhook: String,
-}
-
-/// Returns the body of a test event.
-///
-/// # Errors
-/// If the body does not serialize, which would be a bug.
-pub fn test_body(webhook: WebhookId, at: Timestamp) -> Result<Bytes, serde_json::Error> {
-    let data = TestData { is_test: true, webhook: webhook.to_string() };
-    let body = json!({ "type": WEBHOOK_TEST, "timestamp": at, "data": data });
-    Ok(serde_json::to_vec(&body)?.into())
 }

@@ -42,6 +42,7 @@ pub mod secrets;
 pub mod summary;
 pub mod tags;
 pub mod talk_metrics;
+pub mod test_event;
 pub mod trace;
 pub mod transcript;
 pub mod transforms;

@@ -88,9 +88,8 @@ pub struct Callback {
     )]
     url: String,
     /// `full` sends the whole analysis. `thin` sends only the ids, the status, the revision and the URL of the analysis, for
-    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes.
+    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes. The default is `full`.
     #[serde(default)]
-    #[schema(default = "full")]
     payload: EventPayload,
     /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
     #[serde(default)]

@@ -33,7 +33,7 @@ const LINKED: &str = "/v1/audio/";
 #[serde(deny_unknown_fields)]
 pub struct CreateAudioLink {
     /// Lifetime in seconds, from a minute to seven days. The default is an hour.
-    #[schema(value_type = Option<u32>, nullable = false, minimum = 60, maximum = 604_800, default = 3600, example = 3600)]
+    #[schema(value_type = Option<u32>, nullable = false, minimum = 60, maximum = 604_800, example = 3600)]
     #[serde(default, deserialize_with = "whole_number")]
     expires_in: Option<u64>,
 }

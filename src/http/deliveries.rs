@@ -9,12 +9,12 @@ use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::NoQuery;
 use super::request::ApiRequest;
-use crate::analyses::{DeliveryPage, DeliveryWithAttempts};
+use crate::analyses::DeliveryPage;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryStatus};
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::{CallId, DeliveryId, WebhookId};
-use crate::store::{RecordedAttempt, RecordedDelivery};
+use crate::store::{DeliveryWithAttempts, RecordedAttempt, RecordedDelivery};
 
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;

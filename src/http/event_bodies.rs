@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::merged_schema::MergedSchema;
 use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::resource::AnalysisResource;
@@ -100,13 +101,40 @@ pub struct TestEventBody {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// Data of the test.
+    /// The analysis of a call that does not exist.
+    #[schema(value_type = TestAnalysis)]
     data: TestEventData,
 }
 
-/// Data of a test event.
+/// Body of a test event for a webhook with the payload `thin`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThinTestEventBody {
+    /// The type of the event.
+    r#type: TestEventType,
+    /// Time of the event.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: Timestamp,
+    /// The part of the analysis of a call that does not exist.
+    #[schema(value_type = ThinTestAnalysis)]
+    data: ThinTestEventData,
+}
+
+type TestAnalysis = MergedSchema<AnalysisResource, TestEventData>;
+type ThinTestAnalysis = MergedSchema<ThinAnalysis, ThinTestEventData>;
+
+/// Data of a test event: the analysis of a call that does not exist, and the marks of a test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestEventData {
+    /// Always `true`.
+    is_test: bool,
+    /// The id of the webhook.
+    #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
+    webhook: String,
+}
+
+/// Data of a test event with the payload `thin`: a part of the analysis of a call that does not exist, and the marks of a test.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ThinTestEventData {
     /// Always `true`.
     is_test: bool,
     /// The id of the webhook.

@@ -32,6 +32,7 @@ mod item_statuses;
 pub mod json;
 pub mod list_query;
 pub mod listing;
+pub mod merged_schema;
 mod message_scan;
 mod negotiation;
 mod numbers;

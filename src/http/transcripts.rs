@@ -31,6 +31,17 @@ pub struct TranscriptResource {
     transcript: Vec<Turn>,
 }
 
+/// The transcript: an object in JSON, a text in the other formats. The answer in JSON names both, because clients of
+/// openapi-generator read every format by the schema of the first one.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TranscriptAnswer {
+    /// The transcript in JSON.
+    Json(TranscriptResource),
+    /// The transcript in another format.
+    Text(String),
+}
+
 impl From<Transcript> for TranscriptResource {
     fn from(transcript: Transcript) -> Self {
         let Transcript { call_id, revision, begin_time, turns, call: _ } = transcript;

@@ -25,7 +25,7 @@ const MAX_OVERLAP: u64 = 7 * 24 * 60 * 60;
 pub struct RotateSecret {
     /// Number of seconds for which deliveries are also signed with the previous secret, so that you can update the receiver. The
     /// default is 86,400 (one day). Use 0 if the previous secret has leaked.
-    #[schema(nullable = false, minimum = 0, maximum = 604_800, default = 86_400)]
+    #[schema(nullable = false, minimum = 0, maximum = 604_800)]
     #[serde(default, deserialize_with = "whole_number")]
     overlap_seconds: Option<u64>,
     /// The new secret. By default the gateway generates one.

@@ -57,17 +57,15 @@ pub struct CreateWebhook {
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
     /// `full` sends the whole analysis. `thin` sends only the ids, the status, the revision and the URL of the analysis, for
-    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes.
+    /// receivers that limit the size of a request: a transcript of three hours can have several megabytes. The default is `full`.
     #[serde(default)]
-    #[schema(default = "full")]
     payload: EventPayload,
     /// A description for people, of up to 256 characters.
     #[serde(default)]
     #[schema(max_length = 256)]
     description: Option<String>,
-    /// Whether the webhook receives events from now on.
+    /// Whether the webhook receives events from now on. The default is `true`.
     #[serde(default = "yes")]
-    #[schema(default = true)]
     enabled: bool,
     /// The signing secret in the format of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64. By default the gateway
     /// generates one.

@@ -74,9 +74,8 @@ pub struct PreviewWebhook {
     /// The HTTP method of the requests. The default is the one of the preset, or `POST`.
     #[serde(default)]
     method: Option<DeliveryMethod>,
-    /// Payload of the events, if there is no transform.
+    /// Payload of the events, if there is no transform. The default is `full`.
     #[serde(default)]
-    #[schema(default = "full")]
     payload: EventPayload,
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Map;
 use utoipa::ToSchema;
 
+use super::merged_schema::MergedSchema;
 use crate::analyses::WebhookState;
 use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
@@ -65,11 +66,24 @@ pub struct WebhookResource {
     updated_at: Timestamp,
     /// The health of the webhook.
     health: WebhookHealth,
+    /// The secret of [`CreatedSecret`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    secret: Option<String>,
+}
+
+/// Schema of an answer that contains the secret.
+pub type WebhookWithSecret = MergedSchema<WebhookResource, CreatedSecret>;
+
+/// A webhook with its secret.
+#[derive(ToSchema)]
+#[schema(as = WebhookWithSecret)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct CreatedSecret {
     /// The secret that signs deliveries. The API returns it only when the webhook is created or the secret is rotated, so
     /// store it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false, example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
-    secret: Option<String>,
+    #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    secret: String,
 }
 
 /// The health of a webhook, from its recent deliveries.

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use super::claims::{Lease, Leased};
-use super::delivery_rows::webhook_id;
+use super::delivery_rows::{RecordedDelivery, webhook_id};
 use super::replay_outcomes;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::unreadable::skip;
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
 use super::{StoreError, subscriptions};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
-use crate::domain::ids::{DeliveryId, TenantId};
+use crate::domain::ids::TenantId;
 use crate::domain::retries::{AttemptOutcome, GiveUpReason, RetryDecision};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::{DisabledReason, WebhookOutcome};
@@ -59,6 +58,15 @@ pub struct RecordedAttempt {
     pub detail: Option<String>,
     /// The first bytes of the response body.
     pub response: Vec<u8>,
+}
+
+/// A delivery with its last attempts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryWithAttempts {
+    /// The delivery without its attempts.
+    pub delivery: RecordedDelivery,
+    /// The last attempts, oldest first, without those that cannot be read.
+    pub attempts: Vec<RecordedAttempt>,
 }
 
 /// Writes the outcome of an attempt to the attempt, the delivery and the webhook, and ends the lease.
@@ -194,35 +202,17 @@ impl Rule for FinishAttempt {
     }
 }
 
-/// Reads the last attempts of a delivery, the oldest first, without those that cannot be read.
-pub(super) struct ReadAttempts {
-    pub(super) tenant: TenantId,
-    pub(super) delivery: DeliveryId,
-}
+/// The columns that [`recorded`] reads from `attempts`.
+pub(super) const ATTEMPT: &str =
+    "number, started_at, outcome, attempts.status AS answer_status, latency_ms, detail, response";
 
-impl Rule for ReadAttempts {
-    const NAME: &'static str = "attempts";
-    type Output = Vec<RecordedAttempt>;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<RecordedAttempt>, StoreError> {
-        let select = sql!(
-            "SELECT * FROM (SELECT number, started_at, outcome, attempts.status AS status, latency_ms, detail, response \
-             FROM attempts JOIN deliveries ON seq = delivery WHERE tenant = ?1 AND id = ?2 \
-             ORDER BY number DESC LIMIT ?3) AS last ORDER BY number"
-        );
-        let values = values![&self.tenant, self.delivery, MOST_ATTEMPTS];
-        let id = self.delivery;
-        let read = |row: &dyn Row| skip(transaction, "attempts", id, recorded(row));
-        Ok(transaction.query(select, values, read).await?.into_iter().flatten().collect())
-    }
-}
-
-fn recorded(row: &dyn Row) -> Result<RecordedAttempt, StoreError> {
+/// Reads a row of [`ATTEMPT`].
+pub(super) fn recorded(row: &dyn Row) -> Result<RecordedAttempt, StoreError> {
     Ok(RecordedAttempt {
         number: row.get("number")?,
         started_at: row.get("started_at")?,
         outcome: row.get("outcome")?,
-        status: row.get("status")?,
+        status: row.get("answer_status")?,
         latency: row.get("latency_ms")?,
         detail: row.get("detail")?,
         response: row.get::<Option<Vec<u8>>>("response")?.unwrap_or_default(),

@@ -1,15 +1,19 @@
 //! Deliveries and their attempts.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::attempts::{FinishAttempt, FinishedAttempt, ReadAttempts, RecordedAttempt};
+use super::attempts::{
+    ATTEMPT, DeliveryWithAttempts, FinishAttempt, FinishedAttempt, MOST_ATTEMPTS,
+    recorded as recorded_attempt,
+};
 use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, Leased};
 use super::delivery_rows::{RECORDED, RecordedDelivery, UnreadableDelivery, recorded};
 use super::engine::Engine;
 use super::rules::{Rule, Transaction};
-use super::sql::sql;
-use super::unreadable::{postpone_claimed, postpone_delivery, report};
-use super::values::values;
+use super::sql::{Sql, sql};
+use super::unreadable::{postpone_claimed, postpone_delivery, report, skip};
+use super::values::{Row, values};
 use super::{Change, StoreError, subscriptions, webhook_health};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
@@ -49,13 +53,6 @@ pub trait DeliveryStore: Send + Sync {
     /// Ends a lease without an attempt, because nothing was sent. Deletes the record of the attempt. The delivery is due at `due`.
     async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError>;
 
-    /// Reads the last attempts of a delivery, the oldest first.
-    async fn attempts(
-        &self,
-        tenant: &TenantId,
-        delivery: DeliveryId,
-    ) -> Result<Vec<RecordedAttempt>, StoreError>;
-
     /// Reads one page of a tenant's deliveries, the newest first.
     async fn list_deliveries(
         &self,
@@ -63,12 +60,12 @@ pub trait DeliveryStore: Send + Sync {
         page: DeliveryQuery,
     ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>;
 
-    /// Reads a delivery.
+    /// Reads a delivery and its last attempts in one snapshot.
     async fn find_delivery(
         &self,
         tenant: &TenantId,
         delivery: DeliveryId,
-    ) -> Result<Option<RecordedDelivery>, StoreError>;
+    ) -> Result<Option<DeliveryWithAttempts>, StoreError>;
 
     /// Makes a delivery due now, whatever its status, and restarts its retry schedule. If an attempt is in progress, the
     /// delivery does not change. In both cases, ends a pause of the webhook.
@@ -99,14 +96,6 @@ impl<E: Engine> DeliveryStore for E {
         self.transact(PostponeDelivery { lease, due }).await
     }
 
-    async fn attempts(
-        &self,
-        tenant: &TenantId,
-        delivery: DeliveryId,
-    ) -> Result<Vec<RecordedAttempt>, StoreError> {
-        self.query(ReadAttempts { tenant: tenant.clone(), delivery }).await
-    }
-
     async fn list_deliveries(
         &self,
         tenant: &TenantId,
@@ -123,7 +112,7 @@ impl<E: Engine> DeliveryStore for E {
         &self,
         tenant: &TenantId,
         id: DeliveryId,
-    ) -> Result<Option<RecordedDelivery>, StoreError> {
+    ) -> Result<Option<DeliveryWithAttempts>, StoreError> {
         self.query(FindDelivery { tenant: tenant.clone(), id }).await
     }
 
@@ -156,11 +145,23 @@ struct FindDelivery {
     id: DeliveryId,
 }
 
+/// Reads a delivery, joined with its last attempts, the newest first. One statement, because the statements of a read do not share
+/// a snapshot on PostgreSQL. Parameters: id, tenant and maximum number of attempts.
+pub(super) static FIND: Sql = Sql::new(&[
+    "SELECT ",
+    RECORDED,
+    ", ",
+    ATTEMPT,
+    " FROM deliveries JOIN events ON events.seq = event LEFT JOIN webhooks ON webhooks.id = webhook \
+     LEFT JOIN attempts ON delivery = deliveries.seq \
+     WHERE deliveries.id = ?1 AND deliveries.tenant = ?2 ORDER BY number DESC LIMIT ?3",
+]);
+
 impl Rule for FindDelivery {
     const NAME: &'static str = "find_delivery";
-    type Output = Option<RecordedDelivery>;
+    type Output = Option<DeliveryWithAttempts>;
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<RecordedDelivery>, StoreError> {
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Self::Output, StoreError> {
         find(transaction, &self.tenant, self.id).await
     }
 }
@@ -169,14 +170,21 @@ async fn find(
     transaction: &impl Transaction,
     tenant: &TenantId,
     id: DeliveryId,
-) -> Result<Option<RecordedDelivery>, StoreError> {
-    let select = sql!(
-        "SELECT ",
-        RECORDED,
-        " FROM deliveries JOIN events ON events.seq = event LEFT JOIN webhooks ON webhooks.id = webhook \
-         WHERE deliveries.id = ?1 AND deliveries.tenant = ?2"
-    );
-    transaction.find(select, values![id, tenant], recorded).await
+) -> Result<Option<DeliveryWithAttempts>, StoreError> {
+    let (mut delivery, mut attempts) = (None, Vec::new());
+    let read = |row: &dyn Row| {
+        if delivery.is_none() {
+            delivery = Some(recorded(row)?);
+        }
+        // A delivery without attempts has one row without a number.
+        if row.get::<Option<u32>>("number")?.is_some() {
+            attempts.extend(skip(transaction, "attempts", id, recorded_attempt(row))?);
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    transaction.for_each(&FIND, values![id, tenant, MOST_ATTEMPTS], read).await?;
+    attempts.reverse();
+    Ok(delivery.map(|delivery| DeliveryWithAttempts { delivery, attempts }))
 }
 
 struct Redeliver {
@@ -190,7 +198,8 @@ impl Rule for Redeliver {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Sending, StoreError> {
         let Self { tenant, id } = self;
-        let Some(delivery) = find(transaction, tenant, *id).await? else { return Ok(Sending::NotFound) };
+        let Some(found) = find(transaction, tenant, *id).await? else { return Ok(Sending::NotFound) };
+        let delivery = found.delivery;
         if let Some(webhook) = delivery.webhook {
             match subscriptions::is_enabled(transaction, tenant, webhook).await? {
                 None => return Ok(Sending::NotFound),

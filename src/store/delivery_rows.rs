@@ -68,7 +68,8 @@ pub(super) fn listed(row: &dyn Row) -> Result<Result<RecordedDelivery, Unreadabl
 pub(super) const RECORDED: &str = "deliveries.seq AS place, deliveries.id AS id, webhook, \
      CASE WHEN webhook = '' THEN deliveries.url ELSE coalesce(webhooks.url, '') END AS url, \
      coalesce(webhooks.payload, deliveries.payload) AS payload, events.id AS event_id, kind, \
-     deliveries.call_id AS call_id, status, attempts, deliveries.created_at AS created_at, due_at, leased, finished_at";
+     deliveries.call_id AS call_id, deliveries.status AS status, deliveries.attempts AS attempts, \
+     deliveries.created_at AS created_at, due_at, leased, finished_at";
 
 /// Reads a row of [`RECORDED`].
 pub(super) fn recorded(row: &dyn Row) -> Result<RecordedDelivery, StoreError> {

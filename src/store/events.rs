@@ -15,10 +15,11 @@ use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
-use crate::domain::events::{Event, EventKind, WEBHOOK_TEST, event_data, test_body};
+use crate::domain::events::{Event, EventKind, event_data};
 use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
+use crate::domain::test_event::{TestBodies, WEBHOOK_TEST};
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{EventFilter, Webhook};
@@ -118,9 +119,10 @@ pub(super) async fn write_test(
 ) -> Result<DeliveryId, StoreError> {
     let (now, entropy) = (transaction.env().clock.now(), &*transaction.env().entropy);
     let id = EventId::generate(now, entropy);
-    let body = test_body(webhook, now).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let (thin_body, position): (Option<&[u8]>, Option<i64>) = (None, None);
-    let values = values![id, tenant, "", WEBHOOK_TEST, now, &body[..], thin_body, position];
+    let bodies = TestBodies::new(webhook, now, &transaction.env().public_url)
+        .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let position: Option<i64> = None;
+    let values = values![id, tenant, "", WEBHOOK_TEST, now, &bodies.full[..], &bodies.thin[..], position];
     let seq = insert(transaction, values).await?;
     // A negative position is unique and does not belong to the feed.
     let hide = sql!("UPDATE events SET position = -seq WHERE seq = ?1");

@@ -79,7 +79,7 @@ use crate::env::Env;
 
 pub use self::analyses::{AnalysisStore, SizedRead};
 pub use self::analysis_rows::StoredAnalysis;
-pub use self::attempts::{FinishedAttempt, RecordedAttempt};
+pub use self::attempts::{DeliveryWithAttempts, FinishedAttempt, RecordedAttempt};
 pub use self::attributes::AttributeStore;
 pub use self::claims::{
     ClaimBatch, ClaimedDelivery, ClaimedWebhook, ClaimedWork, DeliverySlots, Lease, Queue, TenantSlots,

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use crate::analyses::{MemoryBudget, MemoryPermit, RENDERING};
 use crate::domain::analysis::SubmittedData;
 use crate::domain::callback_url::CallbackUrl;
-use crate::domain::events::parse_event;
+use crate::domain::events::{link_of, parse_event};
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::test_event::ids_without_call;
 use crate::domain::transforms::{RenderedBody, Transform, TransformError, TransformInput};
 use crate::domain::webhooks::{CustomHeaders, WebhookSealer};
 use crate::env::Env;
@@ -105,7 +106,10 @@ impl RequestBuilder {
             .credentials(claimed)
             .map_err(|reason| AttemptOutcome::Unsigned { detail: reason.to_owned() })?;
         let submitted = self.submitted_data(claimed).await?;
-        let ids = submitted.as_ref().and_then(|submitted| submitted.call.crm.clone()).unwrap_or_default();
+        let ids = match &submitted {
+            Some(submitted) => submitted.call.crm.clone().unwrap_or_default(),
+            None => ids_without_call(&claimed.body, &credentials.url),
+        };
         let url = credentials.url.fill(&ids).map_err(|error| error.to_string());
         let rendered = self.body(claimed, submitted).await?.map_err(|error| error.to_string());
         match (url, rendered) {
@@ -183,12 +187,13 @@ impl RequestBuilder {
         let Some(transform) = claimed.transform.clone() else {
             return Ok(Ok(RenderedBody { body, content_type: "application/json".to_owned() }));
         };
-        let call_id = claimed.delivery.call_id.as_ref();
-        let link = call_id.map(|call_id| self.env.public_url.analysis(call_id)).unwrap_or_default();
+        let public_url = self.env.public_url.clone();
         let permit = self.rendering_permit(claimed).await?;
         let rendered = spawn_blocking(move || {
             let _permit = permit;
-            transform.render(TransformInput { event: parse_event(&body, submitted.as_ref()), link: &link })
+            let event = parse_event(&body, submitted.as_ref());
+            let link = link_of(&event, &public_url);
+            transform.render(TransformInput { event, link: &link })
         });
         let failed = || TransformError(vec!["the gateway failed to render the body".to_owned()]);
         Ok(rendered.await.unwrap_or_else(|_| Err(failed())))

@@ -5,7 +5,7 @@ use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery};
 use serde_json::json;
 
 use crate::journey::assert_is_signed;
-use crate::patience::patiently;
+use crate::rows::attempts_of;
 use crate::stage::{ACME_SECRET, GLOBEX_SECRET, Stage, acme};
 
 /// Submits a call with this callback, waits for this number of requests to it, and drains the gateway.
@@ -104,7 +104,7 @@ async fn an_attempt_is_stored_before_it_is_sent() {
     let delivery = stage.deliveries("1").await.remove(0);
     assert_eq!((delivery.status.as_str(), delivery.attempts), ("pending", 1));
     let (store, tenant) = (stage.gateway.store(), acme());
-    let attempts = patiently(|| store.attempts(&tenant, delivery.id)).await;
+    let attempts = attempts_of(&*store, &tenant, delivery.id).await;
     assert_eq!((attempts.len(), attempts[0].outcome.as_deref()), (1, None));
     stage.receiver.set_held(false);
     let (_, attempts) = stage.close().await.delivery("1").await;

@@ -16,11 +16,13 @@ async fn requests_to_webhooks_and_callbacks_match_the_document() {
     let acme = stage.acme();
     registered(&acme, json!({"url": stage.hook("410"), "events": ["analysis.completed"]})).await;
     let (full, _) = registered(&acme, json!({"url": stage.hook("ok/full")})).await;
-    registered(&acme, json!({"url": stage.hook("ok/thin"), "payload": "thin"})).await;
+    let (thin, _) = registered(&acme, json!({"url": stage.hook("ok/thin"), "payload": "thin"})).await;
     let callback = json!({"url": stage.hook("ok/callback")});
     acme.submitted(json!({"call_id": "1", "callback": callback, "call": {"phone": "90 123-45-67"}})).await;
-    assert_eq!(acme.post(&format!("{full}/test"), json!({})).await.status, 202);
-    let received = stage.receiver.wait_for(|all| all.len() == 7).await;
+    for webhook in [full, thin] {
+        assert_eq!(acme.post(&format!("{webhook}/test"), json!({})).await.status, 202);
+    }
+    let received = stage.receiver.wait_for(|all| all.len() == 8).await;
     let callback = &DOCUMENT["paths"]["/v1/analyses"]["post"]["callbacks"]["event"];
     let callback = &callback["{$request.body#/callback/url}"]["post"];
     let mut kinds: Vec<(&str, String)> = Vec::new();
@@ -36,6 +38,14 @@ async fn requests_to_webhooks_and_callbacks_match_the_document() {
         for header in operation["parameters"].as_array().unwrap() {
             assert!(request.header(header["name"].as_str().unwrap()).is_some(), "{header}");
         }
+        // A test event has all fields of a real event.
+        if kind == "webhook.test" {
+            let (mut real, schema) = (body.clone(), &DOCUMENT["webhooks"]["analysis.completed"]["post"]);
+            real["type"] = json!("analysis.completed");
+            let data = real["data"].as_object_mut().unwrap();
+            assert!(data.remove("is_test").is_some() && data.remove("webhook").is_some(), "{body}");
+            assert_eq!(contract::errors(body_schema(schema), &real), Vec::<String>::new());
+        }
         kinds.push((request.path.trim_start_matches("/hook/"), kind.to_owned()));
     }
     kinds.sort_unstable();
@@ -47,6 +57,7 @@ async fn requests_to_webhooks_and_callbacks_match_the_document() {
         ("ok/full", "webhook.test"),
         ("ok/thin", "analysis.completed"),
         ("ok/thin", "webhook.disabled"),
+        ("ok/thin", "webhook.test"),
     ];
     assert_eq!(kinds, expected.map(|(path, kind)| (path, kind.to_owned())));
 }

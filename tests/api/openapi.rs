@@ -148,6 +148,33 @@ fn every_json_body_has_an_example_that_matches_its_schema() {
     assert!(missing.is_empty(), "tests/process/examples.rs records no example of {missing:?}");
 }
 
+/// Generators of TypeScript take a property with a default for one that is always present, also in a request.
+#[test]
+fn an_optional_property_has_no_default() {
+    let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
+    for (name, schema) in schemas {
+        for (property, definition) in schema["properties"].as_object().into_iter().flatten() {
+            let is_required = schema["required"].as_array().is_some_and(|all| all.contains(&json!(property)));
+            assert!(is_required || definition.get("default").is_none(), "{name}.{property} has a default");
+        }
+    }
+    assert_eq!(schemas["CreateWebhook"]["required"], json!(["url"]));
+}
+
+#[test]
+fn only_the_answers_that_create_a_secret_have_one() {
+    let schemas = &DOCUMENT["components"]["schemas"];
+    assert!(schemas["Webhook"]["properties"]["secret"].is_null());
+    let required = schemas["WebhookWithSecret"]["required"].as_array().unwrap();
+    assert!(required.contains(&json!("secret")) && required.contains(&json!("url")), "{required:?}");
+    for operation in Operation::all() {
+        let name = operation.definition["operationId"].as_str().unwrap();
+        let text = operation.definition["responses"].to_string();
+        let has_secret = ["create_webhook", "rotate_webhook_secret"].contains(&name);
+        assert_eq!(text.contains("schemas/WebhookWithSecret\""), has_secret, "{name}");
+    }
+}
+
 #[test]
 fn every_reference_of_the_document_resolves() {
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {

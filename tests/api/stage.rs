@@ -23,7 +23,7 @@ use crate::caller::Caller;
 use crate::patience::{PATIENCE, patiently};
 use crate::postgres::database::Database;
 use crate::postgres::server::Server;
-use crate::rows::{Rows, deliveries_of_call};
+use crate::rows::{Rows, attempts_of, deliveries_of_call};
 
 pub(crate) const ISSUER: &str = "https://issuer.test";
 pub(crate) const AUDIENCE: &str = "alovoice-gateway";
@@ -271,7 +271,7 @@ impl Remains {
         let tenant = acme();
         let deliveries = deliveries_of_call(&*self.store, &tenant, &call(call_id)).await;
         let [delivery] = &deliveries[..] else { panic!("expected one delivery: {deliveries:?}") };
-        (delivery.clone(), patiently(|| self.store.attempts(&tenant, delivery.id)).await)
+        (delivery.clone(), attempts_of(&*self.store, &tenant, delivery.id).await)
     }
 }
 

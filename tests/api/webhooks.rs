@@ -206,6 +206,37 @@ async fn a_test_event_is_marked_and_not_in_the_feed() {
 }
 
 #[tokio::test]
+async fn a_test_event_passes_every_preset_and_placeholder() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let presets = acme.get("/v1/renderings").await.json()["renderings"].take();
+    let by_preset = |preset: &Value| {
+        let url = preset["url"].as_str().unwrap();
+        let path = url.splitn(4, '/').nth(3).unwrap();
+        (path.to_owned(), json!({"preset": preset["preset"]}))
+    };
+    let mut webhooks: Vec<_> = presets.as_array().unwrap().iter().map(by_preset).collect();
+    assert_eq!(webhooks.len(), 15);
+    let template = json!({"template": "[{{ data.call.crm.jira_issue_key }}, {{ data.transcript[0].text }}, {{ link }}]"});
+    webhooks.push(("deals/{crm.deal}".to_owned(), template));
+    for (path, transform) in webhooks {
+        let url = format!("{}{path}", stage.receiver.base_url());
+        let (webhook, _) = registered(&acme, json!({"url": url, "transform": transform})).await;
+        let accepted = acme.post(&format!("{webhook}/test"), json!({})).await;
+        let is_over = |delivery: &Value| delivery["attempts"][0]["outcome"].is_string();
+        let delivery = delivery_that(&acme, accepted.header("location"), is_over).await;
+        assert_eq!(delivery["attempts"][0]["outcome"], "delivered", "{delivery}");
+        let received = stage.receiver.next().await;
+        let body = String::from_utf8(received.body.to_vec()).unwrap();
+        assert!(body.contains("This is a test of a webhook"), "{transform}: {body}");
+    }
+    let received = stage.receiver.received().pop().unwrap();
+    assert_eq!(received.path, "/deals/999999999999");
+    let body: Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!((&body[0], &body[2]), (&json!("TEST-999999999999"), &json!("/v1/analyses/webhook.test")));
+}
+
+#[tokio::test]
 async fn a_deleted_webhook_receives_nothing() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     let acme = stage.acme();

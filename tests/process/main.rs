@@ -11,6 +11,7 @@ mod clocks;
 mod commands;
 mod cors;
 mod crash;
+mod crms;
 mod examples;
 #[cfg(target_os = "linux")]
 #[path = "../../benches/searches/fill.rs"]

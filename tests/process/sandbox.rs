@@ -5,11 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use alovoice_gateway::auth::DevelopmentToken;
+use alovoice_gateway::callbacks::{SignedHeaders, verify};
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
 use alovoice_gateway::domain::ids::TenantId;
+use alovoice_gateway::domain::secrets::CallbackSecret;
 use jsonwebtoken::Algorithm;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, within};
 use crate::stage::Stage;
 
 const PORTS: [&str; 6] =
@@ -148,7 +150,7 @@ async fn a_data_dir_keeps_the_secrets_between_runs() {
     let stage = Stage::set_up().await;
     let folder = tempfile::tempdir().unwrap();
     let secrets = || {
-        ["hmac-secret", "vendor-token", "callback-secret", "encryption-key"]
+        ["hmac-secret", "vendor-token", "callback-secret", "encryption-key", "forward-secret"]
             .map(|name| std::fs::read(folder.path().join(name)).unwrap())
     };
     let first = Sandbox::start_in(&stage, folder.path()).await;
@@ -161,6 +163,51 @@ async fn a_data_dir_keeps_the_secrets_between_runs() {
         second.base()
     );
     assert_eq!(second.paste(&list).await, "200", "a token of the first is good at the second");
+}
+
+#[tokio::test]
+async fn events_are_forwarded_to_the_receiver_of_the_integrator() {
+    let stage = Stage::set_up().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |answer: &str| {
+        let url = stage.receiver.hook(answer).to_string();
+        let folder = folder.path().to_str().unwrap();
+        Sandbox::start_with(&stage, &["--data-dir", folder, "--forward-to", &url]).await
+    };
+    let forwarded = async |sandbox: &Sandbox| {
+        sandbox.process.stdout.line("a forwarded event", |line| line.starts_with("forward:")).await
+    };
+    // The receiver answers 410, which disables the webhook.
+    let first = start("410").await;
+    first.paste(first.commands()[0]).await;
+    let line = forwarded(&first).await;
+    assert!(line.starts_with("forward: analysis.completed, call 1716207600.1, webhook-id evt_"), "{line}");
+    assert!(line.contains(", attempt 1: the receiver answered 410"), "{line}");
+    assert!(line.ends_with("; the webhook is disabled"), "{line}");
+    let secret = first.line("FORWARD_SECRET=").to_owned();
+    first.process.stop().await;
+
+    // The next sandbox with the same data enables the webhook at the new address.
+    let second = start("ok").await;
+    let line = forwarded(&second).await;
+    assert!(line.ends_with(", attempt 2: delivered with status 200"), "{line}");
+    assert_eq!(second.line("FORWARD_SECRET="), secret);
+    second.process.stop().await;
+    let received = within("a request", stage.receiver.wait_for(|all| all.len() == 2)).await.pop().unwrap();
+    let header = |name| received.header(name).unwrap();
+    let signed = SignedHeaders {
+        id: header("webhook-id"),
+        timestamp: header("webhook-timestamp"),
+        signature: header("webhook-signature"),
+    };
+    let secret = CallbackSecret::parse(secret.strip_prefix("FORWARD_SECRET=").unwrap()).unwrap();
+    verify(&[secret], signed, &received.body, SystemClock.now()).unwrap();
+
+    let third = Sandbox::start_in(&stage, folder.path()).await;
+    let list = format!("curl -sS -H \"Authorization: Bearer $TOKEN\" {}/v1/webhooks", third.base());
+    let webhooks: serde_json::Value = serde_json::from_str(&third.paste(&list).await).unwrap();
+    let webhooks = webhooks["webhooks"].as_array().unwrap();
+    assert_eq!((webhooks.len(), &webhooks[0]["enabled"]), (1, &serde_json::json!(false)), "{webhooks:?}");
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::clock::Timestamp;
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery};
-use alovoice_gateway::domain::ids::{CallId, TenantId};
+use alovoice_gateway::domain::ids::{CallId, DeliveryId, TenantId};
 use alovoice_gateway::domain::pace::Pace;
-use alovoice_gateway::store::{RecordedDelivery, Store};
+use alovoice_gateway::store::{RecordedAttempt, RecordedDelivery, Store};
 use tokio_postgres::NoTls;
 
 use crate::patience::{PATIENCE, patiently};
@@ -170,6 +170,16 @@ pub(crate) async fn deliveries_of_call(
     let mut deliveries = readable(patiently(|| store.list_deliveries(tenant, page.clone())).await);
     deliveries.reverse();
     deliveries
+}
+
+/// The last attempts of a delivery, the oldest first; empty if the tenant has no such delivery.
+pub(crate) async fn attempts_of(
+    store: &dyn Store,
+    tenant: &TenantId,
+    delivery: DeliveryId,
+) -> Vec<RecordedAttempt> {
+    let found = patiently(|| store.find_delivery(tenant, delivery)).await;
+    found.map(|found| found.attempts).unwrap_or_default()
 }
 
 /// The rows of a list that has no unreadable rows.

@@ -5,7 +5,7 @@ use crate::analyses::cursor::CursorCodec;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::deliveries::{DeliveryFilter, DeliveryQuery};
 use crate::domain::ids::{DeliveryId, TenantId};
-use crate::store::{RecordedAttempt, RecordedDelivery, UnreadableDelivery};
+use crate::store::{DeliveryWithAttempts, RecordedDelivery, UnreadableDelivery};
 
 /// A page of deliveries.
 #[derive(Debug)]
@@ -16,15 +16,6 @@ pub struct DeliveryPage {
     pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
-}
-
-/// A delivery with its latest attempts.
-#[derive(Debug)]
-pub struct DeliveryWithAttempts {
-    /// The delivery without its attempts.
-    pub delivery: RecordedDelivery,
-    /// The latest attempts, oldest first.
-    pub attempts: Vec<RecordedAttempt>,
 }
 
 impl Webhooks {
@@ -67,10 +58,7 @@ impl Webhooks {
         tenant: &TenantId,
         id: DeliveryId,
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
-        let found = self.store.find_delivery(tenant, id).await?;
-        let delivery = found.ok_or(WebhooksError::NotFound("delivery"))?;
-        let attempts = self.store.attempts(tenant, id).await?;
-        Ok(DeliveryWithAttempts { delivery, attempts })
+        self.store.find_delivery(tenant, id).await?.ok_or(WebhooksError::NotFound("delivery"))
     }
 
     /// Makes a delivery due now, even if it has succeeded or failed or is still pending. Ends a pause of its receiver.
@@ -83,8 +71,8 @@ impl Webhooks {
         id: DeliveryId,
     ) -> Result<DeliveryWithAttempts, WebhooksError> {
         // The pause ends first, because the deliverer claims the delivery as soon as it is due.
-        if let Some(delivery) = self.store.find_delivery(tenant, id).await?
-            && let Ok(url) = CallbackUrl::parse_stored(&delivery.url)
+        if let Some(found) = self.store.find_delivery(tenant, id).await?
+            && let Ok(url) = CallbackUrl::parse_stored(&found.delivery.url)
         {
             self.receivers.end_pause(tenant, &url.receiver());
         }

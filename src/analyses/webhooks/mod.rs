@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::changes::{HeaderChanges, Registration, WebhookChange};
-pub use self::deliveries::{DeliveryPage, DeliveryWithAttempts};
+pub use self::deliveries::DeliveryPage;
 pub use self::error::WebhooksError;
 pub use self::preview::{Preview, PreviewSubject};
 pub use self::replays::ReplayRequest;

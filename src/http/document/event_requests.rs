@@ -52,7 +52,7 @@ const REQUESTS: [EventRequest; 5] = [
         event_type: "webhook.test",
         operation_id: "receive_webhook_test",
         summary: "A test event",
-        bodies: &["TestEventBody"],
+        bodies: &["TestEventBody", "ThinTestEventBody"],
     },
 ];
 

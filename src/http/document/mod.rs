@@ -16,7 +16,9 @@ use utoipa::openapi::server::ServerBuilder;
 use utoipa::openapi::{OpenApi as Document, RefOr, Server};
 use utoipa::{OpenApi, openapi};
 
-use super::event_bodies::{AnalysisEventBody, TestEventBody, ThinEventBody, WebhookDisabledBody};
+use super::event_bodies::{
+    AnalysisEventBody, TestEventBody, ThinEventBody, ThinTestEventBody, WebhookDisabledBody,
+};
 use super::operations::{Access, ApiOperation};
 use super::problem::{FieldError, Problem};
 use super::routes;
@@ -43,7 +45,8 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
         AnalysisEventBody,
         ThinEventBody,
         WebhookDisabledBody,
-        TestEventBody
+        TestEventBody,
+        ThinTestEventBody
     )),
     tags(
         (name = "analyses", description = "Submit calls and get their analyses, transcripts and recordings."),

@@ -11,7 +11,7 @@ use crate::http::listing::AnalysisList;
 use crate::http::operations::Access::Token;
 use crate::http::renderings::PresetList;
 use crate::http::shared_problems::{NoResult, NotAcceptable};
-use crate::http::transcripts::{TranscriptQuery, TranscriptResource};
+use crate::http::transcripts::{TranscriptAnswer, TranscriptQuery};
 
 route_table! { "analyses":
     /// Submit a call
@@ -133,7 +133,7 @@ route_table! { "analyses":
         params(TranscriptQuery, IfNoneMatch),
         responses(
             (status = 200, description = "The transcript.", content(
-                (TranscriptResource = "application/json"),
+                (TranscriptAnswer = "application/json"),
                 (String = "text/plain", example = "[0:00:01] Operator: assalomu alaykum\n"),
                 (String = "text/markdown", example = "# Call 1716207617.42\n\n- Begin: 2024-05-20T12:20:17Z\n- Duration: 0:00:51\n- Operator: 0:00:30 of talk, 64 %\n- Client: 0:00:17 of talk, 36 %\n\n## Transcript\n\n0:00:01 **Operator:** assalomu alaykum\n"),
                 (String = "text/vtt", example = "WEBVTT\n\n00:00:01.120 --> 00:00:06.440\n<v Operator>assalomu alaykum</v>\n"),

@@ -8,7 +8,7 @@ use crate::http::webhook_actions::{Accepted, RotateSecret};
 use crate::http::webhook_input::{ChangeWebhook, CreateWebhook};
 use crate::http::webhook_previews::{PreviewCall, PreviewResource, PreviewWebhook};
 use crate::http::webhook_replays::{ReplayEstimate, ReplayEvents, ReplayResource};
-use crate::http::webhook_resource::{WebhookList, WebhookResource};
+use crate::http::webhook_resource::{WebhookList, WebhookResource, WebhookWithSecret};
 
 route_table! { "webhooks":
     /// Register a webhook
@@ -25,7 +25,7 @@ route_table! { "webhooks":
     {
         request_body = CreateWebhook,
         responses(
-            (status = 201, description = "The webhook is registered.", body = WebhookResource,
+            (status = 201, description = "The webhook is registered.", body = WebhookWithSecret,
                 headers(("Location" = String, description = "Link to the webhook."))),
             WebhookConflict, EncryptionNotConfigured,
         )
@@ -85,8 +85,9 @@ route_table! { "webhooks":
 
     /// Send a test event to a webhook
     ///
-    /// Sends an event of type `webhook.test` that belongs to no call; its `data` has `is_test: true`. It is signed, recorded
-    /// and retried like any other event.
+    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event, with `is_test: true`, about a call that does not
+    /// exist. The call has an id for every preset and for every placeholder of the URL, but no entry of a CRM has these ids, so a
+    /// CRM usually refuses them. The event is signed, recorded and retried like any other event.
     post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
     {
         responses(
@@ -114,7 +115,7 @@ route_table! { "webhooks":
     {
         request_body = Option<RotateSecret>,
         responses(
-            (status = 200, description = "The webhook with its new secret.", body = WebhookResource),
+            (status = 200, description = "The webhook with its new secret.", body = WebhookWithSecret),
             EncryptionNotConfigured,
         )
     }

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use super::super::Queue;
 use super::super::attributes::WITHOUT_ATTRIBUTES;
 use super::super::deletion::{DELETE_ANALYSES, DELETE_EVENTS, DELETE_REPLAYS};
+use super::super::deliveries::FIND as FIND_DELIVERY;
 use super::super::events::ENABLED_WEBHOOKS;
 use super::super::feed::{EVENTS_AFTER, NEXT_EVENT};
 use super::super::idempotency::DELETE as DELETE_KEYS;
@@ -84,6 +85,16 @@ fn a_claim_of_deliveries_uses_indexes() {
     assert_eq!(plan(NEXT_RECEIVER), [search(by_receiver, "tenant=? AND receiver>?")]);
     let of_receiver = search(by_receiver, "tenant=? AND receiver=? AND due_at<?");
     assert_eq!(plan(OLDEST_OF_RECEIVER), [of_receiver, event]);
+}
+
+#[test]
+fn a_delivery_is_read_with_its_attempts_along_their_keys() {
+    let plan = plan(FIND_DELIVERY.sqlite());
+    assert!(
+        plan.contains(&"SEARCH attempts USING PRIMARY KEY (delivery=?) LEFT-JOIN".to_owned()),
+        "{plan:?}"
+    );
+    assert!(plan.iter().all(|line| !line.starts_with("SCAN")), "{plan:?}");
 }
 
 #[test]

@@ -129,10 +129,16 @@ fn check_client_output(output: &Output) {
     assert!(job["talk_ms"].as_i64().is_some_and(|ms| ms > 0), "{job}");
     assert!(job["turns"][0][1].as_str().is_some_and(|words| !words.is_empty()), "{job}");
     assert_eq!(job["refused"], "not_found", "{job}");
+    let text = job["text"].as_str().unwrap();
+    assert!(text.starts_with("[0:00:01] ") && text.contains(job["turns"][0][1].as_str().unwrap()), "{job}");
+    assert_eq!(job["webhook"], json!([true, true]), "{job}");
+    assert_eq!(job["test"], json!(["webhook.test", true, "operator"]), "{job}");
+    let turns = job["turns"].as_array().unwrap().len();
+    assert_eq!(job["event"], json!(["analysis.completed", "1716207617.42", turns]), "{job}");
 }
 
 #[tokio::test]
-async fn a_python_client_of_openapi_generator_submits_and_reads_a_call() {
+async fn a_python_client_of_openapi_generator_submits_reads_and_receives_a_call() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let folder = stage.home.path().join("working_folder");
@@ -167,7 +173,7 @@ async fn a_python_client_of_openapi_generator_submits_and_reads_a_call() {
 }
 
 #[tokio::test]
-async fn a_typescript_client_of_openapi_typescript_submits_and_reads_a_call() {
+async fn a_typescript_client_of_openapi_typescript_submits_reads_and_receives_a_call() {
     let stage = Stage::set_up().await;
     let sandbox = Sandbox::start(&stage).await;
     let folder = working_folder(&stage, &["tests/document/client.ts", "tests/document/package.json"]);

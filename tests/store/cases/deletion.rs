@@ -10,7 +10,7 @@ use super::deliveries::A;
 use crate::harness::{
     Harness, acme, call_id, delivered, event_of, globex, obtained, ready, submission, trace, with_callback,
 };
-use crate::rows::AuditRecord;
+use crate::rows::{AuditRecord, attempts_of};
 
 pub(crate) fn actor() -> Actor {
     Actor { subject: Some("crm".to_owned()), request_id: "req_1".to_owned() }
@@ -47,7 +47,7 @@ pub(crate) async fn a_deleted_call_leaves_only_its_audit_record(harness: Harness
     assert_eq!(store.find_analysis(&acme(), &call_id("1")).await.unwrap(), None);
     assert_eq!(store.find_vendor_answer(&acme(), &call_id("1")).await.unwrap(), None);
     assert_eq!(harness.deliveries("1").await, []);
-    assert_eq!(store.attempts(&acme(), attempted.delivery.id).await.unwrap(), []);
+    assert_eq!(attempts_of(&**store, &acme(), attempted.delivery.id).await, []);
     assert_eq!(found_by(&harness, "salom").await, 1, "the other call is still found");
     let record = AuditRecord {
         at: harness.clock.now(),

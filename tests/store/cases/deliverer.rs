@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::deliveries::A;
 use crate::clock::ManualClock;
 use crate::harness::{Harness, LEASE, acme, call_id, delivered, with_callback};
-use crate::rows::deliveries_of_call;
+use crate::rows::{attempts_of, deliveries_of_call};
 
 /// Settings with a short deadline of requests. The tenant has a callback secret if `is_signing`.
 fn settings(is_signing: bool) -> Settings {
@@ -94,7 +94,7 @@ fn with_transform(call: &str, on_unknown: OnUnknown) -> Submission {
 /// The attempts of the only delivery of a call.
 async fn attempts(harness: &Harness, call: &str) -> Vec<RecordedAttempt> {
     let deliveries = deliveries_of_call(&*harness.store, &acme(), &call_id(call)).await;
-    harness.store.attempts(&acme(), deliveries[0].id).await.unwrap()
+    attempts_of(&*harness.store, &acme(), deliveries[0].id).await
 }
 
 pub(crate) async fn a_postponed_delivery_has_no_attempt_and_ends_its_lease(harness: Harness) {

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::deliveries::A;
 use crate::harness::{Harness, acme, call_id, certain_clock, delivered, submission};
+use crate::rows::attempts_of;
 
 /// Runs the settle poll of every completed call, so that no work is pending.
 async fn settle(harness: &Harness) {
@@ -36,7 +37,7 @@ pub(crate) async fn expired_analyses_are_deleted_with_dependent_rows(harness: Ha
     assert_eq!(harness.store.find_analysis(&acme(), &call_id("old")).await.unwrap(), None);
     assert_eq!(harness.store.find_vendor_answer(&acme(), &call_id("old")).await.unwrap(), None);
     assert_eq!(harness.deliveries("old").await, []);
-    assert_eq!(harness.store.attempts(&acme(), delivery.delivery.id).await.unwrap(), []);
+    assert_eq!(attempts_of(&*harness.store, &acme(), delivery.delivery.id).await, []);
     assert_eq!(harness.find("new").await.analysis.call_id, call_id("new"));
     assert_eq!(delete(&harness, 100).await, 0);
 }

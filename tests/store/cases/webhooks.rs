@@ -30,7 +30,7 @@ use crate::harness::{
     Harness, LEASE, acme, call_id, delivered, event_of, finished, globex, obtained, ready, slots, submission,
     trace, with_callback, with_metadata, with_payload,
 };
-use crate::rows::readable;
+use crate::rows::{attempts_of, readable};
 
 /// A webhook with a unique id that is not registered yet.
 pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
@@ -551,7 +551,7 @@ pub(crate) async fn a_redelivery_keeps_attempts_and_restarts_the_schedule(harnes
     assert_eq!(harness.store.redeliver(&acme(), id).await.unwrap(), Sending::Due(id));
     assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
     finish(&harness, &second, delivered()).await;
-    assert_eq!(harness.store.attempts(&acme(), id).await.unwrap().len(), 2);
+    assert_eq!(attempts_of(&*harness.store, &acme(), id).await.len(), 2);
 
     assert_eq!(harness.store.redeliver(&globex(), id).await.unwrap(), Sending::NotFound);
     assert_eq!(harness.store.find_delivery(&globex(), id).await.unwrap(), None);
@@ -645,7 +645,7 @@ pub(crate) async fn repeated_redeliveries_do_not_dominate_the_activity(harness: 
     events(&harness, "often", 1).await;
     let id = attempt_repeatedly(&harness, 130).await;
     let numbers: Vec<u32> =
-        harness.store.attempts(&acme(), id).await.unwrap().iter().map(|attempt| attempt.number).collect();
+        attempts_of(&*harness.store, &acme(), id).await.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, (31..=130).collect::<Vec<_>>());
     events(&harness, "once", 1).await;
     let claimed = harness.claim_delivery().await;

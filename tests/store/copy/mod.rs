@@ -32,7 +32,7 @@ use crate::harness::{
 use crate::patience::PATIENCE;
 use crate::postgres_server::database::Database;
 use crate::postgres_server::server::Server;
-use crate::rows::{Rows, deliveries_of_call};
+use crate::rows::{Rows, attempts_of, deliveries_of_call};
 
 const A: &str = "https://a.example/";
 const B: &str = "https://b.example/";
@@ -156,7 +156,7 @@ async fn stored_call(store: &dyn Store, tenant: &TenantId, call: &str) -> Stored
     let call = call_id(call);
     let mut deliveries = Vec::new();
     for delivery in deliveries_of_call(store, tenant, &call).await {
-        let mut attempts = store.attempts(tenant, delivery.id).await.unwrap();
+        let mut attempts = attempts_of(store, tenant, delivery.id).await;
         for detail in attempts.iter_mut().filter_map(|attempt| attempt.detail.as_mut()) {
             // PostgreSQL cannot store NUL in a text.
             *detail = detail.replace('\0', "\u{fffd}");

@@ -46,6 +46,28 @@ async fn an_unreadable_replay_does_not_block_others() {
     .await;
 }
 
+/// The lock on the attempts holds back a read that has already begun. The end of an attempt commits meanwhile.
+#[tokio::test]
+async fn a_delivery_and_its_attempts_are_read_in_one_snapshot() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    harness.announce("1", &[A]).await;
+    let claimed = harness.claim_delivery().await;
+    let (attempt, watcher) = (database.connect().await, database.connect().await);
+    attempt.batch_execute("BEGIN; LOCK TABLE attempts IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let end = async {
+        waiters(&watcher, 1).await;
+        let outcome = "UPDATE attempts SET outcome = 'delivered'; \
+             UPDATE deliveries SET status = 'delivered', leased = FALSE; COMMIT";
+        attempt.batch_execute(outcome).await.unwrap();
+    };
+    let acme = acme();
+    let (found, ()) = join!(harness.store.find_delivery(&acme, claimed.delivery.id), end);
+    let found = found.unwrap().unwrap();
+    let outcomes: Vec<_> = found.attempts.iter().map(|attempt| attempt.outcome.as_deref()).collect();
+    assert_eq!((found.delivery.status.as_str(), &outcomes[..]), ("delivered", &[Some("delivered")][..]));
+}
+
 /// A step locks its replay, then a delivery. The end of an attempt locks the delivery, then the webhook. So a change of the
 /// webhook must not hold the lock on the webhook while it waits for the replay.
 #[tokio::test]
