@@ -23,13 +23,13 @@ pub fn check(input: &[u8]) {
     };
     if Guard::new(&settings).admit(&url).is_ok() {
         match url.as_url().host() {
-            Some(Host::Ipv4(address)) => assert!(is_public(address.into()), "{url}"),
-            Some(Host::Ipv6(address)) => assert!(is_public(address.into()), "{url}"),
+            Some(Host::Ipv4(address)) => assert!(is_public(address.into()), "{url:?}"),
+            Some(Host::Ipv6(address)) => assert!(is_public(address.into()), "{url:?}"),
             Some(Host::Domain(name)) => {
                 let last = name.trim_end_matches('.').rsplit('.').next();
-                assert_ne!(last, Some("localhost"), "{url}");
+                assert_ne!(last, Some("localhost"), "{url:?}");
             }
-            None => panic!("no host: {url}"),
+            None => panic!("no host: {url:?}"),
         }
     }
 }

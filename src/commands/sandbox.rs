@@ -190,7 +190,8 @@ fn welcome(
     let (forward_to, forward_secret) = match target {
         Some(url) => (
             format!(
-                "Forward to   {url}     (your receiver; signed with FORWARD_SECRET, a line for each attempt)\n"
+                "Forward to   {}     (your receiver; signed with FORWARD_SECRET, a line for each attempt)\n",
+                url.masked().as_str()
             ),
             format!("FORWARD_SECRET={forward}\n"),
         ),
