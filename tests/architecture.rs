@@ -132,9 +132,9 @@ const EXPOSURES: &[(&str, usize)] = &[
     ("domain/secrets.rs", usize::MAX),
     ("domain/vendor_token.rs", usize::MAX),
     ("domain/sealing.rs", usize::MAX),
-    // The secret and the headers of a webhook, before sealing and after opening.
+    // The secret, the headers and the URL of a webhook, before sealing and after opening.
     ("domain/webhooks/headers.rs", 2),
-    ("domain/webhooks/sealed.rs", 3),
+    ("domain/webhooks/sealed.rs", 4),
     // The database URL, which may hold a password: the definition and the reader.
     ("config/postgres_url.rs", 2),
     ("store/postgres/parameters.rs", 1),
