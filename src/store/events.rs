@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use futures_util::try_join;
 
 use super::feed::NEXT_POSITION;
+use super::observations::Observation;
 use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
@@ -162,8 +163,7 @@ async fn destinations(
         }
         let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
         if !passes {
-            let filtered = &transaction.env().metrics.webhook_events_filtered;
-            filtered.with_label_values(&[event.tenant.as_str()]).inc();
+            transaction.observe(Observation::FilteredEvent(event.tenant.clone()));
         }
         passes
     };

@@ -38,6 +38,7 @@ mod feed;
 mod idempotency;
 mod learned_answers;
 mod listings;
+mod observations;
 mod paces;
 pub mod postgres;
 mod refreshes;

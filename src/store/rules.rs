@@ -42,6 +42,7 @@
 use std::ops::ControlFlow;
 
 use super::claims::{Lease, Leased};
+use super::observations::Observation;
 use super::sql::Sql;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
@@ -152,6 +153,9 @@ pub(super) trait Transaction: Send + Sync {
         tenant: &TenantId,
         result: &AnalysisResult,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records an observation, which the engine reports after the commit.
+    fn observe(&self, observation: Observation);
 
     /// Records that a lease has ended, so that the process does not release it again when it stops.
     fn end_lease(&self, leased: Leased, lease: Lease);

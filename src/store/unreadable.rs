@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::StoreError;
 use super::claims::{ClaimBatch, Lease, Leased};
 use super::engine::Engine;
+use super::observations::Observation;
 use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
@@ -25,7 +26,12 @@ pub(super) fn report(metrics: &Metrics, table: &'static str, id: impl Display) {
     tracing::error!(table, %id, "row skipped: this version cannot read it");
 }
 
-/// Reports an unreadable row and returns `None` for it. Passes on other errors.
+/// Records that a rule skipped an unreadable row.
+fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display) {
+    transaction.observe(Observation::UnreadableRow { table, id: id.to_string() });
+}
+
+/// Records an unreadable row and returns `None` for it. Passes on other errors.
 pub(super) fn skip<T>(
     transaction: &impl Transaction,
     table: &'static str,
@@ -35,7 +41,7 @@ pub(super) fn skip<T>(
     match read {
         Ok(row) => Ok(Some(row)),
         Err(StoreError::Corrupt(_)) => {
-            report(&transaction.env().metrics, table, id);
+            observe(transaction, table, id);
             Ok(None)
         }
         Err(error) => Err(error),
@@ -82,7 +88,7 @@ impl Rule for Postpone {
             };
             transaction.end_lease(self.leased, *lease);
             if changed > 0 {
-                report(&transaction.env().metrics, self.leased.table(), lease.row);
+                observe(transaction, self.leased.table(), lease.row);
             }
         }
         Ok(())
@@ -113,7 +119,7 @@ pub(super) async fn postpone_delivery(
 
 /// Postpones the work of an analysis that is not leased and cannot be read.
 pub(super) async fn postpone_analysis(transaction: &impl Transaction, row: i64) -> Result<(), StoreError> {
-    report(&transaction.env().metrics, Leased::Analysis.table(), row);
+    observe(transaction, Leased::Analysis.table(), row);
     let update = sql!("UPDATE analyses SET due_at = ?2 WHERE id = ?1");
     transaction.execute(update, values![row, transaction.env().clock.now() + PAUSE]).await?;
     Ok(())

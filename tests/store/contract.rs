@@ -188,6 +188,7 @@ macro_rules! contract {
                 an_unreadable_overdue_analysis_does_not_block_others,
                 an_unreadable_delivery_is_postponed_without_an_attempt,
                 an_unreadable_webhook_gets_events_and_outcomes_are_stored,
+                a_failed_write_counts_no_observations,
                 an_unreadable_pace_is_learned_again,
             ],
             deletion: [

@@ -77,6 +77,7 @@ pub(crate) fn certain_clock() -> Arc<ClockStatus> {
 pub(crate) struct Harness {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) rows: Rows,
     changes: Mutex<broadcast::Receiver<Change>>,
     /// Resources that must live as long as the store.
@@ -87,11 +88,12 @@ impl Harness {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<ManualClock>,
+        metrics: Arc<Metrics>,
         rows: Rows,
         keep: impl Send + Sync + 'static,
     ) -> Self {
         let changes = Mutex::new(store.changes());
-        Self { store, clock, rows, changes, _keep: Box::new(keep) }
+        Self { store, clock, metrics, rows, changes, _keep: Box::new(keep) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -40,8 +40,9 @@ fn copy_into(from: &Path, to: &Path) {
 
 fn open(path: &Path, keep: impl Send + Sync + 'static) -> Harness {
     let (context, clock) = store_context();
+    let metrics = Arc::clone(&context.env.metrics);
     let store = Arc::new(SqliteStore::open(path, context).unwrap());
-    Harness::new(store, clock, Rows::of_file(path), keep)
+    Harness::new(store, clock, metrics, Rows::of_file(path), keep)
 }
 
 /// Stores a call, changes the files, and checks that the store refuses everything from then on.

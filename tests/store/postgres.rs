@@ -48,9 +48,10 @@ async fn open_limited(
 ) -> Harness {
     let StoreUrl::Postgres(url) = &settings.url else { panic!("the URL of a file") };
     let (context, clock) = store_context();
+    let metrics = Arc::clone(&context.env.metrics);
     let context = StoreContext { operation_timeout, ..context };
     let store = PostgresStore::open(url, settings, context, |_| {}).await.unwrap();
-    Harness::new(Arc::new(store), clock, Rows::of_server(direct), keep)
+    Harness::new(Arc::new(store), clock, metrics, Rows::of_server(direct), keep)
 }
 
 fn settings(url: &str) -> StoreSettings {

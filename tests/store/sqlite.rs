@@ -26,8 +26,9 @@ async fn open() -> Harness {
 
 fn open_at(path: &Path, keep: impl Send + Sync + 'static) -> Harness {
     let (context, clock) = store_context();
+    let metrics = Arc::clone(&context.env.metrics);
     let store = Arc::new(SqliteStore::open(path, context).unwrap());
-    Harness::new(store, clock, Rows::of_file(path), keep)
+    Harness::new(store, clock, metrics, Rows::of_file(path), keep)
 }
 
 fn file_in(folder: &TempDir) -> PathBuf {

@@ -57,6 +57,7 @@ use self::usage::UsageBuffer;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::engine::Engine;
+use super::observations::Observation;
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
@@ -112,6 +113,11 @@ const fn feed_shares(max_connections: usize) -> ScanShares {
 }
 
 impl PostgresStore {
+    /// Reports the observations of a rule.
+    fn report(&self, observations: &[Observation]) {
+        observations.iter().for_each(|observation| observation.report(&self.context.env.metrics));
+    }
+
     fn now(&self) -> Timestamp {
         self.context.env.clock.now()
     }
@@ -137,6 +143,7 @@ impl Engine for PostgresStore {
         for (tenant, fact, usage) in effects.fact_usage {
             self.usage.count_fact(tenant, fact, self.now(), usage);
         }
+        self.report(&effects.observations);
         for (leased, lease) in effects.ended {
             match leased {
                 Leased::Analysis => self.work.remove(lease),
@@ -149,10 +156,12 @@ impl Engine for PostgresStore {
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
         let (context, rule) = (&self.context, &rule);
         let read = |session| transaction::read(session, context, rule);
-        match permit {
-            Some(permit) => self.run_scan(R::NAME, permit, read).await,
-            None => self.run(R::NAME, read).await,
-        }
+        let (output, effects) = match permit {
+            Some(permit) => self.run_scan(R::NAME, permit, read).await?,
+            None => self.run(R::NAME, read).await?,
+        };
+        self.report(&effects.observations);
+        Ok(output)
     }
 
     fn scans(&self) -> &ScanLimits {

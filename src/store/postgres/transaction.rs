@@ -14,6 +14,7 @@ use tokio_postgres::{RowStream, Statement};
 
 use super::super::changes::Changes;
 use super::super::claims::Leased;
+use super::super::observations::Observation;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
@@ -42,12 +43,13 @@ pub(super) struct PostgresTransaction<'a> {
     effects: Mutex<Effects>,
 }
 
-/// Effects of the commit: changes to announce, usage to count, and leases that have ended.
+/// Effects of the commit: changes to announce, usage to count, observations to report, and leases that have ended.
 #[derive(Default)]
 pub(super) struct Effects {
     pub(super) changes: Changes,
     pub(super) usage: Vec<(TenantId, Usage)>,
     pub(super) fact_usage: Vec<(TenantId, (UsageFact, String), Usage)>,
+    pub(super) observations: Vec<Observation>,
     pub(super) ended: Vec<(Leased, Lease)>,
 }
 
@@ -80,9 +82,11 @@ pub(super) async fn read<R: Rule>(
     mut session: Session,
     context: &StoreContext,
     rule: &R,
-) -> Result<R::Output, Fault> {
+) -> Result<(R::Output, Effects), Fault> {
     let connection = Connection::Autocommit(session.client()?);
-    Ok(rule.run(&PostgresTransaction::new(connection, context, false)).await?)
+    let transaction = PostgresTransaction::new(connection, context, false);
+    let output = rule.run(&transaction).await?;
+    Ok((output, transaction.into_parts().1))
 }
 
 impl<'a> PostgresTransaction<'a> {
@@ -210,6 +214,10 @@ impl Transaction for PostgresTransaction<'_> {
             Connection::Open(open) => listings::index(open, row, tenant, result).await?,
         }
         Ok(())
+    }
+
+    fn observe(&self, observation: Observation) {
+        self.effects().observations.push(observation);
     }
 
     fn end_lease(&self, leased: Leased, lease: Lease) {

@@ -44,6 +44,7 @@ use tokio::sync::broadcast;
 use self::readers::{Interruption, Readers};
 use self::writer::{Done, Writer};
 use super::engine::{Engine, measure};
+use super::observations::Observation;
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit};
 use super::selection::ReceiverCursors;
@@ -111,6 +112,12 @@ impl SqliteStore {
         outcome
     }
 
+    /// Reports the observations of a rule, and returns the rule's result.
+    fn reported<T>(&self, (value, observations): (T, Vec<Observation>)) -> T {
+        observations.iter().for_each(|observation| observation.report(&self.context.env.metrics));
+        value
+    }
+
     fn now(&self) -> Timestamp {
         self.context.env.clock.now()
     }
@@ -122,7 +129,7 @@ impl Engine for SqliteStore {
         let job = move |connection: &Mutex<Connection>| transaction::run(connection, &context, &rule);
         let outcome = self.writer.run(job).await;
         measure(&self.context.env.metrics, R::NAME, began, &outcome);
-        outcome
+        Ok(self.reported(outcome?))
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
@@ -130,7 +137,7 @@ impl Engine for SqliteStore {
         let query = move |connection: &Mutex<Connection>, _: &Interruption| {
             transaction::run(connection, &context, &rule).map(|done| done.value)
         };
-        self.read_only(R::NAME, permit, query).await
+        Ok(self.reported(self.read_only(R::NAME, permit, query).await?))
     }
 
     fn scans(&self) -> &ScanLimits {

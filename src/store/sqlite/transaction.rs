@@ -10,6 +10,7 @@ use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::changes::Changes;
 use super::super::claims::Leased;
+use super::super::observations::Observation;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
@@ -28,19 +29,20 @@ pub(super) struct SqliteTransaction<'a> {
     effects: Mutex<Effects>,
 }
 
-/// Effects of the commit: changes to announce, and usage to count.
+/// Effects of the commit: changes to announce, usage to count, and observations to report.
 #[derive(Default)]
 struct Effects {
     changes: Changes,
     usage: Vec<(TenantId, Day, Usage)>,
+    observations: Vec<Observation>,
 }
 
-/// Runs a rule in the transaction that is open on the connection.
+/// Runs a rule in the transaction that is open on the connection. Returns the rule's result and observations.
 pub(super) fn run<R: Rule>(
     connection: &Mutex<Connection>,
     context: &StoreContext,
     rule: &R,
-) -> Result<Done<R::Output>, StoreError> {
+) -> Result<Done<(R::Output, Vec<Observation>)>, StoreError> {
     let transaction = SqliteTransaction { connection, context, effects: Mutex::default() };
     let waits = || {
         StoreError::Unavailable(format!("rule {} awaits something besides its transaction", R::NAME).into())
@@ -49,7 +51,7 @@ pub(super) fn run<R: Rule>(
     let effects = transaction.effects.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (mut changes, waking) = effects.changes.into_parts();
     changes.extend(waking);
-    Ok(Done { value, changes, usage: effects.usage })
+    Ok(Done { value: (value, effects.observations), changes, usage: effects.usage })
 }
 
 impl SqliteTransaction<'_> {
@@ -142,6 +144,10 @@ impl Transaction for SqliteTransaction<'_> {
 
     async fn index(&self, row: i64, tenant: &TenantId, result: &AnalysisResult) -> Result<(), StoreError> {
         listings::index(&lock(self.connection), row, tenant, result)
+    }
+
+    fn observe(&self, observation: Observation) {
+        self.effects().observations.push(observation);
     }
 
     /// Does nothing, because opening the file releases all leases.

@@ -264,6 +264,26 @@ pub(crate) async fn an_unreadable_webhook_gets_events_and_outcomes_are_stored(ha
     }
 }
 
+pub(crate) async fn a_failed_write_counts_no_observations(harness: Harness) {
+    let bad = registered(&harness, A).await;
+    let damage = format!("UPDATE webhooks SET events = 'analysis.v2' WHERE id = '{}'", bad.id);
+    harness.rows.change(&damage, 1).await;
+    harness.submit(submission("1")).await;
+    harness.submit_queued().await;
+    harness.advance(10);
+    let claimed = harness.claim_one(Queue::Polls).await;
+    let counted = || harness.metrics.store_unreadable_rows.with_label_values(&["webhooks"]).get();
+    let before = counted();
+    // The webhook is read before its delivery is written.
+    harness.rows.execute("ALTER TABLE deliveries RENAME TO hidden").await;
+    let failed = harness.store.apply(claimed.lease, ready("salom").into()).await;
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    assert_eq!(counted() - before, 0);
+    harness.rows.execute("ALTER TABLE hidden RENAME TO deliveries").await;
+    harness.store.apply(claimed.lease, ready("salom").into()).await.unwrap();
+    assert_eq!(counted() - before, 1);
+}
+
 pub(crate) async fn an_unreadable_pace_is_learned_again(harness: Harness) {
     harness.complete(submission("1"), "salom").await;
     harness.rows.change("UPDATE paces SET samples = -1", 1).await;

@@ -50,9 +50,10 @@ impl CopyFixture {
     async fn of<F: Future<Output = ()>>(work: impl FnOnce(Arc<Harness>) -> F) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (context, clock) = store_context();
+        let metrics = Arc::clone(&context.env.metrics);
         let path = file_in(&folder);
         let store = Arc::new(SqliteStore::open(&path, context).unwrap());
-        work(Arc::new(Harness::new(store, clock.clone(), Rows::of_file(&path), ()))).await;
+        work(Arc::new(Harness::new(store, clock.clone(), metrics, Rows::of_file(&path), ()))).await;
         Self { folder, database: empty().await, now: clock.now() }
     }
 
@@ -96,9 +97,10 @@ impl CopyFixture {
 
     async fn try_serve(&self) -> Result<Harness, postgres::PostgresOpenError> {
         let (context, clock) = store_context();
+        let metrics = Arc::clone(&context.env.metrics);
         clock.advance(self.now.since(clock.now()));
         let store = PostgresStore::open(&self.url(), &self.settings(), context, |_| {}).await?;
-        Ok(Harness::new(Arc::new(store), clock, Rows::of_server(self.database.url()), ()))
+        Ok(Harness::new(Arc::new(store), clock, metrics, Rows::of_server(self.database.url()), ()))
     }
 
     fn settings(&self) -> StoreSettings {
@@ -122,9 +124,10 @@ impl CopyFixture {
             }
         }
         let (context, clock) = store_context();
+        let metrics = Arc::clone(&context.env.metrics);
         clock.advance(self.now.since(clock.now()));
         let store = Arc::new(SqliteStore::open(&path, context).unwrap());
-        Harness::new(store, clock, Rows::of_file(&path), ())
+        Harness::new(store, clock, metrics, Rows::of_file(&path), ())
     }
 }
 

@@ -1,0 +1,34 @@
+//! Observations of a rule, for metrics and logs.
+//!
+//! A rule may run more than once, so it records its observations with
+//! [`Transaction::observe`](super::rules::Transaction::observe). The engine reports them once, after the rule has succeeded.
+
+use super::unreadable;
+use crate::domain::ids::TenantId;
+use crate::telemetry::metrics::Metrics;
+
+/// An observation of a rule.
+#[derive(Debug)]
+pub(super) enum Observation {
+    /// The filter of a webhook of this tenant did not pass an event.
+    FilteredEvent(TenantId),
+    /// A rule skipped a row that this version of the program cannot read.
+    UnreadableRow {
+        /// The row's table.
+        table: &'static str,
+        /// The row's key.
+        id: String,
+    },
+}
+
+impl Observation {
+    /// Counts the observation, and logs it if it is a fault.
+    pub(super) fn report(&self, metrics: &Metrics) {
+        match self {
+            Self::FilteredEvent(tenant) => {
+                metrics.webhook_events_filtered.with_label_values(&[tenant.as_str()]).inc();
+            }
+            Self::UnreadableRow { table, id } => unreadable::report(metrics, table, id),
+        }
+    }
+}
