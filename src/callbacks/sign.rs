@@ -56,7 +56,7 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// Checks that one of the secrets signed the callback, and that its timestamp is close to `now`.
+/// Checks that one of the secrets signed the callback, and that the timestamp of the callback is close to `now`.
 ///
 /// The comparison runs in constant time. Signatures of other versions are ignored.
 ///
