@@ -71,7 +71,7 @@ impl Tenants {
         self.by_id.values()
     }
 
-    /// Returns the secrets of all tenants, which may change while the process runs.
+    /// Returns the secrets of all tenants. They may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.by_id.values().flat_map(|tenant| tenant.secrets()).collect()
     }
