@@ -79,7 +79,7 @@ pub(super) fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
     claimed.transform.as_ref().is_some_and(Transform::gives_up_on_unknown)
 }
 
-/// Whether the attempt could double the effect of the attempt before. A redelivery is intended by its caller.
+/// Whether this attempt could repeat the effect of the attempt before. A caller who asks for a redelivery intends this effect.
 fn may_double(claimed: &ClaimedDelivery) -> bool {
     claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
 }
@@ -122,7 +122,8 @@ impl RequestBuilder {
         }
     }
 
-    /// Returns the time until the request must start, so that its deadline precedes the end of the lease; `None` if it is too late.
+    /// Returns the time that is left to start the request. After this time, the deadline of the request would lie after the end
+    /// of the lease. Returns `None` if no time is left.
     fn spare_time(&self, claimed: &ClaimedDelivery) -> Option<Duration> {
         claimed.delivery.due_at.since(self.env.clock.now()).checked_sub(self.timeout)
     }
@@ -134,8 +135,8 @@ impl RequestBuilder {
         permit.ok().and_then(Result::ok).ok_or(NoRequest::LeaseTooShort)
     }
 
-    /// Returns the credentials of the webhook, or those for the tenant's callbacks. The error is the reason why there are
-    /// none.
+    /// Returns the credentials of the webhook, or those for the tenant's callbacks. The error is the reason why the gateway has
+    /// no credentials.
     fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
         let (tenant, url) = (&claimed.delivery.tenant, &claimed.delivery.url);
         let Some(webhook) = &claimed.webhook else {

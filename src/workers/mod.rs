@@ -149,7 +149,7 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes a worker when the store commits work for it. Wakes the submitter and the poller also when a vendor permit is
+    /// Wakes a worker when the store commits work for it. Also wakes the submitter and the poller when a vendor permit is
     /// released. Ends when `stop` is cancelled.
     pub async fn follow(
         self,

@@ -159,11 +159,11 @@ impl VendorWorker {
             if let Some(since) = applied.probe
                 && let Err(error) = self.prober.probe(&tenant, &permit, request, (since, is_answered)).await
             {
-                // The next answer that needs the probe asks for it again.
+                // The next answer that needs a probe asks for a probe again.
                 tracing::error!(%error, "failed to store the outcome of a probe");
             }
         }
-        // The token watcher resumed the waiting work before this work began to wait.
+        // The token watcher resumed the waiting work before this work began to wait, so the watcher must resume it again.
         if is_refused && !Arc::ptr_eq(&token, &tenant.vendor_token()) {
             self.token_watcher.repeat(&analysis.tenant);
         }
