@@ -1,8 +1,8 @@
 //! Attributes, by which lists find analyses ([`domain::attributes`](crate::domain::attributes)).
 //!
-//! An attribute repeats the position of its analysis in lists, so that an index on name, value and position finds a page of calls
-//! without reading other calls. The position changes only when a clock is corrected. Then a trigger in the database also
-//! changes the attributes, because a replica of an earlier version does not know them.
+//! An attribute repeats the list position of its analysis, so that an index on name, value and position finds a page of calls
+//! without reading other calls. The position changes only when a clock is corrected. A trigger in the database then also changes
+//! the attributes, because a replica of an earlier version does not know them.
 
 use async_trait::async_trait;
 

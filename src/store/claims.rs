@@ -37,9 +37,9 @@ impl Queue {
         }
     }
 
-    /// Returns the assignments of a claim besides those of its lease. `now` is the placeholder of the parameter with
-    /// the present time. The claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash.
-    /// The claim of a poll must not change any indexed column except for those of its lease.
+    /// Returns the SQL assignments of a claim, except those of its lease. `now` is the placeholder of the parameter with the
+    /// present time. The claim of a submit marks the submit as unconfirmed, because its outcome is unknown after a crash. The
+    /// claim of a poll must not change any indexed column except the columns of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -115,14 +115,15 @@ pub struct ClaimedWebhook {
     pub id: WebhookId,
     /// Version of the webhook, which every change increments.
     pub version: u32,
-    /// The webhook's secrets and headers.
+    /// The encrypted secrets and headers of the webhook.
     pub sealed: SealedSecrets,
 }
 
-/// SQL condition that a claim evaluates for each of its deliveries: the last earlier attempt that may have sent a request has no
-/// outcome, and belongs to the present round. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. In a
-/// round, every attempt counts in the retry schedule, except for unsigned attempts of a webhook. The parameter is the name of the table
-/// of deliveries.
+/// SQL condition that a claim evaluates for each of its deliveries. The condition looks at the last earlier attempt that may have
+/// sent a request. It is true if this attempt has no outcome and belongs to the present round. A round begins when the delivery
+/// is created or redelivered. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. The retry
+/// schedule counts every attempt of a round, except `unsigned` attempts of a webhook. The parameter of the macro is the name of
+/// the table of deliveries.
 macro_rules! follows_unknown {
     ($delivery:literal) => {
         concat!(
@@ -152,12 +153,12 @@ pub struct ClaimedDelivery {
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// How the body of the request is made from `body`; `None` sends `body`.
+    /// How the body of the request is made from `body`. With `None`, the request sends `body` unchanged.
     pub transform: Option<Transform>,
-    /// HTTP method of the webhook; `None` for that of the transform.
+    /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Whether the last attempt of the round that may have sent a request has no outcome, because its process ended. Always false
-    /// without a transform.
+    /// Whether the last attempt of the round that may have sent a request has no outcome, because its process ended. Always
+    /// `false` without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,
@@ -175,7 +176,7 @@ pub struct TenantSlots {
 }
 
 impl TenantSlots {
-    /// No reserved slots, and no limit of bytes in shared slots.
+    /// Slots of a tenant without reserved slots and without a limit of bytes in the shared slots.
     pub(super) const SHARED: Self = Self { own: 0, own_bytes: 0, shared_bytes: usize::MAX };
 }
 
@@ -186,8 +187,7 @@ pub struct DeliverySlots {
     pub tenants: Vec<TenantId>,
     /// Maximum number of deliveries in this claim, except for those in reserved slots.
     pub total: usize,
-    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds it is the last one
-    /// claimed.
+    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds this number is the last one.
     pub bytes: usize,
     /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,

@@ -65,7 +65,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError>;
 
-    /// Releases the key of a request that had no effect, so that the key is new again. Does nothing if the claim has ended.
+    /// Releases the key of a request that had no effect. The key is then new again. Does nothing if the claim has ended.
     async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
 
     /// Deletes up to `limit` expired keys. Returns their number.
@@ -232,8 +232,8 @@ impl Rule for DeleteKeys {
     }
 }
 
-/// Deletes the answers that contain a call, and ends the claims of unfinished requests about it. The keys count as
-/// used afterwards.
+/// Deletes the answers that contain a call, and ends the claims of unfinished requests about the call. The keys count as used
+/// afterwards.
 pub(super) async fn forget_call(
     transaction: &impl Transaction,
     tenant: &TenantId,

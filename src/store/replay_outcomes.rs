@@ -17,7 +17,7 @@ pub(super) async fn count(
     let awaiting = sql!("DELETE FROM replay_deliveries WHERE delivery = ?1 RETURNING replay");
     let mut replays: Vec<String> =
         transaction.query(awaiting, values![delivery], |row| row.get("replay")).await?;
-    // In one order, so that two outcomes cannot deadlock.
+    // All outcomes update the replays in the same order, so two outcomes cannot deadlock.
     replays.sort_unstable();
     let count =
         sql!("UPDATE replay_outcomes SET delivered = delivered + ?2, failed = failed + ?3 WHERE replay = ?1");

@@ -139,7 +139,7 @@ async fn step(
     Ok(sent)
 }
 
-/// Returns the body of an event. It is empty if the event was deleted, and then passes no filter.
+/// Returns the body of an event. If the event was deleted, the body is empty and passes no filter.
 async fn body(transaction: &impl Transaction, seq: i64) -> Result<Vec<u8>, StoreError> {
     let select = sql!("SELECT body FROM events WHERE seq = ?1");
     Ok(transaction.find(select, values![seq], |row| row.get("body")).await?.unwrap_or_default())

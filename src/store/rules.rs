@@ -211,8 +211,8 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// The rule's result.
     type Output: Send + 'static;
 
-    /// Runs statements that often suffice, each outside of a transaction, because a transaction costs round trips to
-    /// a server. Returns `None` if they changed nothing; then the rule has to run. Only PostgreSQL calls this method.
+    /// Does the work of the rule without a transaction, if single statements suffice. This saves round trips to a server. Returns
+    /// `None` if the statements changed nothing. The rule then has to run. Only PostgreSQL calls this method.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,

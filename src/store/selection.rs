@@ -7,7 +7,7 @@
 //!
 //! Receivers that never answer hold their slots until the time-out. These rules leave slots for other receivers:
 //!
-//! - Each tenant has reserved slots. It uses the shared slots only when its reserved slots are taken.
+//! - Each tenant has reserved slots. A tenant uses the shared slots only when its reserved slots are taken.
 //! - A quarter of a tenant's slots is reserved for receivers that answered the last delivery promptly.
 //! - A receiver that does not answer is paused ([`Receivers`](crate::domain::receivers::Receivers)).
 

@@ -37,7 +37,7 @@ const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO cal
 static INSERT_WITH_CALLBACK: Sql =
     Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
 
-/// Also inserts the attributes in `?30`.
+/// Inserts an analysis, its callback, and the attributes in `?30`.
 static INSERT_WITH_ATTRIBUTES: Sql = Sql::per_engine(
     &[],
     &[
@@ -54,7 +54,7 @@ impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// Inserts the analysis, its callback and its attributes with one statement if the call is new, as most calls are.
+    /// If the call is new, as most calls are, inserts the analysis, its callback and its attributes with one statement.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
         let analysis = begin(transaction, &self.tenant, &self.submission);
         let mut values = inserted(&analysis)?;
@@ -199,7 +199,7 @@ async fn resubmit(
     Ok(StoredAnalysis { analysis, result })
 }
 
-/// Reads the present metadata and facts of a call.
+/// Reads the current metadata and facts of a call.
 pub(super) struct FindSubmittedData(pub(super) CallKey);
 
 impl Rule for FindSubmittedData {

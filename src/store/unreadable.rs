@@ -25,7 +25,7 @@ pub(super) fn report(metrics: &Metrics, table: &'static str, id: impl Display) {
     tracing::error!(table, %id, "row skipped: this version cannot read it");
 }
 
-/// Reports an unreadable row and returns `None` for it. Passes on other errors.
+/// Reports an unreadable row and returns `None` for the row. Returns other errors unchanged.
 pub(super) fn skip<T>(
     transaction: &impl Transaction,
     table: &'static str,
@@ -48,7 +48,7 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
         return;
     }
     let leases = std::mem::take(&mut batch.unreadable);
-    // Another claim is due at once, for the rows that these rows have displaced.
+    // The unreadable rows took the places of other rows, so another claim is due at once.
     batch.next_due = Some(engine.env().clock.now());
     // After a failure the leases expire, and the rows are claimed and postponed again.
     if let Err(error) = engine.transact(Postpone { leased, leases }).await {

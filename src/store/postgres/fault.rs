@@ -45,7 +45,7 @@ impl Fault {
         }
     }
 
-    /// Whether each repetition must fail: the data is invalid for the server (class 22), or exceeds a limit of PostgreSQL
+    /// Whether every retry must fail, because the data is invalid for the server (class 22) or exceeds a limit of PostgreSQL
     /// (class 54).
     fn is_permanent(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
@@ -64,8 +64,7 @@ impl Fault {
     }
 }
 
-/// No server accepted a connection. Lists the servers with their errors; `None` means that the server exceeded the time
-/// limit.
+/// No server accepted a connection. Lists the servers with their errors. A server without an error exceeded the time limit.
 pub(super) struct ConnectError(pub(super) Vec<(String, Option<tokio_postgres::Error>)>);
 
 impl ConnectError {
@@ -198,8 +197,8 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// Writes the server's message, which the `Display` of the error omits. The server's details are omitted, because
-/// they may contain the content of a row.
+/// Writes the server's message, which the `Display` of the error omits. The details of the server are left out, because they may
+/// contain the content of a row.
 fn describe(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(answer) = error.as_db_error() {
         write!(f, "{} {}: {}", answer.severity(), answer.code().code(), answer.message())?;

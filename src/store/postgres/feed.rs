@@ -62,7 +62,7 @@ async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {
         row = transaction.query_opt(&lock, &[&tenant]).await?;
     }
     let last: i64 = row.ok_or(Fault::Raced)?.try_get(0)?;
-    // This is a separate statement, because its snapshot must be taken after the lock. So it sees the positions that
+    // This is a separate statement, because its snapshot must be taken after the lock. Only then does it see the positions that
     // earlier readers assigned.
     let number = transaction.prepare_cached(NUMBER).await?;
     let numbered = transaction.execute(&number, &[&tenant, &last, &BATCH]).await?;

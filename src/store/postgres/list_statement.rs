@@ -84,7 +84,7 @@ impl Statement {
         let mut join = |index: usize, condition: &str| {
             joins += &format!(" CROSS JOIN LATERAL (SELECT 1 FROM {condition} LIMIT 1) AS match{index}");
         };
-        // Other statuses are bounds of the walk, unless it reads along an attribute.
+        // The bounds of the walk already select any other status, unless the walk reads along an attribute.
         if let Some(status) = filter.status
             && (status == Status::Completed || !filter.attributes.is_empty())
         {

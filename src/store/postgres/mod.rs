@@ -237,7 +237,7 @@ impl Engine for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
-        // The leases come first, and one failure stops no other step: the time for a shutdown is short.
+        // The leases are released first, and a failure stops no other step, because the time for a shutdown is short.
         let work =
             self.run("release_work", |session| leases::release_work(session, &self.work, self.now())).await;
         let deliveries = self

@@ -64,8 +64,8 @@ impl From<Fault> for PostgresOpenError {
 }
 
 impl PostgresStore {
-    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. Calls
-    /// `on_server_time` with the server's time now and every few seconds. Leases end by the server's clock, so the clock of
+    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. Calls `on_server_time` with
+    /// the server's time now and every few seconds. The server's clock decides when leases end, so the clock of
     /// [`StoreContext::env`] should follow the server's clock.
     ///
     /// # Errors

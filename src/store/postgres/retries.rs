@@ -38,9 +38,9 @@ where
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures, for four fifths of the time limit of an operation. In
-/// production this is longer than a restart of the database takes. `timeout` limits each attempt. `operation` gets the
-/// deadline of the attempt.
+/// Runs an operation, and repeats it after transient failures. The repetitions end after four fifths of the time limit of an
+/// operation. In production, this time is longer than a restart of the database. `timeout` limits each attempt. `operation` gets
+/// the deadline of the attempt.
 pub(super) async fn retry<T, F>(
     context: &StoreContext,
     timeout: Duration,
@@ -64,7 +64,7 @@ where
         if !fault.is_transient() || Instant::now() + pause >= end {
             return Err(fault);
         }
-        // During an outage many operations wait. One line of each is enough.
+        // During an outage many operations wait. One log line for each of them is enough.
         if !is_logged {
             tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
             is_logged = true;

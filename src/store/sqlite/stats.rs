@@ -18,7 +18,7 @@ pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
 /// Counts the pending deliveries of a tenant. Parameter: the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Reads the due time of the oldest pending delivery, except for those to a disabled or paused webhook. Parameter: the
+/// Reads the due time of the oldest pending delivery, without the deliveries to disabled or paused webhooks. Parameter: the
 /// tenant.
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \

@@ -2,12 +2,13 @@
 //!
 //! Jobs that arrive during a commit share the next transaction, so one fsync of the write-ahead log makes the whole group
 //! durable. A job that fails or panics does not affect the other jobs of its group: the writer rolls the group back and repeats
-//! it with a savepoint for each job. A group without failures, as most groups are, needs no savepoints, for which SQLite copies
-//! each page that a job changes.
+//! it with a savepoint for each job. Most groups have no failure and run without savepoints. Savepoints are expensive, because
+//! SQLite then copies each page that a job changes.
 //!
 //! Between the commit of a group and the answers to its callers, the writer checks that the files of the database are still in
-//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it. The callers of one runtime get their answers
-//! from one task on this runtime: to wake a runtime costs a system call, and to wake a task on its own thread costs none.
+//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it. The callers of one runtime get their
+//! answers from one task on this runtime. Waking the runtime costs a system call, but waking a task from a thread of its own
+//! runtime costs none.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -322,7 +323,7 @@ impl Groups {
         Ok(checked?)
     }
 
-    /// Begins a new transaction in place of the present one, which may have ended already.
+    /// Begins a new transaction in place of the current one, which may have ended already.
     fn begin_again(&mut self) -> Result<(), StoreError> {
         if !lock(&self.connection).is_autocommit() {
             lock(&self.connection).execute_batch("ROLLBACK")?;
@@ -343,7 +344,8 @@ impl Groups {
 
 /// Counts the usage of a group, and commits the group.
 fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> Result<(), rusqlite::Error> {
-    // After a rollback there is no transaction, so the usage would be committed alone. `COMMIT` then fails.
+    // After a rollback, no transaction is open. Usage that is written now would be committed alone, so it is not written.
+    // `COMMIT` then fails.
     let is_open = !connection.is_autocommit();
     let mut counted = usage.iter().filter(|_| is_open);
     let counted =
@@ -351,7 +353,7 @@ fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> R
     counted.and_then(|()| connection.execute_batch("COMMIT")).inspect_err(|error| {
         tracing::error!(%error, "failed to commit");
         if !connection.is_autocommit() {
-            // If this fails too, the next BEGIN reports it.
+            // If the rollback fails too, the next BEGIN reports the failure.
             let _ = connection.execute_batch("ROLLBACK");
         }
     })
