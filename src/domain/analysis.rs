@@ -69,7 +69,7 @@ impl Status {
     }
 }
 
-/// Why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
+/// The reason why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
 /// call), `deadline_exceeded` (no result before the deadline) or `result_unreadable` (the answers of AloVoice were invalid).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,9 +87,9 @@ pub enum FailureCode {
 /// The error of a failed analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// The reason, for programs.
+    /// The reason as a code for programs.
     pub code: FailureCode,
-    /// The reason, for people. AloVoice's own words are in double quotes, at most 200 characters.
+    /// The reason as text for people. Words of AloVoice are in double quotes and have at most 200 characters.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
     /// Whether submitting the call again with `reanalyze` may succeed.
@@ -114,7 +114,7 @@ pub enum FaultCode {
     VendorThrottled,
     /// The vendor refused the token of the tenant. The operator must fix it.
     TokenRefused,
-    /// The vendor does not know the call. It may know the call later.
+    /// The vendor does not know the call at this time. The vendor may know the call later.
     CallNotFound,
     /// The vendor answered with a text instead of a result. The text reports an error, or says that the result is not ready.
     NoResult,
@@ -141,12 +141,14 @@ impl FaultCode {
     }
 }
 
-/// The error of the last request to AloVoice. The gateway retries until the deadline; for a refresh, it tries three times.
+/// The error of the last request to AloVoice. The gateway repeats the request until the deadline. A refresh makes at most three
+/// requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
-    /// The kind of error, for programs.
+    /// The kind of error as a code for programs.
     pub code: FaultCode,
-    /// The error, for people. AloVoice's own words are in double quotes, at most 200 characters. It never contains a secret.
+    /// The error as text for people. Words of AloVoice are in double quotes and have at most 200 characters. The text never
+    /// contains a secret.
     #[schema(example = "the vendor answered 401: \"unknown token\"")]
     pub detail: String,
     /// Time of the error.
@@ -201,7 +203,8 @@ pub struct Analysis {
     pub call_id: CallId,
     /// Current status of the analysis.
     pub status: Status,
-    /// Revision of the result: 0 without a result. Every change and every result of a reanalysis increments it.
+    /// Revision of the result: 0 without a result. Every change of the result and every result of a reanalysis increments the
+    /// revision.
     pub revision: u32,
     /// Time of the first submission.
     pub submitted_at: Timestamp,
@@ -256,7 +259,8 @@ impl Analysis {
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// Returns the time from now until [`Analysis::retry_at`], at least one second; `None` in the same cases.
+    /// Returns the time from now until [`Analysis::retry_at`], at least one second. Returns `None` if [`Analysis::retry_at`]
+    /// does.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

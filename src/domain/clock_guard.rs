@@ -9,7 +9,7 @@
 //! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances
 //!    with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored time, so an
 //!    outage of all gateways is a jump too.
-//! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
+//! 3. The doubt ends when the reference agrees with the gateway's clock again. No time is changed in this case.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
 //!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same
 //!    and no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
@@ -21,8 +21,8 @@
 //!    contradicts them.
 //! 7. A time before [`EARLIEST`] is never accepted.
 //!
-//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, even after
-//! an outage of weeks. Only retention deletes data, and it stays paused for a while after a step
+//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of a step,
+//! even after an outage of weeks. Only retention deletes data, and retention stays paused for a while after a step
 //! ([`JumpConfirmation::retention_pause`]).
 
 use std::time::Duration;
@@ -168,7 +168,7 @@ pub struct ClockGuard {
     /// Whether the next comparison is the first one after a start.
     is_first: bool,
     doubt: Option<Doubt>,
-    /// Time on the gateway's clock since which no witness contradicts the jump, or the time of the start.
+    /// Time on the gateway's clock since which no witness has contradicted the jump, but not before the start.
     observed_from: Timestamp,
 }
 
@@ -246,8 +246,8 @@ impl ClockGuard {
         ClockVerdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
     }
 
-    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before it is anchored, a witness that disagrees causes
-    /// doubt too.
+    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before the clock is anchored, a witness that disagrees
+    /// also causes doubt.
     fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> ClockVerdict {
         if self.doubt.take().is_some() && self.is_anchored {
             self.observed_from = own;

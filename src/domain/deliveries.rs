@@ -18,7 +18,7 @@ use super::transforms::Transform;
 pub enum DeliveryStatus {
     /// There will be another attempt.
     Pending,
-    /// The receiver accepted it.
+    /// The receiver accepted the event.
     Delivered,
     /// There will be no further automatic attempt.
     Failed,
@@ -73,13 +73,13 @@ pub struct Delivery {
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// URL of the receiver. That of a webhook is sealed if it has a secret.
+    /// URL of the receiver. The URL of a webhook is sealed if it has a secret.
     pub url: ReceiverUrl,
     /// Number of attempts that started.
     pub attempts: u32,
     /// Number of attempts before the last redelivery. The retry schedule restarts after them.
     pub earlier_attempts: u32,
-    /// Earliest time of the next attempt. While the delivery is leased, it is the end of the lease.
+    /// Earliest time of the next attempt. While the delivery is leased, this is the end of the lease.
     pub due_at: Timestamp,
     /// Trace of the submission.
     pub trace: TraceContext,
@@ -132,7 +132,8 @@ impl Destination {
         }
     }
 
-    /// Returns the transform for the store, as JSON. A delivery to a webhook has the transform of the webhook.
+    /// Returns the transform for the store, as JSON. Returns `None` for a webhook, whose transform the store keeps with the
+    /// webhook.
     pub fn transform(&self) -> Option<String> {
         match self {
             Self::Callback(callback) => callback.transform.as_ref().map(Transform::to_json),

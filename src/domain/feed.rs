@@ -66,7 +66,7 @@ impl Bisection {
     /// Returns the position whose next event the caller must read now.
     ///
     /// # Errors
-    /// The position of the deleted event, once the search has ended. It is the result, not a failure.
+    /// Ends the search with the position of the deleted event. This "error" is the result of the search, not a failure.
     pub const fn next(&self) -> Result<FeedPosition, FeedPosition> {
         if self.older >= self.younger {
             return Err(FeedPosition(if self.found_younger { self.older } else { self.end }));
@@ -90,7 +90,7 @@ impl Bisection {
 pub struct PageLimits {
     /// Maximum number of events.
     pub events: usize,
-    /// Maximum size of the bodies in bytes. The page ends before the event that exceeds it.
+    /// Maximum size of the bodies in bytes. The page ends before the event that exceeds this size.
     pub bytes: usize,
 }
 

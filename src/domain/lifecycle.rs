@@ -80,9 +80,9 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
-    /// Fails an analysis or a reanalysis that is past its deadline, without another poll. It also ends a refresh that
-    /// is past its deadline. It is used while the vendor is unreachable. It changes nothing before the deadline, and
-    /// nothing in a completed analysis that only polls for late tags.
+    /// Fails an analysis or a reanalysis that is past its deadline, without another poll. Also ends a refresh that is past its
+    /// deadline. The gateway calls this method while the vendor is unreachable. Before the deadline, and for a completed analysis
+    /// that only polls for late tags, nothing changes.
     pub fn expire(&mut self, context: &Context<'_>) -> Effect {
         let reanalysis = self.reanalysis();
         let Some(work) = self.work.take() else { return Effect::none() };
@@ -108,8 +108,8 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission. The metadata and the call facts that it has replace the earlier ones. A reanalysis starts if
-    /// the submission requests one and no analysis is in progress.
+    /// Applies another submission. The metadata and the call facts of this submission replace the earlier ones. A reanalysis
+    /// starts if the submission requests one and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
@@ -243,7 +243,7 @@ impl Analysis {
                 FailureCode::CallNotFound => FaultCode::CallNotFound,
                 FailureCode::ResultUnreadable => FaultCode::AnswerUnreadable,
                 FailureCode::VendorRejected => FaultCode::VendorError,
-                // The last error of the round, if there was one.
+                // The code comes from the last error of the round, if there was one.
                 FailureCode::DeadlineExceeded => {
                     self.last_error.as_ref().map_or(FaultCode::VendorTimeout, |last| last.code)
                 }

@@ -4,7 +4,7 @@
 //!
 //! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro,
 //! 1951) on their logarithm. A sample above the estimate increases the estimate a little, and a sample below it
-//! decreases the estimate by more. The estimate settles where both balance. It needs three numbers and follows a
+//! decreases the estimate by more. The estimate settles where both effects balance. It needs three numbers and follows a
 //! vendor whose speed changes.
 //!
 //! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is
@@ -56,13 +56,14 @@ impl Pace {
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// The assumed 99th percentile as a multiple of `first_after`. Until there are enough samples, it is the lower bound of the
-    /// estimate. With default settings it is five minutes.
+    /// The assumed 99th percentile, as a multiple of `first_after`. With default settings it is five minutes. Until there are
+    /// enough samples, the estimate is not lower than this time.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
     const SLOWEST_OF_FIRST: f64 = 3.5;
-    /// Gain of the 99th percentile: a slower vendor is followed within a few results, a quicker vendor within some hundreds.
+    /// Gain of the 99th percentile. With this gain, the estimate follows a slower vendor within a few results, and a quicker
+    /// vendor within some hundreds of results.
     const SLOWEST_GAIN: f64 = 0.2;
 
     /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
@@ -77,10 +78,10 @@ impl Pace {
     /// finish in the order of their processing times, so counting each of them would move the estimate to the
     /// slowest.
     const SPACING: u32 = 16;
-    /// If the first poll finds the result, the result was ready before this poll. This is the average time between the two, as a
-    /// share of the time from the vendor's acceptance to the poll.
+    /// If the first poll finds the result, the result was ready before this poll. This constant is the average time from
+    /// readiness to the poll, as a share of the time from the vendor's acceptance to the poll.
     const READY_BEFORE: f64 = 0.13;
-    /// A first poll that is later than planned by more than this share gives no sample: it was delayed, or an old
+    /// A first poll gives no sample if it is later than planned by more than this share. Such a poll was delayed, or an old
     /// estimate planned it.
     const LATE: f64 = 0.25;
 

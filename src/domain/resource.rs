@@ -44,7 +44,7 @@ pub struct AnalysisResource {
     pub metadata: Metadata,
     /// Facts of the call from its submissions.
     pub call: CallFacts,
-    /// Why the analysis failed.
+    /// The reason why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
     /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,

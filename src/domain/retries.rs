@@ -43,7 +43,7 @@ pub enum GiveUpReason {
     Exhausted,
     /// The receiver will never accept the request.
     Rejected,
-    /// An attempt may have arrived, and a repeat would double its effect.
+    /// An attempt may have arrived, and another attempt would repeat its effect.
     Unknown,
 }
 

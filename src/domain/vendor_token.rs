@@ -17,7 +17,7 @@ impl VendorToken {
     /// Maximum length of a token, in bytes. The token is a segment of a URL.
     const MAX_BYTES: usize = 4096;
 
-    /// Parses a token: visible ASCII characters. A trailing line break is not part of it.
+    /// Parses a token: visible ASCII characters. A trailing line break is not part of the token.
     ///
     /// # Errors
     /// [`InvalidSecret`] names the broken rule: the token is empty or too long, has other characters, is a URL or an assignment,

@@ -16,7 +16,7 @@ pub struct SubmissionCallback {
     pub url: CallbackUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
-    /// How the body is made from the event; `None` sends the event.
+    /// How the body is made from the event. With `None`, the body is the event itself.
     pub transform: Option<Transform>,
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Field {
     Map(Box<Self>),
     /// A string with any content.
     Text,
-    /// One of these words.
+    /// A string that is one of these words.
     Word(Vec<String>),
     /// A time in the format of RFC 3339.
     Time,

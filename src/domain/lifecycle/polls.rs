@@ -178,7 +178,7 @@ impl Analysis {
     }
 }
 
-/// Returns what the result of a poll lacks, if the poll brought a result.
+/// Returns the content that the result of a poll lacks. Returns `None` if nothing is missing, or if the poll brought no result.
 pub(super) fn missing(
     outcome: &PollOutcome,
     lacks: impl FnOnce(&AnalysisResult) -> Option<MissingContent>,
@@ -189,8 +189,8 @@ pub(super) fn missing(
     }
 }
 
-/// Whether a result revises the stored one of a completed analysis. A result without turns revises only a stored result
-/// without turns: a silent call may get tags late.
+/// Whether a result revises the stored result of a completed analysis. A result without turns revises only a stored result
+/// without turns, because a silent call may get tags late.
 pub(super) fn revises(current: Option<&AnalysisResult>, result: &AnalysisResult) -> bool {
     match current {
         Some(current) if current.has_same_content(result) => false,

@@ -27,7 +27,7 @@ pub struct VendorFault {
 pub enum SubmitOutcome {
     /// The vendor accepted the call.
     Accepted,
-    /// The vendor certainly did not accept the call: the request did not reach it, or it refused.
+    /// The vendor certainly did not accept the call: the request did not reach the vendor, or the vendor refused the call.
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
@@ -40,7 +40,7 @@ pub enum SubmitOutcome {
 pub enum PollOutcome {
     /// A result with at least one turn.
     Ready(Box<VendorResult>),
-    /// A well-formed result without turns and tags: not ready, or a silent call.
+    /// A well-formed result without turns and tags. Either the result is not ready, or the call is silent.
     Empty(Box<VendorResult>),
     /// The result is not ready.
     NotReady {
@@ -48,12 +48,12 @@ pub enum PollOutcome {
         etag: Option<String>,
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
-        /// The vendor's own words, if the answer has any, in a text for people.
+        /// The vendor's own words in a text for people, if the answer has any words.
         detail: Option<String>,
     },
-    /// 304: the answer has not changed.
+    /// Status 304: the answer has not changed.
     Unchanged,
-    /// 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
+    /// Status 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
     NotFound(Option<String>),
     /// The vendor refused permanently. The text explains the refusal, for people.
     Rejected(String),
@@ -77,7 +77,7 @@ pub enum Step {
 pub struct ShapedAnswer {
     /// The shape. `None` for a result with turns, for a 304, and for a fault that does not concern the call.
     pub shape: Option<AnswerShape>,
-    /// Fingerprint of the token of the request. It decides which learned answers apply.
+    /// Fingerprint of the token of the request. The fingerprint decides which learned answers apply.
     pub account: TokenFingerprint,
 }
 

@@ -8,7 +8,7 @@ impl BodyType {
     /// Parses a content type without parameters. The default is `application/json`.
     ///
     /// # Errors
-    /// The rule that the type breaks.
+    /// The error is a text that names the allowed types.
     pub fn parse(text: Option<&str>) -> Result<Self, String> {
         let Some(text) = text else { return Ok(Self("application/json".to_owned())) };
         let essence = text.trim().to_ascii_lowercase();

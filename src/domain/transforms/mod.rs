@@ -136,7 +136,7 @@ impl Transform {
     /// Compiles the template of a checked transform, if it has one.
     ///
     /// # Errors
-    /// The problem of the template.
+    /// [`FieldProblem`] if the template does not compile.
     pub fn compile(&self) -> Result<(), FieldProblem> {
         match self.renderer() {
             Ok(Renderer::Template(template)) => template.check().map_err(FieldProblem::of_template),
@@ -149,7 +149,7 @@ impl Transform {
         Preset::named(self.preset.as_deref()?)
     }
 
-    /// Returns the method of a request: the given one, else that of the preset, else `POST`.
+    /// Returns the method of a request: the given method, or else the method of the preset, or else `POST`.
     pub fn method(given: Option<DeliveryMethod>, transform: Option<&Self>) -> DeliveryMethod {
         let of_preset = || transform.and_then(Self::preset).map(|preset| preset.method);
         given.or_else(of_preset).unwrap_or_default()
@@ -163,7 +163,7 @@ impl Transform {
     /// Renders the body of a delivery.
     ///
     /// # Errors
-    /// All reasons why the event cannot be rendered. There is never a part of a body.
+    /// [`TransformError`] has all reasons why the event cannot be rendered. A part of a body is never returned.
     pub fn render(&self, input: TransformInput<'_>) -> Result<RenderedBody, TransformError> {
         let renderer = self.renderer().map_err(|problems| {
             TransformError(problems.into_iter().map(|problem| problem.detail).collect())

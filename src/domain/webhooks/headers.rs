@@ -138,7 +138,7 @@ impl CustomHeaders {
             let is_there = |value: &&[u8]| {
                 rest.starts_with(value) || (rest.len() >= SHORTEST && value.starts_with(rest))
             };
-            // The longest value wins if one is a prefix of another.
+            // If one value is a prefix of another value, the longer value is replaced.
             match values.iter().copied().filter(is_there).map(<[u8]>::len).max() {
                 Some(length) => {
                     shown.extend_from_slice(ERASED);

@@ -1,4 +1,4 @@
-//! Health of a webhook: a circuit breaker that pauses or disables it after failures.
+//! Health of a webhook: a circuit breaker that pauses or disables the webhook after failures.
 //!
 //! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds,
 //! all other deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each
@@ -89,8 +89,8 @@ impl Health {
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
     /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write
-    /// its row.
+    /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write the row of
+    /// the webhook.
     const PRECISION: Duration = Duration::from_secs(1);
 
     /// Returns the limit at `now`. A pause that seems longer than the maximum counts as over: the clock was set back
@@ -142,8 +142,8 @@ impl Health {
             self.paused_until = None;
         }
         let paused = matches!(self.delivery_limit(now), DeliveryLimit::Paused(_));
-        // Attempts that started before the pause can end during the pause. They do not extend it, and they do not lengthen the next one:
-        // otherwise a receiver with many deliveries would get the longest pause after a short outage.
+        // Attempts that started before the pause can end during the pause. They change neither this pause nor the next one.
+        // Otherwise a receiver with many deliveries would get the longest pause after a short outage.
         if !paused {
             self.failures = self.failures.saturating_add(1);
         }

@@ -220,7 +220,7 @@ proptest! {
             now = now.max(work.due_at);
             check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
-        // There is the poll at the deadline, and one more if the call was accepted only then.
+        // The last poll happens at the deadline. One more poll follows if the call was accepted only at the deadline.
         prop_assert!(now.since(started) <= PollingPolicy::default().deadline + PollingPolicy::default().min_interval * 2);
     }
 }
