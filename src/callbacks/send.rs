@@ -47,7 +47,7 @@ pub struct Outgoing<'a> {
     pub url: &'a CallbackUrl,
     /// The `webhook-id`, the same in every attempt.
     pub id: &'a str,
-    /// The current time. It is the `webhook-timestamp`, and a date in `Retry-After` is compared with it.
+    /// The current time. The `webhook-timestamp` has this time, and a date in `Retry-After` is compared with it.
     pub timestamp: Timestamp,
     /// The secrets that sign the request: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
@@ -55,7 +55,7 @@ pub struct Outgoing<'a> {
     pub method: DeliveryMethod,
     /// Value of the header `Content-Type`.
     pub content_type: &'a str,
-    /// The preset that judges the answer; `None` judges by the status.
+    /// The preset that judges the answer. With `None`, the status decides.
     pub preset: Option<&'static Preset>,
     /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,

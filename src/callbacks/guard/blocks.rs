@@ -1,9 +1,9 @@
 //! The blocks of addresses that are not public.
 //!
-//! They are the blocks of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), and the
-//! multicast blocks. In IPv6, only `2000::/3` is assigned (RFC 4291, 2.4; IANA IPv6 Global Unicast Address
-//! Assignments). The registries mark some small blocks inside reserved ones as global (`192.0.0.9`, `2001:1::1`, …).
-//! These are anycast services of a network and never receivers, so they are refused with the surrounding block.
+//! They are the blocks of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), and the multicast
+//! blocks. In IPv6, only `2000::/3` is assigned (RFC 4291, 2.4; IANA IPv6 Global Unicast Address Assignments). The registries
+//! mark some small blocks inside reserved blocks as global (`192.0.0.9`, `2001:1::1`, …). These small blocks belong to anycast
+//! services of a network and never to receivers, so they are refused with the surrounding block.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
