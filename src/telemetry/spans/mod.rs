@@ -53,7 +53,7 @@ use crate::http_client::Network;
 /// Target of spans that are exported and do not appear in log lines. Log lines inside such a span show the surrounding
 /// span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
-/// Prefix of the targets of exported spans. The targets of all spans of this crate begin with it.
+/// Prefix of the targets of exported spans. The targets of all spans of this crate begin with this prefix.
 const EXPORTED_TARGETS: &str = "alovoice_gateway";
 
 /// Reason why the exporter could not be built.

@@ -23,7 +23,7 @@ fn traces(sample_ratio: f64, caller_samples_per_second: u32) -> TracesSettings {
     TracesSettings { otlp_endpoint: None, headers_file: None, sample_ratio, caller_samples_per_second }
 }
 
-/// Stores the spans that it gets, reduced as the real exporter does.
+/// Stores the spans that it gets, and reduces them as the real exporter does.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
