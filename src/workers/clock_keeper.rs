@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval between two requests for the vendor's time.
 const ASK_INTERVAL: Duration = Duration::from_mins(1);
-/// Maximum time after a step until every replica has adopted it.
+/// Maximum time after a step until every replica has adopted the step.
 const STEP_LAG: Duration = Duration::from_secs(10);
 
 /// The clock of another organization, read from the answers of that organization.

@@ -208,7 +208,7 @@ impl Deliverer {
             }
             // The outcome disables the webhook. This delivery waits with all other deliveries of the webhook.
             AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
-            // Only the operator can fix this. Until then, all deliveries of the webhook wait.
+            // Only the operator can provide the secret. Until then, all deliveries of the webhook wait.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
                 RetryDecision::WaitUntil(now + Health::UNSIGNED_PAUSE)
             }

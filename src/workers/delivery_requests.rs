@@ -128,7 +128,8 @@ impl RequestBuilder {
         claimed.delivery.due_at.since(self.env.clock.now()).checked_sub(self.timeout)
     }
 
-    /// Takes a permit for a rendering. It waits for at most half of the spare time, which leaves the other half for the rendering.
+    /// Takes a permit for a rendering. The wait takes at most half of the spare time, which leaves the other half for the
+    /// rendering.
     async fn rendering_permit(&self, claimed: &ClaimedDelivery) -> Result<MemoryPermit, NoRequest> {
         let patience = self.spare_time(claimed).ok_or(NoRequest::LeaseTooShort)? / 2;
         let permit = timeout(patience, self.renderings.take(&claimed.delivery.tenant, RENDERING)).await;

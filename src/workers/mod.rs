@@ -1,22 +1,23 @@
 //! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
-//! secrets. Others resume work after a vendor token has changed, compare the clocks, and index analyses of earlier versions.
+//! secrets. Other workers resume work after a vendor token has changed, compare the clocks, and index analyses of earlier
+//! versions.
 //!
 //! # Protocol
 //!
-//! A piece of work is a row in the store and never only in memory. Replicas share the store and each runs every worker. Each piece of
-//! work goes through these phases:
+//! A piece of work is a row in the store and never only in memory. Replicas share the store, and each replica runs every worker.
+//! Each piece of work goes through these phases:
 //!
-//! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
-//!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
-//!    the row again.
-//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request does not start if its
-//!    deadline lies after the end of the lease.
-//! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
-//!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
-//!    While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
-//! 4. **Retry.** If the process dies, or the store is unavailable until the lease ends, nothing is written. The lease expires, and any
-//!    replica claims the row again. A callback is therefore delivered at least once. A call whose submission has an unknown outcome is
-//!    looked up at the vendor before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
+//! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each row a *lease*:
+//!    the time at which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires,
+//!    no replica claims the row again.
+//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during the request. A request does not start
+//!    if its deadline lies after the end of the lease.
+//! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due
+//!    again. If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome
+//!    is discarded. While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
+//! 4. **Retry.** If the process dies, or the store is unavailable until the lease ends, nothing is written. The lease expires,
+//!    and any replica claims the row again. A callback is therefore delivered at least once. A call whose submission has an
+//!    unknown outcome is looked up at the vendor before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
 //!
 //! # The loop
 //!
@@ -130,8 +131,8 @@ pub async fn run(
     }
 }
 
-/// The signals that wake workers before their next work is due. [`Wakes::follow`] sends all of them except that of the token
-/// watcher.
+/// The signals that wake workers before their next work is due. [`Wakes::follow`] sends all signals except the signal of the
+/// token watcher.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
