@@ -112,13 +112,13 @@ pub enum FaultCode {
     VendorError,
     /// The vendor limits the rate of requests.
     VendorThrottled,
-    /// The vendor refused the token of the tenant. The operator must fix it.
+    /// The vendor refused the token of the tenant. The operator must fix the token.
     TokenRefused,
     /// The vendor does not know the call at this time. The vendor may know the call later.
     CallNotFound,
     /// The vendor answered with a text instead of a result. The text reports an error, or says that the result is not ready.
     NoResult,
-    /// The vendor may have accepted the call: its answers do not show whether it did.
+    /// The vendor may or may not have accepted the call. Its answers do not show which of the two happened.
     SubmissionUnconfirmed,
     /// The answer of the vendor was invalid, or had less content than the stored result.
     AnswerUnreadable,
@@ -169,7 +169,7 @@ pub struct AnalysisResult {
     pub tags: Vec<Tag>,
     /// Path of the recording on the vendor's host. `None` if there is no recording, or if the vendor named another host.
     pub audio_path: Option<String>,
-    /// Deviations of the answer from its documentation that were tolerated.
+    /// Deviations of the answer from its documentation. The gateway tolerated them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<AnswerWarning>,
 }
@@ -210,13 +210,13 @@ pub struct Analysis {
     pub submitted_at: Timestamp,
     /// Time at which the analysis or its latest reanalysis completed, or at which the analysis failed.
     pub finished_at: Option<Timestamp>,
-    /// Metadata of the latest submission that had any.
+    /// Metadata of the latest submission that had metadata.
     pub metadata: Metadata,
     /// Facts of the call from its submissions.
     pub call: CallFacts,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// The error of the last request to the vendor, if it failed or gave no result.
+    /// The error of the last request to the vendor, if the request failed or gave no result.
     pub last_error: Option<LastError>,
     /// The latest reanalysis that has ended.
     pub last_reanalysis: Option<LastReanalysis>,

@@ -143,7 +143,8 @@ pub struct Agent {
 /// Ids of the call in CRMs, by name.
 pub type CrmIds = BTreeMap<CrmName, FactText>;
 
-/// The facts of a call from its submissions. A fact that no submission had is `null`; `crm` is then an empty object.
+/// The facts of a call from its submissions. A fact that no submission gave is `null`. If no submission gave ids, `crm` is an
+/// empty object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CallFacts {

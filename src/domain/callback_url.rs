@@ -67,7 +67,7 @@ pub enum InvalidCallbackUrl {
     /// The path has a brace that belongs to no placeholder.
     #[error("must have braces only in placeholders such as {{crm.ticket}}; percent-encode other braces")]
     Placeholder,
-    /// The URL is one that the gateway showed without its secrets.
+    /// The URL has `***` in place of its secrets, as the gateway shows URLs.
     #[error("contains {mask}, which stands for a secret that is not shown; write the secret, or omit the URL to keep it", mask = MASK)]
     Masked,
 }

@@ -6,9 +6,9 @@
 //! The rule:
 //!
 //! 1. While the reference differs by less than [`TOLERANCE`], the gateway's clock follows it gradually.
-//! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances
-//!    with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored time, so an
-//!    outage of all gateways is a jump too.
+//! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and
+//!    advances with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored
+//!    time, so an outage of all gateways is a jump too.
 //! 3. The doubt ends when the reference agrees with the gateway's clock again. No time is changed in this case.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
 //!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same
@@ -42,7 +42,7 @@ pub const OBSERVATION: Duration = Duration::from_hours(1);
 pub const AGREEMENT: Duration = Duration::from_mins(1);
 /// Validity of an operator's confirmation of the clock.
 pub const CONFIRMATION_VALIDITY: Duration = Duration::from_mins(15);
-/// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that was not set.
+/// The date 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that was not set.
 pub const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
 /// The clock's state in the store, which all replicas share.

@@ -102,7 +102,7 @@ impl Delivery {
 pub enum Destination {
     /// The callback of a submission.
     Callback(Box<SubmissionCallback>),
-    /// A webhook. The attempt uses the URL and the payload that the webhook has at that time.
+    /// A webhook. Each attempt uses the URL and the payload that the webhook has at the time of the attempt.
     Webhook(WebhookId),
 }
 
@@ -115,7 +115,7 @@ impl Destination {
         }
     }
 
-    /// Returns the URL for the store. It is empty for a webhook, whose URL may change.
+    /// Returns the URL for the store. The text is empty for a webhook, whose URL may change.
     pub fn url(&self) -> &str {
         match self {
             Self::Callback(callback) => callback.url.as_str(),
@@ -124,7 +124,7 @@ impl Destination {
     }
 
     /// Returns the payload for the store. The value for a webhook is a placeholder: each attempt uses the payload that the
-    /// webhook has at that time.
+    /// webhook has at the time of the attempt.
     pub const fn payload(&self) -> EventPayload {
         match self {
             Self::Callback(callback) => callback.payload,

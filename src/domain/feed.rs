@@ -130,8 +130,8 @@ mod tests {
                 asked += 1;
                 prop_assert!(asked < 20);
             };
-            // The position may be anywhere between the last event that is certainly older and the first that is
-            // certainly younger.
+            // The position may be anywhere between the last event that is certainly older and the first event that is certainly
+            // younger.
             let first_after = events.iter().find(|(_, time)| *time > wanted + 10).map_or(place, |(place, _)| *place);
             prop_assert!(found <= first_after);
             let before = events.iter().rev().find(|(place, _)| *place <= found);

@@ -10,9 +10,9 @@
 //! A caller may ask for a reanalysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that it
-//! accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If calls in
-//! progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
+//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that the
+//! vendor accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If
+//! calls in progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;
@@ -157,7 +157,7 @@ impl Analysis {
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }
-            // After a first submit of unknown outcome, the vendor may refuse the second one because it already has the call.
+            // After a first submit of unknown outcome, the vendor may refuse the second submit, because it already has the call.
             SubmitOutcome::Rejected(detail) if work.submits == 2 => {
                 let fault = VendorFault { code: FaultCode::VendorError, detail, retry_after: None };
                 work.stage = Stage::Confirm;

@@ -7,11 +7,11 @@
 //! decreases the estimate by more. The estimate settles where both effects balance. It needs three numbers and follows a
 //! vendor whose speed changes.
 //!
-//! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is
-//! at most `growth` times its age. Polls after the first achieve this, because each interval is `growth` times the age.
-//! The first poll may miss it: if the result was ready long before that poll, it is found too late. [`Pace::QUANTILE`] is
-//! the share of results that are ready before the first poll. It is the largest share with which nine in ten results are
-//! still found in time, so the first poll is as late as possible.
+//! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is at
+//! most `growth` times its age. Polls after the first one achieve this, because each interval is `growth` times the age. The
+//! first poll does not always achieve this: a result that was ready long before the first poll is found too late.
+//! [`Pace::QUANTILE`] is the share of results that are ready before the first poll. It is the largest share with which nine in
+//! ten results are still found in time, so the first poll is as late as possible.
 
 #[cfg(test)]
 mod simulation;
@@ -71,8 +71,8 @@ impl Pace {
     /// The gain of a sample is this number divided by the number of samples so far. This number makes the
     /// estimate converge fastest, for a log-normal distribution with a spread of about 0.35.
     const GAIN: f64 = 1.6;
-    /// Minimum gain. With it, the estimate follows a vendor that becomes twice as fast within about fifty results,
-    /// and a slower vendor within a few hundred results.
+    /// Minimum gain. With this gain, the estimate follows a vendor that becomes twice as fast within about fifty results, and a
+    /// slower vendor within a few hundred results.
     const LEAST_GAIN: f64 = 0.02;
     /// Samples that are closer together than the estimate divided by this number count once. The calls of a burst
     /// finish in the order of their processing times, so counting each of them would move the estimate to the
@@ -117,8 +117,8 @@ impl Pace {
         }
         let samples = known.samples.saturating_add(1);
         let gain = (Self::GAIN / f64::from(samples)).clamp(Self::LEAST_GAIN, Self::MOST_GAIN);
-        // The sample is compared with the current estimate, not with the one that planned the poll. Otherwise many
-        // calls that were planned without an estimate would move the estimate without limit.
+        // The sample is compared with the current estimate, not with the estimate that planned the poll. Otherwise many calls
+        // that were planned without an estimate would move the estimate without limit.
         let below = processed.at_first_poll || processed.likely(policy) < estimate;
         let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
         let first_poll_after = bounded(estimate.mul_f64(step.exp()), policy);

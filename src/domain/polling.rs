@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Schedule of the polls, from `[vendor.polling]`. The settings reference describes each field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a [`Pace`](super::pace::Pace).
+    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a
+    /// [`Pace`](super::pace::Pace).
     pub first_after: Duration,
     /// Minimum interval between two polls.
     pub min_interval: Duration,
@@ -47,8 +48,8 @@ impl PollingPolicy {
     /// is found by the next poll, whose answer must arrive within the interval.
     const REQUEST_TIME: Duration = Duration::from_millis(300);
 
-    /// Returns the interval after a poll without a result. It is a share of the age (the time since the acceptance), so that
-    /// quick results are found quickly and slow results need few polls.
+    /// Returns the interval after a poll without a result. The interval is a share of the age (the time since the acceptance), so
+    /// that quick results are found quickly and slow results need few polls.
     pub fn interval(&self, age: Duration) -> Duration {
         let share = age.as_secs_f64() * self.growth;
         Duration::try_from_secs_f64(share)

@@ -39,7 +39,7 @@ pub struct AnalysisResource {
     /// change it.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// The `metadata` of the latest submission that had any.
+    /// The `metadata` of the latest submission that had `metadata`.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Facts of the call from its submissions.

@@ -37,7 +37,7 @@ impl RetryDecision {
 /// Reason why a delivery fails permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
-    /// The receiver answered 410. Its webhook becomes disabled.
+    /// The receiver answered 410 and wants no more events.
     Gone,
     /// The schedule has no more attempts.
     Exhausted,

@@ -43,7 +43,7 @@ impl Purpose {
 pub enum Resealed {
     /// The first key had sealed the data already.
     Unchanged,
-    /// Another key had sealed the data. This is the same data sealed with the first key.
+    /// Another key had sealed the data. This variant has the data, sealed with the first key.
     Replaced(Vec<u8>),
     /// None of the keys opens the data.
     Unopened,

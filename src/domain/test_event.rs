@@ -117,8 +117,8 @@ fn facts(at: Timestamp) -> Result<CallFacts, serde_json::Error> {
     }))
 }
 
-/// Returns the ids for the URL of the delivery of an event without a call. A test event has an id for every placeholder; other events
-/// have none.
+/// Returns the ids for the URL of the delivery of an event without a call. A test event has an id for every placeholder. Other
+/// events have no ids.
 pub fn ids_without_call(body: &[u8], url: &CallbackUrl) -> CrmIds {
     if !url.has_placeholders() {
         return CrmIds::default();

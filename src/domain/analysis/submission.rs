@@ -40,7 +40,7 @@ pub struct Submission {
 /// The data of a call that its submissions gave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubmittedData {
-    /// Metadata of the latest submission that had any.
+    /// Metadata of the latest submission that had metadata.
     pub metadata: Metadata,
     /// Facts of the call.
     pub call: CallFacts,

@@ -61,9 +61,9 @@ pub struct Work {
     pub leased: bool,
     /// Start of the analysis round: the time of the submission, or of the request to analyze the call again.
     pub started_at: Timestamp,
-    /// Time of the last submit in this analysis round. A claim of a submit sets it.
+    /// Time of the last submit in this analysis round. A claim of a submit sets this time.
     pub sent_at: Option<Timestamp>,
-    /// Number of submits in this analysis round that the vendor may have accepted. A claim of a submit increments it.
+    /// Number of submits in this analysis round that the vendor may have accepted. A claim of a submit increments this number.
     pub submits: u32,
     /// Time at which the vendor accepted the call in this analysis round.
     pub accepted_at: Option<Timestamp>,

@@ -155,7 +155,7 @@ fn a_time_before_any_gateway_is_never_accepted() {
 struct Moment {
     /// Time since the previous comparison.
     after: Duration,
-    /// The error of the reference from now on, in milliseconds.
+    /// The error of the reference from now on, in milliseconds; `None` if the error does not change.
     error: Option<i64>,
     /// Whether the vendor has answered since the latest jump.
     has_vendor: bool,

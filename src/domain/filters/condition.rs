@@ -150,7 +150,7 @@ impl Operand {
         Self::Text(text.nfc().collect())
     }
 
-    /// Returns the size of the text that the operand compares with, in bytes.
+    /// Returns the size in bytes of the text that the operand compares with; 0 for an operand without a text.
     const fn text_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),

@@ -112,7 +112,7 @@ impl Field {
     }
 }
 
-/// Returns the only type of a schema except `null`.
+/// Returns the type of a schema. Returns `None` if the schema has no type or several types besides `null`.
 fn kind(schema: &Value) -> Option<&str> {
     match &schema["type"] {
         Value::String(kind) => Some(kind),

@@ -31,7 +31,7 @@ pub struct ContentFilter {
 impl ContentFilter {
     /// Maximum size in bytes as compact JSON.
     pub const MAX_BYTES: usize = 4096;
-    /// Maximum number of values that a filter compares with. It bounds the time of an evaluation.
+    /// Maximum number of values that a filter compares with. This limit bounds the time of an evaluation.
     pub const MAX_VALUES: usize = 100;
     /// Maximum number of levels of objects and arrays.
     pub const MAX_DEPTH: usize = 8;

@@ -122,7 +122,7 @@ impl Analysis {
                 work.missing_since = None;
                 let since = *work.empty_since.get_or_insert(now);
                 let is_silent = now.since(since) >= context.policy.empty_grace;
-                // Some vendors never answer a probe, so the deadline ends the wait for it.
+                // Some vendors never answer a probe, so the wait for a probe ends at the deadline.
                 if is_silent && (needs_probe.is_none() || self.is_over(&work, context)) {
                     return self.complete(work, obtained, context);
                 }

@@ -16,7 +16,7 @@ use crate::domain::vendor_token::TokenFingerprint;
 pub struct VendorFault {
     /// Reason of the failure.
     pub code: FaultCode,
-    /// Description for people. It never contains a secret.
+    /// Description for people. The text never contains a secret.
     pub detail: String,
     /// The vendor's `Retry-After`.
     pub retry_after: Option<Duration>,
@@ -31,7 +31,7 @@ pub enum SubmitOutcome {
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
-    /// The vendor refused the call permanently. The text explains the refusal, for people.
+    /// The vendor refused the call permanently. The text explains the refusal for people.
     Rejected(String),
 }
 
@@ -55,7 +55,7 @@ pub enum PollOutcome {
     Unchanged,
     /// Status 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
     NotFound(Option<String>),
-    /// The vendor refused permanently. The text explains the refusal, for people.
+    /// The vendor refused the request permanently. The text explains the refusal for people.
     Rejected(String),
     /// The poll failed.
     Fault(VendorFault),

@@ -26,7 +26,7 @@ use self::words::{Word, words};
 use super::ids::TenantId;
 use super::transcript::{Speaker, Turn};
 
-/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. In Unicode it is a letter.
+/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. This character is a letter in Unicode.
 pub const APOSTROPHE: char = '\u{02BB}';
 /// Prefix of Cyrillic words that were transliterated to Latin.
 const TRANSLITERATED: char = '~';

@@ -56,7 +56,7 @@ pub struct SideMetrics {
     /// Words per minute of talk time.
     #[schema(example = 131.5, minimum = 0.0)]
     pub words_per_minute: f64,
-    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end it.
+    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end a monologue.
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
     /// Number of turns that start while the other speaker talks and overlap by more than 500 ms.

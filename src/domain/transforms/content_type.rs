@@ -1,6 +1,6 @@
 //! The content type of a body.
 
-/// The content type of a template's output. It decides how values are escaped and whether the output must be JSON.
+/// The content type of a template's output. The type decides how values are escaped, and whether the output must be JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyType(String);
 

@@ -38,8 +38,8 @@ pub struct Transform {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
-    /// The source of a MiniJinja template of up to 16 KiB. It gets `type`, `timestamp`, `data` and `link`. In JSON, HTML and XML
-    /// values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
+    /// The source of a MiniJinja template of up to 16 KiB. The template gets `type`, `timestamp`, `data` and `link`. In JSON,
+    /// HTML and XML values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -49,8 +49,8 @@ pub struct Transform {
     )]
     pub template: Option<String>,
     /// The next step after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before
-    /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
-    /// two. `give_up` ends the delivery as failed, so no entry is doubled, but one may be missing.
+    /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may then
+    /// have two entries. `give_up` ends the delivery as failed, so no entry is doubled, but an entry may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
     /// The content type of the template's output: `application/json` (the default; the output must be JSON), `application/…+json`,
@@ -144,7 +144,7 @@ impl Transform {
         }
     }
 
-    /// Returns the preset, if the transform has a known one.
+    /// Returns the preset of the transform; `None` if it has no preset, or a preset that this version does not know.
     pub fn preset(&self) -> Option<&'static Preset> {
         Preset::named(self.preset.as_deref()?)
     }

@@ -171,7 +171,7 @@ impl fmt::Write for FormEncoded<'_, '_> {
     }
 }
 
-/// The output of a template. It refuses text beyond the maximum size of a body.
+/// The output of a template. The output refuses text beyond the maximum size of a body.
 struct BoundedText(Vec<u8>);
 
 impl io::Write for BoundedText {

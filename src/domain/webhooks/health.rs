@@ -81,13 +81,13 @@ pub enum DeliveryLimit {
 impl Health {
     /// Number of consecutive failures after which the webhook is paused.
     pub const PAUSES_AFTER: u32 = 5;
-    /// First pause. Each further pause is twice as long.
+    /// First pause. Each further pause is twice as long, up to a maximum.
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
     /// Maximum length of a pause.
     const LONGEST_PAUSE: Duration = Duration::from_mins(5);
     /// Duration of uninterrupted failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
-    /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
+    /// Pause of a webhook whose deliveries cannot be signed. After this pause, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
     /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write the row of
     /// the webhook.

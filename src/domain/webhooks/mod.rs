@@ -85,7 +85,7 @@ pub struct Webhook {
     pub transform: Option<Transform>,
     /// HTTP method of the requests. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Payload of the events that the webhook receives. It has no effect on a webhook with a transform.
+    /// Payload of the events that the webhook receives. The payload has no effect on a webhook with a transform.
     pub payload: EventPayload,
     /// Description for people.
     pub description: Option<String>,

@@ -154,7 +154,8 @@ fn calls_in_progress_survive_maintenance_of_the_vendor() {
                     let case = Case { form, fates: vec![SubmitFate::ANSWERED], crash: None, takes };
                     let model = Model::new(case, &scenario, after(start)).with_maintenance(20, 20_000).run();
                     let name = format!("{form:?} {history:?} {takes:?} {start}");
-                    // Until such a call was ready once, the answer of a call in progress looks like that of an unknown call.
+                    // Until such a call was ready once, the answer for a call in progress looks like the answer for an unknown
+                    // call.
                     if form == UnknownForm::LikePending
                         && history == History::None
                         && takes.as_secs() > 20_600

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 pub struct ReceiverAnswer<'a> {
     /// HTTP status of the answer.
     pub status: u16,
-    /// The first 4 KiB of the body; `None` if they did not arrive wholly.
+    /// The first 4 KiB of the body; `None` if they did not arrive completely.
     pub body: Option<&'a [u8]>,
     /// Time of the answer.
     pub now: Timestamp,
@@ -149,8 +149,8 @@ pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     }
 }
 
-/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such values
-/// are erased from the reason later.
+/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such
+/// values are erased from the reason later.
 fn short(text: &str) -> String {
     text.chars().filter(|&c| c == '\t' || !c.is_control()).take(MAX_REASON).collect()
 }
