@@ -111,8 +111,8 @@ pub trait AnalysisStore: Send + Sync {
         query: AnalysisQuery,
     ) -> Result<AnalysisPage, StoreError>;
 
-    /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
-    /// writes an audit record. Returns whether any data of the call existed.
+    /// Deletes a call with its result, events, deliveries and stored answers, and writes an audit record. A worker that processes
+    /// the call does not prevent the deletion. Returns whether any data of the call existed.
     async fn delete_analysis(
         &self,
         tenant: &TenantId,

@@ -26,8 +26,8 @@ pub(super) const MOST_ATTEMPTS: u32 = 100;
 pub struct FinishedAttempt {
     /// Outcome as one word from a fixed set.
     pub outcome: &'static str,
-    /// Version of the webhook when the delivery was claimed; `None` for the callback of a submission. If the webhook
-    /// has changed since the claim, the outcome does not affect its health.
+    /// Version of the webhook when the delivery was claimed; `None` for the callback of a submission. If the webhook has changed
+    /// since the claim, the outcome does not affect the health of the webhook.
     pub webhook_version: Option<u32>,
     /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
@@ -65,7 +65,7 @@ pub struct RecordedAttempt {
 pub struct DeliveryWithAttempts {
     /// The delivery without its attempts.
     pub delivery: RecordedDelivery,
-    /// The last attempts, oldest first, without those that cannot be read.
+    /// The last attempts, oldest first, without the attempts that cannot be read.
     pub attempts: Vec<RecordedAttempt>,
 }
 

@@ -21,8 +21,8 @@ use crate::domain::ids::TenantId;
 /// Adds attributes to analyses that earlier versions of the program inserted.
 #[async_trait]
 pub trait AttributeStore: Send + Sync {
-    /// Writes the attributes of up to `limit` analyses that have none, because an earlier version of the program inserted them.
-    /// Returns the number of analyses; fewer than `limit` means that none are left.
+    /// Writes the attributes of up to `limit` analyses without attributes, which an earlier version of the program inserted.
+    /// Returns the number of these analyses. A number below `limit` means that none are left.
     async fn index_attributes_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
@@ -58,8 +58,8 @@ static ADD_ALL: Sql = Sql::per_engine(
     &[ADD, pairs!(postgres "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
 );
 
-/// Part of a statement for PostgreSQL that inserts an analysis: adds the attributes in `?30` to the row of `inserted`. `?1`, `?2`
-/// and `?3` are the tenant, the call and the time of submission.
+/// Part of the PostgreSQL statement that inserts an analysis. This part adds the attributes in `?30` to the row of `inserted`.
+/// `?1`, `?2` and `?3` are the tenant, the call and the time of submission.
 pub(super) const ADD_TO_INSERTED: &str = concat!(
     "attribute AS (INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) \
      SELECT inserted.id, ?1, ?2, ?3, item.name, item.value FROM inserted, ",
@@ -110,8 +110,8 @@ struct IndexAttributes {
     limit: usize,
 }
 
-/// Reads analyses whose attributes are not written yet. Parameter: the maximum number of rows. The condition is that of the index
-/// `analyses_without_attributes`.
+/// Reads analyses whose attributes are not written yet. Parameter: the maximum number of rows. The index
+/// `analyses_without_attributes` has the same condition.
 pub(super) static WITHOUT_ATTRIBUTES: Sql =
     Sql::new(&["SELECT id, tenant, call_id, submitted_at, metadata FROM analyses \
      WHERE call_facts IS NULL AND metadata <> '{}' ORDER BY id LIMIT ?1 FOR UPDATE SKIP LOCKED"]);

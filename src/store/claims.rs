@@ -15,7 +15,7 @@ use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
-/// Maximum number of due analyses of a tenant in which a claim looks for those whose last request did not fail.
+/// Maximum number of due analyses of a tenant in which a claim looks for analyses whose last request did not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
 /// The two queues of work on analyses.
@@ -102,7 +102,7 @@ pub struct WorkSlots {
     pub tenant: TenantId,
     /// Maximum number of analyses in this claim.
     pub free: usize,
-    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it briefly.
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed this number briefly.
     pub most: usize,
     /// Order in which the analyses are claimed.
     pub order: ClaimOrder,
@@ -149,7 +149,7 @@ pub(super) use follows_unknown;
 pub struct ClaimedDelivery {
     /// Lease of the delivery. Every later write checks it.
     pub lease: Lease,
-    /// The delivery; `attempts` counts the attempt that begins now.
+    /// The delivery. Its `attempts` also counts the attempt that begins now.
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
@@ -195,7 +195,7 @@ pub struct DeliverySlots {
     pub per_tenant: usize,
     /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
-    /// Health of the receivers; `None` if it does not limit the claim.
+    /// Health of the receivers. With `None`, the health does not limit the claim.
     pub receivers: Option<Arc<Receivers>>,
 }
 

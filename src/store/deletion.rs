@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
 
-/// Deletes a call with all that belongs to it, and writes an audit record.
+/// Deletes a call with all its data, and writes an audit record.
 pub(super) struct DeleteAnalysis {
     pub(super) call: CallKey,
     pub(super) actor: Actor,

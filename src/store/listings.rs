@@ -4,8 +4,8 @@
 //! window by window, and keeps the analyses that match the filter. If the filter has attributes, the walk uses the index of the
 //! first attribute. If matches are frequent, the first window fills the page.
 //!
-//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. It gives up after
-//! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
+//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. The search
+//! gives up after [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
 //!
 //! If both fail, the walk continues until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
 //! there, and its cursor continues after the last examined analysis. So the pages together have every match exactly once.

@@ -161,7 +161,7 @@ pub struct StoreContext {
     /// Polling policy, which the transitions of analyses follow.
     pub policy: PollingPolicy,
     /// Time limit of one operation, from the wait for a connection to the commit. The other time limits of the database are
-    /// computed from this limit. Tests set a longer one, because the machine may be busy.
+    /// computed from this limit. Tests set a longer limit, because the machine may be busy.
     pub operation_timeout: Duration,
 }
 

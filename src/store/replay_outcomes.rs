@@ -1,7 +1,7 @@
 //! Outcomes of the deliveries of replays.
 //!
-//! A replay awaits the outcome of each delivery that it created, restarted or found pending. Each outcome counts once,
-//! whatever happens to the delivery afterwards: another replay may restart it, and retention may delete it.
+//! A replay awaits the outcome of each delivery that it created, restarted or found pending. Each outcome counts once, even if
+//! another replay restarts the delivery later, or retention deletes it.
 
 use super::StoreError;
 use super::rules::Transaction;

@@ -120,11 +120,11 @@ pub(super) trait Transaction: Send + Sync {
     /// reliable.
     fn notify(&self, change: Change);
 
-    /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
+    /// Announces a change that may make a cached value stale. The announcement reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata, trace and call
-    /// facts. Returns the number of each new row; `None` for a call that the tenant has already.
+    /// Inserts new analyses of one tenant, in the order of their calls. The analyses differ only in the call, the metadata, the
+    /// trace and the call facts. Returns the number of each new row; `None` for a call that the tenant has already.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],

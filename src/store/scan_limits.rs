@@ -1,7 +1,7 @@
 //! Limits of scans: reads whose cost grows with the data, such as lists, searches and statistics.
 //!
 //! - **Bulkhead.** Scans use only a part of the connections, so cheap reads and writes always find a free connection.
-//! - **Fair shares.** A tenant uses a share of that part. Its other scans wait in a bounded queue of the tenant.
+//! - **Fair shares.** Each tenant may use a share of these connections. Further scans of the tenant wait in a bounded queue.
 //! - **Deadline.** The deadline of a scan covers the wait and the statements.
 //! - **Cancellation.** A scan is a future. If its caller disconnects or its deadline passes, the future is dropped, and the
 //!   engine cancels the statement in progress. The permit is returned only after the connection is idle again or closed.
@@ -158,7 +158,7 @@ impl Drop for WaitingScan<'_> {
     }
 }
 
-/// Counts a scan by its outcome when dropped. If the scan has not ended by then, its caller has disconnected.
+/// Counts a scan by its outcome when this value is dropped. If the scan has not ended by then, its caller has disconnected.
 struct CountedScan<'a> {
     metrics: &'a Metrics,
     tenant: &'a TenantId,

@@ -26,7 +26,7 @@ pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 /// The pause before the next claim continues the scan of receivers.
 pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
-/// The last receiver of the scan, by tenant. The next claim continues after it.
+/// The last receiver of the scan, by tenant. The next claim continues after this receiver.
 pub(super) type ReceiverCursors = HashMap<TenantId, String>;
 
 /// A due delivery.

@@ -33,7 +33,7 @@ const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, statu
 const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) \
      SELECT id, CAST(?27 AS text), CAST(?28 AS text), CAST(?29 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
 
-/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. `SQLite` needs no shortcut.
+/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. Only PostgreSQL uses this statement.
 static INSERT_WITH_CALLBACK: Sql =
     Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
 

@@ -205,8 +205,8 @@ pub(super) fn notify(transaction: &impl Transaction, analysis: &Analysis, was_fi
     if was_finished { transaction.invalidate(change) } else { transaction.notify(change) }
 }
 
-/// Writes the effects of a transition besides the row itself: the result, the event and its deliveries. Without a new
-/// result, the event contains the stored one.
+/// Writes the effects of a transition besides the row itself: the result, the event and its deliveries. Without a new result, the
+/// event contains the stored result.
 pub(super) async fn follow(
     transaction: &impl Transaction,
     row: i64,

@@ -56,8 +56,8 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
     }
 }
 
-/// Ends the leases on rows that cannot be read, and postpones their work. Deletes the recorded attempt of a delivery, because nothing
-/// was sent.
+/// Ends the leases on rows that cannot be read, and postpones their work. For a delivery, also deletes the recorded attempt,
+/// because nothing was sent.
 pub(super) struct Postpone {
     pub(super) leased: Leased,
     pub(super) leases: Vec<Lease>,
@@ -89,8 +89,8 @@ impl Rule for Postpone {
     }
 }
 
-/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if the
-/// lease was lost.
+/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if
+/// the lease was lost.
 pub(super) async fn postpone_delivery(
     transaction: &impl Transaction,
     lease: &Lease,

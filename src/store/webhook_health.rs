@@ -1,4 +1,4 @@
-//! The health of webhooks: consecutive failures, pauses and the reason for which a webhook is disabled.
+//! The health of webhooks: consecutive failures, pauses and the reason why a webhook is disabled.
 
 use super::rules::Transaction;
 use super::sql::sql;

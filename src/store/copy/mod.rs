@@ -3,8 +3,8 @@
 //! - The copy opens the file exclusively, as a gateway does.
 //! - Each batch is one statement, and the next batch continues after the last row in the database. So the same
 //!   command continues an interrupted copy.
-//! - Gateways cannot open the database before both sides have been compared. After that, they cannot open the file.
-//!   So no work is done twice.
+//! - Gateways cannot open the database before both sides have been compared. After that, gateways cannot open the file. So
+//!   gateways never use both sides, and no work is done twice.
 
 mod checksum;
 

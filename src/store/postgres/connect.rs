@@ -218,7 +218,7 @@ impl Connect for Connector {
     }
 }
 
-/// A connection that the holder keeps after the end of its session.
+/// A connection that is kept after the end of the session that used it.
 pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
 
 /// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to

@@ -42,7 +42,7 @@ const NUMBER: &str = "WITH fresh AS MATERIALIZED (SELECT seq FROM events WHERE t
      UPDATE events SET position = counted.position FROM counted WHERE events.seq = counted.seq";
 const SAVE: &str = "UPDATE feeds SET last = $2 WHERE tenant = $1";
 
-/// Assigns positions to a batch of events. Returns whether there may be more.
+/// Assigns positions to a batch of events. Returns whether there may be more events without a position.
 pub(super) async fn number_batch(mut session: Session, tenant: &TenantId) -> Result<bool, Fault> {
     number(session.client()?, tenant).await
 }

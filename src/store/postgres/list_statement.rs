@@ -53,7 +53,7 @@ impl Statement {
         conditions.join(" AND ")
     }
 
-    /// Returns the condition on a row of the table `attributes`, besides the tenant.
+    /// Returns the condition on a row of the table `attributes`, without the condition on the tenant.
     pub(super) fn attribute(&mut self, attribute: &Attribute) -> String {
         let name = self.bind(attribute.name().to_owned());
         format!("name = {name} AND value = {}", self.bind(attribute.value().to_owned()))

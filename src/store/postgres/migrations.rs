@@ -4,10 +4,10 @@
 //! adds to the schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
 //! has ended. The table `gateway_schema` holds the oldest version of the program that can work with the schema.
 //!
-//! Replicas of the previous version serve requests during a migration. A step needs the lock of each table that it changes, and every
-//! statement of the replicas queues behind a step that waits for a lock. So a step gives up after [`LOCK_TIMEOUT`], for
-//! example while a backup reads the table, and is repeated after [`LOCK_PAUSE`]. Indexes of existing tables are created
-//! after the steps, without a lock that blocks writes: see [`super::indexes`].
+//! Replicas of the previous version serve requests during a migration. A step needs the lock of each table that it changes, and
+//! every statement of the replicas queues behind a step that waits for a lock. So a step gives up after [`LOCK_TIMEOUT`], for
+//! example while a backup reads the table, and is repeated after [`LOCK_PAUSE`]. Indexes of existing tables are created after the
+//! steps, without a lock that blocks writes: see [`super::indexes`].
 
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ struct SchemaVersion {
 }
 
 /// Runs the steps that the database has not run yet, and creates the missing indexes.
-/// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]; tests use those of later versions. The connection
-/// must have its own session, which has no time limits afterwards.
+/// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]. Tests use the steps and the indexes
+/// of later versions. The connection must have its own session, which has no time limits afterwards.
 ///
 /// # Errors
 /// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.

@@ -53,7 +53,7 @@ pub(super) struct NotificationEcho {
 }
 
 impl NoticeChannel {
-    /// Announces the changes that may make a cached value stale. They take effect with the commit of the transaction.
+    /// Announces the changes that may make a cached value stale. The announcements are sent with the commit of the transaction.
     pub(super) async fn announce_within(
         &self,
         transaction: &Transaction<'_>,

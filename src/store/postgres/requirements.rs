@@ -13,13 +13,13 @@ use super::fault::Fault;
 use super::migrations;
 use super::unsuitable::UnsuitableDatabase;
 
-/// The oldest version that the gateway is tested with, as `server_version_num`.
+/// The oldest version of PostgreSQL with which the gateway is tested, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
 /// Number of transactions that are held open on other connections, to detect whether a pooler then moves a connection to
 /// another session.
 const HELD_TRANSACTIONS: usize = 2;
 
-/// How connections are assigned to sessions of the server.
+/// The assignment of connections to sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
     /// Each connection has its session for its whole life.

@@ -10,7 +10,7 @@ use super::super::{StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
 
-/// Maximum pause before a retry. Each pause is a random fraction of it.
+/// Maximum pause before a retry. Each pause is a random fraction of this maximum.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs an operation with [`retry`] on a connection from the pool, and measures the operation under its name.
@@ -28,7 +28,7 @@ where
     let attempt = async |deadline| {
         let outcome = operation(Session::take(pool, deadline).await?).await;
         if outcome.as_ref().is_err_and(Fault::is_read_only) {
-            // The other connections of the pool lead to the same server.
+            // The other connections of the pool lead to the same server, so they are closed too.
             pool.retain(|_, _| false);
         }
         outcome

@@ -188,7 +188,7 @@ impl SqliteListReader<'_> {
         Ok(true)
     }
 
-    /// Reads an analysis, unless it has another status than the filter.
+    /// Reads an analysis. Returns `None` if its status differs from the status in the filter.
     fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedRow>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id WHERE id = ?"

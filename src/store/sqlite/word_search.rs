@@ -40,7 +40,7 @@ pub(super) struct WordSearch<'a> {
 pub(super) struct RangeMatches {
     /// Calls that match.
     matching: HashSet<i64>,
-    /// Other calls that match if their transcripts do; `None` if no other call matches.
+    /// Other calls, whose transcripts decide whether they match; `None` if there are no such calls.
     undecided: Option<HashSet<i64>>,
 }
 

@@ -34,8 +34,8 @@ const MAX_WAITING: usize = 1024;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It
-/// writes each page once, however often the log has the page, so rarer checkpoints write less. One block of the log's index
+/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It writes
+/// each page once, even if the log has the page several times, so rarer checkpoints write less. One block of the log's index
 /// describes this many frames.
 const CHECKPOINT_FRAMES: u32 = 4000;
 
