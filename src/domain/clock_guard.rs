@@ -101,7 +101,7 @@ pub struct Readings {
 pub struct Doubt {
     /// Time on the gateway's clock at which the doubt began.
     pub since: Timestamp,
-    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds; negative if it is behind.
+    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds; negative if the other clock is behind.
     pub difference_millis: i64,
 }
 

@@ -108,8 +108,8 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission. The metadata and the call facts of this submission replace the earlier ones. A reanalysis
-    /// starts if the submission requests one and no analysis is in progress.
+    /// Applies another submission. The metadata and the call facts of this submission replace the earlier values. A reanalysis
+    /// starts if the submission requests a reanalysis and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {

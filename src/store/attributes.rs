@@ -92,7 +92,7 @@ pub(super) async fn add(
     if rows.is_empty() { Ok(()) } else { transaction.execute_each(&ADD_ALL, &rows).await }
 }
 
-/// Replaces the attributes of an analysis if they differ from those of `before`, its previous state.
+/// Replaces the attributes of an analysis if they differ from the attributes of `before`, the previous state of the analysis.
 pub(super) async fn replace(
     transaction: &impl Transaction,
     row: i64,

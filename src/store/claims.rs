@@ -37,9 +37,9 @@ impl Queue {
         }
     }
 
-    /// Returns the SQL assignments of a claim, except those of its lease. `now` is the placeholder of the parameter with the
-    /// present time. The claim of a submit marks the submit as unconfirmed, because its outcome is unknown after a crash. The
-    /// claim of a poll must not change any indexed column except the columns of its lease.
+    /// Returns the SQL assignments of a claim, except the assignments of its lease. `now` is the placeholder of the parameter
+    /// with the present time. The claim of a submit marks the submit as unconfirmed, because its outcome is unknown after a
+    /// crash. The claim of a poll must not change any indexed column except the columns of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -185,7 +185,7 @@ impl TenantSlots {
 pub struct DeliverySlots {
     /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// Maximum number of deliveries in this claim, except for those in reserved slots.
+    /// Maximum number of deliveries in this claim, except for deliveries in reserved slots.
     pub total: usize,
     /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds this number is the last one.
     pub bytes: usize,

@@ -76,7 +76,7 @@ impl Rule for AdvanceReplay {
     }
 }
 
-/// Postpones a replay that cannot be read, so that it does not block the others.
+/// Postpones a replay that cannot be read, so that it does not block the other replays.
 async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> Result<(), StoreError> {
     report(&transaction.env().metrics, "replays", id);
     let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");

@@ -145,7 +145,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Replaces the list and search entries of an analysis by those of its new result.
+    /// Replaces the list and search entries of an analysis by the entries of its new result.
     fn index(
         &self,
         row: i64,

@@ -123,7 +123,7 @@ impl ScanLimits {
         let scans = self.of_tenant(tenant);
         let _waiting = WaitingScan::join(&scans, self.shares.waiting)?;
         let of_tenant = Arc::clone(&scans.running).acquire_owned().await.map_err(closed)?;
-        // Each tenant has at most its share in this queue, so no tenant waits long for the others.
+        // Each tenant has at most its share in this queue, so no tenant waits long for the other tenants.
         let of_all = Arc::clone(&self.running).acquire_owned().await.map_err(closed)?;
         self.metrics.store_scans_running.inc();
         Ok(ScanPermit { _of_tenant: of_tenant, _of_all: of_all, metrics: Arc::clone(&self.metrics) })

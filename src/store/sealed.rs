@@ -56,8 +56,8 @@ pub trait SealedStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<SealedAnswer>, StoreError>;
 
-    /// Replaces encrypted answers in one commit, except those that were changed or deleted since they were read. Returns
-    /// the number of replaced answers.
+    /// Replaces encrypted answers in one commit, except answers that were changed or deleted since they were read. Returns the
+    /// number of replaced answers.
     async fn reseal_answers_across_tenants(
         &self,
         answers: Vec<(SealedAnswer, Vec<u8>)>,

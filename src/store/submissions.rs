@@ -1,4 +1,4 @@
-//! Submissions: new analyses, and changes of existing ones.
+//! Submissions: new analyses, and changes of existing analyses.
 
 use futures_util::future::try_join_all;
 

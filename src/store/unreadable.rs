@@ -42,7 +42,7 @@ pub(super) fn skip<T>(
     }
 }
 
-/// Postpones the unreadable rows of a claim, so that they do not block the others.
+/// Postpones the unreadable rows of a claim, so that they do not block the other rows.
 pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, batch: &mut ClaimBatch<T>) {
     if batch.unreadable.is_empty() {
         return;

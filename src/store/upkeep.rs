@@ -18,7 +18,7 @@ use crate::domain::ids::TenantId;
 /// Statistics of one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Number of unfinished analyses by status. Finished ones are not counted, because there may be millions.
+    /// Number of unfinished analyses by status. Finished analyses are not counted, because there may be millions.
     pub unfinished: HashMap<Status, u64>,
     /// Age of the oldest due work, by queue.
     pub work_lag: HashMap<Queue, Duration>,

@@ -20,7 +20,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
 
-/// Maximum number of deliveries that are deleted together with their webhook. Retention deletes the others.
+/// Maximum number of deliveries that are deleted together with their webhook. Retention deletes the other deliveries.
 const PURGED_AT_ONCE: usize = 100;
 
 /// Webhooks of one tenant.

@@ -136,8 +136,8 @@ impl RequestBuilder {
         permit.ok().and_then(Result::ok).ok_or(NoRequest::LeaseTooShort)
     }
 
-    /// Returns the credentials of the webhook, or those for the tenant's callbacks. The error is the reason why the gateway has
-    /// no credentials.
+    /// Returns the credentials of the webhook. For a callback, returns the credentials for the tenant's callbacks. The error is
+    /// the reason why the gateway has no credentials.
     fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
         let (tenant, url) = (&claimed.delivery.tenant, &claimed.delivery.url);
         let Some(webhook) = &claimed.webhook else {
@@ -159,8 +159,8 @@ impl RequestBuilder {
         Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
     }
 
-    /// Reads the metadata and facts that the call has now, if the request needs them. A later submission can thus add a
-    /// value that was missing.
+    /// Reads the metadata and facts that the call has now, if the request needs them. So a later submission can add a value that
+    /// was missing.
     async fn submitted_data(
         &self,
         claimed: &ClaimedDelivery,

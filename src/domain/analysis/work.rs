@@ -135,7 +135,7 @@ impl Work {
         self.sent_at.unwrap_or(self.started_at)
     }
 
-    /// Remembers the shape of an answer without a result. Only the latest shape and the three oldest ones are kept.
+    /// Remembers the shape of an answer without a result. Only the latest shape and the three oldest shapes are kept.
     pub(in crate::domain) fn remember(&mut self, shape: AnswerShape) {
         const MAX_SHAPES: usize = 4;
         self.shapes.retain(|known| *known != shape);

@@ -30,7 +30,7 @@ pub enum InvalidHeader {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(String);
 
-/// Headers that tenants must not set: those of the connection, the body, the signature and the trace.
+/// Headers that tenants must not set: the headers of the connection, the body, the signature and the trace.
 const RESERVED: [&str; 13] = [
     "accept-encoding",
     "connection",

@@ -34,7 +34,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
             "unnest($1::text[], $2::bigint[], $5::bigint[]) AS slot (tenant, free, most)",
             format!("{} ORDER BY due_at {FREE} FOR UPDATE SKIP LOCKED", due("id")),
         ),
-        // The rows of the window are not locked, so that another replica can claim those that are not selected.
+        // The rows of the window are not locked, so that another replica can claim the rows that are not selected.
         ClaimOrder::UnfailedFirst { newest, .. } => {
             let direction = if newest { "DESC" } else { "ASC" };
             let window = due("id, due_at, errors");

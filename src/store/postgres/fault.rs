@@ -99,7 +99,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// Whether an error with this code is transient. The classes are those of the PostgreSQL documentation, appendix A.
+/// Whether an error with this code is transient. The PostgreSQL documentation, appendix A, lists the classes of codes.
 fn is_transient(code: &SqlState) -> bool {
     // Connection exceptions, operator intervention (shutdown, start-up), too many connections, transaction rollback.
     let class = code.code().get(..2);

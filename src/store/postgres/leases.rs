@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 pub(super) struct HeldLeases(Mutex<HashMap<Lease, Timestamp>>);
 
 impl HeldLeases {
-    /// Adds new leases, and removes those that have expired.
+    /// Adds new leases, and removes the leases that have expired.
     pub(super) fn add(&self, leases: impl Iterator<Item = Lease>, now: Timestamp, end: Timestamp) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, end| *end > now);

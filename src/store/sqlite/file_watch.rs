@@ -141,7 +141,7 @@ impl FileWatch {
     /// Checks the files. Call this only while no other process can write a commit, or directly after a commit.
     ///
     /// # Errors
-    /// [`FileFault`] if commits since the last check, or later ones, may be lost.
+    /// [`FileFault`] if commits since the last check, or later commits, may be lost.
     pub(super) fn check(&mut self) -> Result<(), FileFault> {
         if let Some(lost) = self.loss.get() {
             return Err(lost.clone());

@@ -70,7 +70,7 @@ fn happenings() -> impl Strategy<Value = RandomEvent> {
     ]
 }
 
-/// Generates time steps: mostly small ones, some past the deadline, some backwards.
+/// Generates time steps: mostly small steps, some past the deadline, and some backwards.
 fn jumps() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0..20 * MINUTE, 1 => 0..3000 * MINUTE, 1 => -3000 * MINUTE..0]
 }
