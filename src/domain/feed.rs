@@ -63,7 +63,7 @@ impl Bisection {
         Self { older: 0, younger: end.0, found_younger: false, end: end.0 }
     }
 
-    /// Returns the position whose next event the caller must read now.
+    /// Returns a position. The caller must then read the next event after this position.
     ///
     /// # Errors
     /// Ends the search with the position of the deleted event. This "error" is the result of the search, not a failure.

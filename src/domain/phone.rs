@@ -15,8 +15,8 @@ pub struct Region(country::Id);
 pub struct InvalidRegion;
 
 impl Region {
-    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`. This does not load libphonenumber's metadata, which takes
-    /// 17 MiB of memory.
+    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`. The function does not load libphonenumber's metadata,
+    /// which takes 17 MiB of memory.
     ///
     /// # Errors
     /// [`InvalidRegion`] if libphonenumber does not know the region.

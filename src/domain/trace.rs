@@ -12,8 +12,8 @@ use super::clock::Entropy;
 /// A position in a trace: the id of the trace, the id of the span that becomes the parent of later work, and the
 /// flags.
 ///
-/// It is stored with analyses, deliveries and replays. If a stored context has no span, it is read as a child of a span that was
-/// never exported. So the row stays readable.
+/// The position is stored with analyses, deliveries and replays. If a stored position has no span, it is read as a child of a
+/// span that was never exported. So the row stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: u128,

@@ -30,7 +30,7 @@ pub enum Speaker {
     Operator,
     /// The other party of the call.
     Client,
-    /// Any other value of the vendor, unchanged. It is empty if the vendor sent none.
+    /// Any other value of the vendor, unchanged. The text is empty if the vendor sent no value.
     #[serde(untagged)]
     Other(String),
 }

@@ -78,7 +78,7 @@ impl Leased {
 /// A claimed analysis.
 #[derive(Debug, Clone)]
 pub struct ClaimedWork {
-    /// Lease of the work. Every later write checks it.
+    /// Lease of the work. Every later write checks the lease.
     pub lease: Lease,
     /// The analysis after the claim. A claimed submit is already marked as unconfirmed.
     pub analysis: Analysis,
@@ -147,7 +147,7 @@ pub(super) use follows_unknown;
 /// A claimed delivery, whose attempt is already recorded.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// Lease of the delivery. Every later write checks it.
+    /// Lease of the delivery. Every later write checks the lease.
     pub lease: Lease,
     /// The delivery. Its `attempts` also counts the attempt that begins now.
     pub delivery: Delivery,

@@ -61,7 +61,7 @@ use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
-/// The longest pause between two steps. It bounds the delay after a clock was set back or a signal was lost.
+/// The longest pause between two steps. This pause bounds the delay after a clock was set back or a signal was lost.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step in which the store failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);

@@ -42,9 +42,9 @@ pub struct VendorWorker {
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// Schedule of the polls. It decides which polls are conditional.
+    /// Schedule of the polls. The schedule decides which polls are conditional.
     pub polling: PollingPolicy,
-    /// Maximum duration of one request. It determines the length of leases.
+    /// Maximum duration of one request. This duration determines the length of leases.
     pub request_timeout: Duration,
     /// Resumes work that waits because the vendor refused the token.
     pub token_watcher: Arc<TokenWatcher>,

@@ -259,7 +259,7 @@ mod tests {
             (other.delivery_limit(later), other.unsigned_since, other.failures),
             (DeliveryLimit::Unlimited, None, 1)
         );
-        // If the pause from failures is longer, it stays.
+        // If the pause from failures is longer, that pause stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
             other.attempted(&failed(), now);

@@ -23,7 +23,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::ids::TenantId;
 
-/// Maximum number of events that one transaction numbers. It is larger than a page.
+/// Maximum number of events that one transaction numbers. This number is larger than a page.
 const BATCH: i64 = 2000;
 
 const UNNUMBERED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";

@@ -139,8 +139,8 @@ impl PostgresListReader<'_> {
         Ok(None)
     }
 
-    /// Returns the terms of a search that the index of words can find. Returns no terms if they do not exclude any call of the
-    /// tenant.
+    /// Returns the terms of a search that the index of words can find. Returns no terms if only the term of the tenant is left,
+    /// because this term does not exclude any call of the tenant.
     ///
     /// A prefix of frequent words is not among the terms. PostgreSQL would first collect all calls with one of these words, and
     /// cannot be interrupted while it collects them.

@@ -29,7 +29,7 @@ pub(super) async fn index(
 ) -> Result<(), Fault> {
     let index = client.prepare_cached(INDEX).await?;
     let summary = ResultSummary::of(result);
-    // PostgreSQL cannot store NUL in a text column. JSON escapes it.
+    // PostgreSQL cannot store NUL in a text column. JSON escapes NUL.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();

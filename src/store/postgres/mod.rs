@@ -247,7 +247,7 @@ impl Store for PostgresStore {
             .await;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
-        // The announcement is not queued, because the process may end before the next batch. It may be lost without
+        // The announcement is not queued, because the process may end before the next batch. The announcement may be lost without
         // harm.
         let _ = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
         if let Err(fault) = self.usage.flush(&self.pool, self.context.operation_timeout).await {

@@ -25,8 +25,8 @@ use super::{PostgresStore, copy_record, feed_shares, scan_shares};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
-/// Time limit of the migration. The creation of an index on a large table takes hours, and replicas that start at the
-/// same time wait for it.
+/// Time limit of the migration. The creation of an index on a large table takes hours, and replicas that start at the same time
+/// wait for this migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(6);
 /// Maximum number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
 const MAX_SCHEMA_CHARS: usize = 40;

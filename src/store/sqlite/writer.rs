@@ -27,7 +27,7 @@ use super::usage;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
-/// Maximum number of jobs in one transaction. It bounds the time that the first job of a group waits for its commit.
+/// Maximum number of jobs in one transaction. This limit bounds the time that the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
 /// Maximum number of queued jobs. Further callers wait until the queue has room.
 const MAX_WAITING: usize = 1024;
