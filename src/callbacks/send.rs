@@ -51,7 +51,7 @@ pub struct Outgoing<'a> {
     pub timestamp: Timestamp,
     /// The secrets that sign the request: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
-    /// The HTTP method.
+    /// The HTTP method of the request.
     pub method: DeliveryMethod,
     /// Value of the header `Content-Type`.
     pub content_type: &'a str,

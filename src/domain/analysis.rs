@@ -31,7 +31,7 @@ pub use self::work::{Stage, Work};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Accepted, not yet sent to the vendor.
+    /// The gateway accepted the call, but has not sent it to the vendor yet.
     Queued,
     /// The vendor analyzes the call.
     Processing,

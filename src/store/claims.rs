@@ -157,8 +157,8 @@ pub struct ClaimedDelivery {
     pub transform: Option<Transform>,
     /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Whether the last attempt of the round that may have sent a request has no outcome, because its process ended. Always
-    /// `false` without a transform.
+    /// Whether the outcome of an earlier attempt is unknown. This is so if the last attempt of the round that may have sent a
+    /// request has no outcome, because its process ended. Always `false` without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,

@@ -30,7 +30,7 @@ pub trait WebhookStore: Send + Sync {
     /// of webhooks.
     async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
 
-    /// Reads a webhook.
+    /// Reads a webhook of the tenant.
     async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
 
     /// Reads a tenant's webhooks, oldest first. For a webhook that cannot be read, the list has only the id as stored.

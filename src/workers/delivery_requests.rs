@@ -34,7 +34,7 @@ pub(super) struct DeliveryRequest {
 pub(super) struct Credentials {
     /// Secrets that sign the request.
     pub(super) secrets: Vec<CallbackSecret>,
-    /// Custom headers.
+    /// Custom headers of the request.
     pub(super) headers: CustomHeaders,
     /// URL with placeholders for the ids of the call.
     url: CallbackUrl,

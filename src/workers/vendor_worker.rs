@@ -32,7 +32,7 @@ const OVERDUE_BATCH: usize = 100;
 pub struct VendorWorker {
     /// The queue that this worker serves.
     pub queue: Queue,
-    /// Holds the queue.
+    /// Store that holds the queue.
     pub store: Arc<dyn Store>,
     /// Client of the vendor.
     pub vendor: Arc<VendorClient>,

@@ -32,9 +32,9 @@ pub(super) enum Field {
     Time,
     /// An integer or a fraction.
     Number,
-    /// `true` or `false`.
+    /// A boolean: `true` or `false`.
     Boolean,
-    /// Any JSON value.
+    /// A value with any JSON content.
     Any,
 }
 

@@ -61,7 +61,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer that the vendor gives for unknown calls, although it had accepted this call.
+    /// Applies an answer that the vendor gives for unknown calls, although the vendor had accepted this call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,

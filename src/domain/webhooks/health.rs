@@ -49,7 +49,7 @@ pub enum WebhookOutcome {
         gone: bool,
         /// Status of the answer, if there was one.
         status: Option<u16>,
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
     /// This event cannot be delivered now: the transform could not render it, or the receiver does not accept it. Other events may
@@ -57,12 +57,12 @@ pub enum WebhookOutcome {
     Undeliverable {
         /// Status of the answer, if there was one.
         status: Option<u16>,
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
     /// The attempt was not sent, because the secret could not be decrypted. The receiver is not at fault.
     Unsigned {
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
 }

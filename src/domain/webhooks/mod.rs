@@ -87,7 +87,7 @@ pub struct Webhook {
     pub method: Option<DeliveryMethod>,
     /// Payload of the events that the webhook receives. The payload has no effect on a webhook with a transform.
     pub payload: EventPayload,
-    /// Description for people.
+    /// Description of the webhook for people.
     pub description: Option<String>,
     /// Names of the custom headers.
     pub header_names: Vec<String>,

@@ -13,11 +13,11 @@ use crate::domain::secrets::CallbackSecret;
 /// Sealed secrets and headers of a webhook, as the store keeps them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecrets {
-    /// Current signing secret.
+    /// The sealed form of the current signing secret.
     pub secret: Vec<u8>,
-    /// Previous signing secret, and the time until which it also signs.
+    /// The sealed form of the previous signing secret, and the time until which this secret also signs.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
-    /// Custom headers, if there are any.
+    /// The sealed form of the custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
 }
 

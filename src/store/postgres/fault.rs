@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Undelivered,
     /// Another transaction changed the same rows.
     Raced,
-    /// A rule failed.
+    /// A rule failed with an error of the store.
     Store(StoreError),
 }
 

@@ -48,7 +48,7 @@ const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigin
 #[derive(Debug)]
 pub(super) struct Freshness {
     base: Instant,
-    /// Milliseconds after `base`.
+    /// The time of expiry in milliseconds after `base`.
     until: AtomicU64,
 }
 

@@ -38,7 +38,7 @@ pub(super) enum AnswerVerdict {
     Incomplete,
 }
 
-/// How a preset judges answers.
+/// The function with which a preset judges answers.
 pub(super) type Judge = fn(&ReceiverAnswer<'_>) -> AnswerVerdict;
 
 /// Statuses that a repeat of the same request cannot change. Other errors, such as 401 and 403, end when the settings of the

@@ -141,7 +141,7 @@ impl Preset {
         })
     }
 
-    /// Renders an event.
+    /// Renders an event with the values of the transform.
     pub(super) fn render(
         &self,
         event: &Value,

@@ -52,7 +52,7 @@ fn line(label: &str, text: &str) -> Line {
     Line { label: label.to_owned(), text: text.to_owned() }
 }
 
-/// How a receiver wants text.
+/// The rules of a receiver for a text: its limit, its markup and its line breaks.
 pub(super) struct TextStyle {
     /// Maximum length in UTF-16 units. A text never has more characters than UTF-16 units.
     pub(super) limit: usize,
