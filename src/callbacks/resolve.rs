@@ -1,8 +1,8 @@
 //! Resolves host names for the HTTP client.
 //!
-//! A name with a forbidden address is refused, even if its other addresses are allowed, because the client may connect
-//! to any of them. The client connects to the addresses returned here and does not resolve the name again, so a name
-//! whose address changes between check and use (DNS rebinding) has no effect.
+//! A name with a forbidden address is refused, even if its other addresses are allowed, because the client may connect to any of
+//! them. The client connects to the addresses returned here and does not resolve the name again. So an address that changes
+//! between the check and the connection (DNS rebinding) has no effect.
 
 use std::io;
 use std::sync::Arc;

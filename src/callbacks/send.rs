@@ -29,7 +29,8 @@ use crate::http_client::{Lookup, Network, SystemLookup, causes};
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// Maximum time for the body of an answer after its head, if the status alone decides the outcome: a slow body must not hold a slot.
+/// Maximum time for the body of an answer after its head, if the status alone decides the outcome. A slow body must not hold a
+/// slot.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
@@ -46,19 +47,19 @@ pub struct Outgoing<'a> {
     pub url: &'a CallbackUrl,
     /// The `webhook-id`, the same in every attempt.
     pub id: &'a str,
-    /// The current time. It is the `webhook-timestamp`, and a date in `Retry-After` is compared with it.
+    /// The current time. The `webhook-timestamp` has this time, and a date in `Retry-After` is compared with it.
     pub timestamp: Timestamp,
     /// The secrets that sign the request: the current one and, during a rotation, the previous one.
     pub secrets: &'a [CallbackSecret],
-    /// The HTTP method.
+    /// The HTTP method of the request.
     pub method: DeliveryMethod,
     /// Value of the header `Content-Type`.
     pub content_type: &'a str,
-    /// The preset that judges the answer; `None` judges by the status.
+    /// The preset that judges the answer. With `None`, the status decides.
     pub preset: Option<&'static Preset>,
     /// Custom headers of the webhook. They cannot contain the headers set by the gateway.
     pub headers: &'a CustomHeaders,
-    /// Body of the request, rendered or the event itself.
+    /// Body of the request: the event itself, or the text that a transform rendered from the event.
     pub body: Bytes,
     /// The `traceparent` of this attempt.
     pub traceparent: &'a str,
@@ -71,7 +72,8 @@ pub struct Sent {
     pub outcome: AttemptOutcome,
     /// Duration of the attempt.
     pub latency: Duration,
-    /// Whether the request was written to a connection, wholly or in part. If there was no answer, it may have arrived.
+    /// Whether the request was written to a connection, wholly or in part. If so, the request may have arrived, even without an
+    /// answer.
     pub is_written: bool,
     /// Status of the receiver's answer, if there was one.
     pub status: Option<u16>,
@@ -136,8 +138,8 @@ impl Sender {
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
     ///
-    /// Once the status arrives, it decides the outcome, even if the body is incomplete or never ends. If a preset judges by the body,
-    /// the deadline applies to the body, too: a 2xx with an incomplete body has an unknown outcome.
+    /// Once the status arrives, the status decides the outcome, even if the body is incomplete or never ends. If a preset judges
+    /// by the body, the deadline also applies to the body. A 2xx with an incomplete body then has an unknown outcome.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let is_written = Arc::new(AtomicBool::new(false));
@@ -200,7 +202,7 @@ impl Sender {
             .map_err(|error| failure(&self.network, &error))
     }
 
-    /// Reads the first bytes of the body, up to the size limit. Also returns the reason if the body was cut before: an error, or
+    /// Reads the first bytes of the body, up to the size limit. If the body is incomplete, also returns the reason: an error, or
     /// no time was left.
     async fn first_bytes(
         &self,
@@ -282,7 +284,7 @@ fn failure(network: &Network, error: &reqwest::Error) -> AttemptOutcome {
     }
 }
 
-/// Returns the outcome for a name that resolves to a forbidden address. Its detail does not contain the kind of
+/// Returns the outcome for a name that resolves to a forbidden address. The detail of the outcome does not contain the kind of
 /// address. Otherwise callers could find out the names and addresses of the internal network.
 fn forbidden_name(rule: &Forbidden) -> AttemptOutcome {
     if let Forbidden::Address { address, kind } = rule {

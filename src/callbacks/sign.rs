@@ -1,8 +1,7 @@
 //! Signatures of Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>, "Signature scheme").
 //!
-//! The signed content is `{id}.{timestamp}.{body}`. Each current secret signs it with HMAC-SHA256. The header lists
-//! the signatures as `v1,{base64}`, separated by spaces. During a rotation there are two signatures; one valid
-//! signature suffices.
+//! The signed content is `{id}.{timestamp}.{body}`. Each current secret signs this content with HMAC-SHA256. The header lists the
+//! signatures as `v1,{base64}`, separated by spaces. During a rotation there are two signatures. One valid signature suffices.
 
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// Checks that one of the secrets signed the callback, and that its timestamp is close to `now`.
+/// Checks that one of the secrets signed the callback, and that the timestamp of the callback is close to `now`.
 ///
 /// The comparison runs in constant time. Signatures of other versions are ignored.
 ///

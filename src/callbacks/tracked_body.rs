@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// A body that records that the client begins to write it. The client does so after it has connected.
+/// A body with a flag that becomes true when the client begins to write the body. The client does so after it has connected.
 pub(super) struct TrackedBody {
     body: Option<Bytes>,
     is_written: Arc<AtomicBool>,

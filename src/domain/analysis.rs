@@ -31,7 +31,7 @@ pub use self::work::{Stage, Work};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Accepted, not yet sent to the vendor.
+    /// The gateway accepted the call, but has not sent it to the vendor yet.
     Queued,
     /// The vendor analyzes the call.
     Processing,
@@ -69,7 +69,7 @@ impl Status {
     }
 }
 
-/// Why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
+/// The reason why an analysis failed: `call_not_found` (AloVoice does not know the call), `vendor_rejected` (AloVoice refused the
 /// call), `deadline_exceeded` (no result before the deadline) or `result_unreadable` (the answers of AloVoice were invalid).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -87,9 +87,9 @@ pub enum FailureCode {
 /// The error of a failed analysis.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
-    /// The reason, for programs.
+    /// The reason as a code for programs.
     pub code: FailureCode,
-    /// The reason, for people. AloVoice's own words are in double quotes, at most 200 characters.
+    /// The reason as text for people. Words of AloVoice are in double quotes and have at most 200 characters.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
     /// Whether submitting the call again with `reanalyze` may succeed.
@@ -112,13 +112,13 @@ pub enum FaultCode {
     VendorError,
     /// The vendor limits the rate of requests.
     VendorThrottled,
-    /// The vendor refused the token of the tenant. The operator must fix it.
+    /// The vendor refused the token of the tenant. The operator must fix the token.
     TokenRefused,
-    /// The vendor does not know the call. It may know the call later.
+    /// The vendor does not know the call at this time. The vendor may know the call later.
     CallNotFound,
     /// The vendor answered with a text instead of a result. The text reports an error, or says that the result is not ready.
     NoResult,
-    /// The vendor may have accepted the call: its answers do not show whether it did.
+    /// The vendor may or may not have accepted the call. Its answers do not show which of the two happened.
     SubmissionUnconfirmed,
     /// The answer of the vendor was invalid, or had less content than the stored result.
     AnswerUnreadable,
@@ -141,12 +141,14 @@ impl FaultCode {
     }
 }
 
-/// The error of the last request to AloVoice. The gateway retries until the deadline; for a refresh, it tries three times.
+/// The error of the last request to AloVoice. The gateway repeats the request until the deadline. A refresh makes at most three
+/// requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
-    /// The kind of error, for programs.
+    /// The kind of error as a code for programs.
     pub code: FaultCode,
-    /// The error, for people. AloVoice's own words are in double quotes, at most 200 characters. It never contains a secret.
+    /// The error as text for people. Words of AloVoice are in double quotes and have at most 200 characters. The text never
+    /// contains a secret.
     #[schema(example = "the vendor answered 401: \"unknown token\"")]
     pub detail: String,
     /// Time of the error.
@@ -167,7 +169,7 @@ pub struct AnalysisResult {
     pub tags: Vec<Tag>,
     /// Path of the recording on the vendor's host. `None` if there is no recording, or if the vendor named another host.
     pub audio_path: Option<String>,
-    /// Deviations of the answer from its documentation that were tolerated.
+    /// Deviations of the answer from its documentation. The gateway tolerated them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<AnswerWarning>,
 }
@@ -201,19 +203,20 @@ pub struct Analysis {
     pub call_id: CallId,
     /// Current status of the analysis.
     pub status: Status,
-    /// Revision of the result: 0 without a result. Every change and every result of a reanalysis increments it.
+    /// Revision of the result: 0 without a result. Every change of the result and every result of a reanalysis increments the
+    /// revision.
     pub revision: u32,
     /// Time of the first submission.
     pub submitted_at: Timestamp,
     /// Time at which the analysis or its latest reanalysis completed, or at which the analysis failed.
     pub finished_at: Option<Timestamp>,
-    /// Metadata of the latest submission that had any.
+    /// Metadata of the latest submission that had metadata.
     pub metadata: Metadata,
     /// Facts of the call from its submissions.
     pub call: CallFacts,
     /// Failure, if the status is `Failed`.
     pub failure: Option<Failure>,
-    /// The error of the last request to the vendor, if it failed or gave no result.
+    /// The error of the last request to the vendor, if the request failed or gave no result.
     pub last_error: Option<LastError>,
     /// The latest reanalysis that has ended.
     pub last_reanalysis: Option<LastReanalysis>,
@@ -256,7 +259,8 @@ impl Analysis {
         Some(if work.leased { work.started_at } else { work.due_at })
     }
 
-    /// Returns the time from now until [`Analysis::retry_at`], at least one second; `None` in the same cases.
+    /// Returns the time from now until [`Analysis::retry_at`], at least one second. Returns `None` if [`Analysis::retry_at`]
+    /// does.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

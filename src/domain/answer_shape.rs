@@ -9,13 +9,13 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-/// Shape of an answer. It holds hashes only, so its size is bounded and it reveals nothing about a call.
+/// Shape of an answer. A shape holds only hashes, so its size is bounded, and it reveals nothing about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AnswerShape {
     status: u16,
     structure: u64,
-    /// `None` if the answers to probes have different words. Any words match then.
+    /// The words of the answer. `None` if the answers to probes have different words; any words match then.
     words: Option<ShapeWords>,
 }
 
@@ -57,8 +57,8 @@ impl AnswerShape {
         (self.status, self.structure) == (other.status, other.structure)
     }
 
-    /// Whether an answer of this shape has the same meaning as an answer to a probe. Ids and times in the words are
-    /// ignored.
+    /// Whether an answer of this shape has the same meaning as an answer to a probe. The comparison ignores ids and times in the
+    /// words.
     pub fn matches(self, probed: Self) -> bool {
         let has_words = |wanted: ShapeWords| {
             self.words.is_some_and(|words| [words.plain, words.without_id].contains(&wanted.without_id))

@@ -14,7 +14,7 @@ pub struct Attribute {
 }
 
 /// The source of an attribute, and the query parameter that filters by the attribute. A list tries its filters in the order of
-/// the variants: sources with rare values come first.
+/// the variants. Sources with rare values come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttributeSource<'a> {
     /// Id of the call in a CRM.
@@ -106,7 +106,7 @@ impl Attribute {
         attributes
     }
 
-    /// Returns the name, with the prefix `crm.` or `metadata.` where it has one.
+    /// Returns the name. Names of ids in CRMs begin with `crm.`, and names of metadata values begin with `metadata.`.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -143,7 +143,8 @@ pub struct Agent {
 /// Ids of the call in CRMs, by name.
 pub type CrmIds = BTreeMap<CrmName, FactText>;
 
-/// The facts of a call from its submissions. A fact that no submission had is `null`; `crm` is then an empty object.
+/// The facts of a call from its submissions. A fact that no submission gave is `null`. If no submission gave ids, `crm` is an
+/// empty object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CallFacts {
@@ -180,8 +181,8 @@ impl CallFacts {
     /// Maximum number of ids in [`CallFacts::crm`].
     pub const MAX_CRM_IDS: usize = 16;
 
-    /// Replaces the facts that `given` has, and keeps the others. The agent and the ids in CRMs are each replaced as a whole,
-    /// because the name of one agent must not stay beside the id of another. An empty map of ids removes the ids.
+    /// Replaces the facts that `given` has, and keeps the other facts. The agent and the ids in CRMs are each replaced as a
+    /// whole, because the name of one agent must not stay beside the id of another agent. An empty map of ids removes the ids.
     pub fn replace_by(&mut self, given: &Self) {
         let Self { direction, agent, phone, queue, started_at, crm } = given;
         replace(&mut self.direction, direction);

@@ -11,8 +11,8 @@ use self::placeholders::PathPart;
 use self::secrets::{MASK, UrlPiece};
 use super::call_facts::{CrmIds, CrmName};
 
-/// URL of a callback: absolute, `http` or `https`, without user name, password and fragment, at most 2,048 bytes. Its path may
-/// have placeholders such as `{crm.ticket}` for ids of the call.
+/// URL of a callback: absolute, `http` or `https`, at most 2,048 bytes, without a user name, a password or a fragment. Its path
+/// may have placeholders such as `{crm.ticket}` for ids of the call.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CallbackUrl {
     /// The URL. Braces of placeholders are percent-encoded.
@@ -67,7 +67,7 @@ pub enum InvalidCallbackUrl {
     /// The path has a brace that belongs to no placeholder.
     #[error("must have braces only in placeholders such as {{crm.ticket}}; percent-encode other braces")]
     Placeholder,
-    /// The URL is one that the gateway showed without its secrets.
+    /// The URL has `***` in place of its secrets, as the gateway shows URLs.
     #[error("contains {mask}, which stands for a secret that is not shown; write the secret, or omit the URL to keep it", mask = MASK)]
     Masked,
 }
@@ -171,7 +171,7 @@ impl CallbackUrl {
         &self.text
     }
 
-    /// Returns the URL with `***` in place of each secret. Everything that people or logs see is made from it.
+    /// Returns the URL with `***` in place of each secret. Texts for people and logs contain only this form of the URL.
     ///
     /// # Panics
     /// Never: a masked URL is a URL.

@@ -5,7 +5,7 @@
 pub enum ClaimOrder {
     /// The calls that have been due for the longest time, whether or not their last request failed.
     OldestFirst,
-    /// Calls whose last request did not fail, before the others.
+    /// The calls whose last request did not fail, and then the other calls.
     UnfailedFirst {
         /// Maximum number of claimed calls whose last request failed.
         max_failed: usize,

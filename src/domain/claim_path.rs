@@ -17,7 +17,7 @@ impl ClaimPath {
     /// Parses a path.
     ///
     /// # Errors
-    /// [`InvalidClaimPath`], if the path starts with a slash and has an invalid escape.
+    /// [`InvalidClaimPath`] if the path starts with a slash and has an invalid escape.
     pub fn parse(text: &str) -> Result<Self, InvalidClaimPath> {
         let mut escapes = text.split('~').skip(1);
         if text.starts_with('/') && !escapes.all(|rest| rest.starts_with(['0', '1'])) {

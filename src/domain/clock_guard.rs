@@ -6,10 +6,10 @@
 //! The rule:
 //!
 //! 1. While the reference differs by less than [`TOLERANCE`], the gateway's clock follows it gradually.
-//! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and advances
-//!    with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored time, so an
-//!    outage of all gateways is a jump too.
-//! 3. The doubt ends when the reference agrees with the gateway's clock again. Nothing was changed.
+//! 2. A larger difference is a **jump**, and the clock is **in doubt**. The gateway's clock then ignores the reference and
+//!    advances with the monotonic clock alone, and retention is paused. At a start, the gateway's clock continues from the stored
+//!    time, so an outage of all gateways is a jump too.
+//! 3. The doubt ends when the reference agrees with the gateway's clock again. No time is changed in this case.
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
 //!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same
 //!    and no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
@@ -21,8 +21,8 @@
 //!    contradicts them.
 //! 7. A time before [`EARLIEST`] is never accepted.
 //!
-//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of it, even after
-//! an outage of weeks. Only retention deletes data, and it stays paused for a while after a step
+//! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of a step,
+//! even after an outage of weeks. Only retention deletes data, and retention stays paused for a while after a step
 //! ([`JumpConfirmation::retention_pause`]).
 
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub const OBSERVATION: Duration = Duration::from_hours(1);
 pub const AGREEMENT: Duration = Duration::from_mins(1);
 /// Validity of an operator's confirmation of the clock.
 pub const CONFIRMATION_VALIDITY: Duration = Duration::from_mins(15);
-/// 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that was not set.
+/// The date 2024-01-01. No gateway ran earlier, so an earlier time comes from a clock that was not set.
 pub const EARLIEST: Timestamp = Timestamp::from_millis(1_704_067_200_000);
 
 /// The clock's state in the store, which all replicas share.
@@ -101,7 +101,7 @@ pub struct Readings {
 pub struct Doubt {
     /// Time on the gateway's clock at which the doubt began.
     pub since: Timestamp,
-    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds; negative if it is behind.
+    /// Time by which the other clock is ahead of the gateway's clock, in milliseconds; negative if the other clock is behind.
     pub difference_millis: i64,
 }
 
@@ -168,7 +168,7 @@ pub struct ClockGuard {
     /// Whether the next comparison is the first one after a start.
     is_first: bool,
     doubt: Option<Doubt>,
-    /// Time on the gateway's clock since which no witness contradicts the jump, or the time of the start.
+    /// Time on the gateway's clock since which no witness has contradicted the jump, but not before the start.
     observed_from: Timestamp,
 }
 
@@ -246,8 +246,8 @@ impl ClockGuard {
         ClockVerdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
     }
 
-    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before it is anchored, a witness that disagrees causes
-    /// doubt too.
+    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before the clock is anchored, a witness that disagrees
+    /// also causes doubt.
     fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> ClockVerdict {
         if self.doubt.take().is_some() && self.is_anchored {
             self.observed_from = own;

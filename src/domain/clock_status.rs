@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::clock::Timestamp;
 use super::clock_guard::Doubt;
 
-/// The state after the latest comparison of the clocks. Before the first one, retention is paused.
+/// The state after the latest comparison of the clocks. Before the first comparison, retention is paused.
 #[derive(Debug, Default)]
 pub struct ClockStatus(Mutex<Option<Compared>>);
 

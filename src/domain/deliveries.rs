@@ -18,7 +18,7 @@ use super::transforms::Transform;
 pub enum DeliveryStatus {
     /// There will be another attempt.
     Pending,
-    /// The receiver accepted it.
+    /// The receiver accepted the event.
     Delivered,
     /// There will be no further automatic attempt.
     Failed,
@@ -73,13 +73,13 @@ pub struct Delivery {
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// URL of the receiver. That of a webhook is sealed if it has a secret.
+    /// URL of the receiver. The URL of a webhook is sealed if it has a secret.
     pub url: ReceiverUrl,
     /// Number of attempts that started.
     pub attempts: u32,
     /// Number of attempts before the last redelivery. The retry schedule restarts after them.
     pub earlier_attempts: u32,
-    /// Earliest time of the next attempt. While the delivery is leased, it is the end of the lease.
+    /// Earliest time of the next attempt. While the delivery is leased, this is the end of the lease.
     pub due_at: Timestamp,
     /// Trace of the submission.
     pub trace: TraceContext,
@@ -102,7 +102,7 @@ impl Delivery {
 pub enum Destination {
     /// The callback of a submission.
     Callback(Box<SubmissionCallback>),
-    /// A webhook. The attempt uses the URL and the payload that the webhook has at that time.
+    /// A webhook. Each attempt uses the URL and the payload that the webhook has at the time of the attempt.
     Webhook(WebhookId),
 }
 
@@ -115,7 +115,7 @@ impl Destination {
         }
     }
 
-    /// Returns the URL for the store. It is empty for a webhook, whose URL may change.
+    /// Returns the URL for the store. The text is empty for a webhook, whose URL may change.
     pub fn url(&self) -> &str {
         match self {
             Self::Callback(callback) => callback.url.as_str(),
@@ -124,7 +124,7 @@ impl Destination {
     }
 
     /// Returns the payload for the store. The value for a webhook is a placeholder: each attempt uses the payload that the
-    /// webhook has at that time.
+    /// webhook has at the time of the attempt.
     pub const fn payload(&self) -> EventPayload {
         match self {
             Self::Callback(callback) => callback.payload,
@@ -132,7 +132,8 @@ impl Destination {
         }
     }
 
-    /// Returns the transform for the store, as JSON. A delivery to a webhook has the transform of the webhook.
+    /// Returns the transform for the store, as JSON. Returns `None` for a webhook, whose transform the store keeps with the
+    /// webhook.
     pub fn transform(&self) -> Option<String> {
         match self {
             Self::Callback(callback) => callback.transform.as_ref().map(Transform::to_json),

@@ -28,9 +28,9 @@ struct Width {
     low: usize,
 }
 
-/// ASCII and UTF-8.
+/// Width of a character in ASCII, and of an ASCII character in UTF-8.
 const NARROW: Width = Width { bytes: 1, low: 0 };
-/// UTF-16 and UTF-32, little-endian and big-endian.
+/// Widths of an ASCII character in UTF-16 and UTF-32, little-endian and big-endian.
 const WIDE: [Width; 4] = [
     Width { bytes: 2, low: 0 },
     Width { bytes: 2, low: 1 },
@@ -140,7 +140,7 @@ impl<'a> Echo<'a> {
     }
 }
 
-/// Whether both are the same letter, in upper or lower case, or the same character. A server may change the case of a URL.
+/// Whether both are the same character, without regard to upper and lower case. A server may change the case of a URL.
 const fn is_same_letter(one: u8, other: u8) -> bool {
     one.eq_ignore_ascii_case(&other)
 }

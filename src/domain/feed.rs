@@ -63,10 +63,10 @@ impl Bisection {
         Self { older: 0, younger: end.0, found_younger: false, end: end.0 }
     }
 
-    /// Returns the position whose next event the caller must read now.
+    /// Returns a position. The caller must then read the next event after this position.
     ///
     /// # Errors
-    /// The position of the deleted event, once the search has ended. It is the result, not a failure.
+    /// Ends the search with the position of the deleted event. This "error" is the result of the search, not a failure.
     pub const fn next(&self) -> Result<FeedPosition, FeedPosition> {
         if self.older >= self.younger {
             return Err(FeedPosition(if self.found_younger { self.older } else { self.end }));
@@ -90,7 +90,7 @@ impl Bisection {
 pub struct PageLimits {
     /// Maximum number of events.
     pub events: usize,
-    /// Maximum size of the bodies in bytes. The page ends before the event that exceeds it.
+    /// Maximum size of the bodies in bytes. The page ends before the event that exceeds this size.
     pub bytes: usize,
 }
 
@@ -130,8 +130,8 @@ mod tests {
                 asked += 1;
                 prop_assert!(asked < 20);
             };
-            // The position may be anywhere between the last event that is certainly older and the first that is
-            // certainly younger.
+            // The position may be anywhere between the last event that is certainly older and the first event that is certainly
+            // younger.
             let first_after = events.iter().find(|(_, time)| *time > wanted + 10).map_or(place, |(place, _)| *place);
             prop_assert!(found <= first_after);
             let before = events.iter().rev().find(|(place, _)| *place <= found);

@@ -68,7 +68,7 @@ fn unquoted(text: &[u8]) -> Result<Vec<u8>, InvalidKey> {
     Err(InvalidKey::Quotes)
 }
 
-/// Subject of a stored answer. It determines when the answer is deleted and whether it is sealed.
+/// Subject of a stored answer. The subject determines when the answer is deleted, and whether the answer is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// One call. Deleting the call deletes the answer.
@@ -77,7 +77,7 @@ pub enum Subject {
     Calls,
     /// The answer concerns no call and contains no secret.
     Plain,
-    /// The answer contains a secret. It is sealed, or not stored at all.
+    /// The answer contains a secret. Such an answer is sealed, or not stored at all.
     Secret,
 }
 
@@ -98,7 +98,7 @@ impl Subject {
 /// Request with a key, in the form that the store keeps. It contains only hashes of the key and of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
-    /// SHA-256 of the operation (method and path) and the key. It is unique per tenant.
+    /// SHA-256 of the operation (method and path) and the key. This hash is unique per tenant.
     pub name: [u8; 32],
     /// SHA-256 of all data that identify the content of the request.
     pub fingerprint: [u8; 32],

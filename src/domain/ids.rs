@@ -1,4 +1,4 @@
-//! Ids. Each id is parsed once at the edge and is valid afterwards.
+//! Ids. Each id is parsed once, when it enters the program, and is valid afterwards.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Characters that have no visible form.
 
-/// Whether the character has no visible form and is neither white space nor a control character: format characters such as
-/// the byte-order mark, zero-width characters and direction marks, variation selectors, and fillers (Unicode,
-/// `Default_Ignorable_Code_Point`).
+/// Whether the character has no visible form and is neither white space nor a control character (Unicode,
+/// `Default_Ignorable_Code_Point`). Such characters are format characters (the byte-order mark, zero-width characters and
+/// direction marks), variation selectors, and fillers.
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

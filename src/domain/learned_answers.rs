@@ -2,8 +2,8 @@
 //!
 //! - **Unknown calls.** A probe requests the result of a call that cannot exist. Answers of the same shape mean that the vendor
 //!   does not know the call. Status 404 always means this.
-//! - **Calls in progress.** The gateway learns the shapes of the answers before the result from each call that completes.
-//!   Answers of these shapes mean that the result is not ready.
+//! - **Calls in progress.** From each call that completes, the gateway learns the shapes of the answers that came before the
+//!   result. Answers of these shapes mean that the result is not ready.
 //!
 //! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
 //! **proven** once enough calls in progress had other shapes.
@@ -68,7 +68,8 @@ pub struct Judgement {
     pub meaning: Meaning,
     /// Earliest start of a probe that makes the meaning certain. `None` if the meaning is certain.
     pub needs_probe: Option<Timestamp>,
-    /// Whether neither unknown calls nor earlier calls in progress had such an answer. The vendor may have changed its answers.
+    /// Whether neither unknown calls nor earlier calls in progress had an answer of this shape. The vendor may have changed its
+    /// answers.
     pub is_unexpected: bool,
 }
 
@@ -140,8 +141,7 @@ impl LearnedAnswers {
         self.unknown.lacks_probe(since, now)
     }
 
-    /// Returns the time [`Self::PROBE_INTERVAL`] before `now` if no probe has started between that time and `now`; else
-    /// `None`.
+    /// Returns the time [`Self::PROBE_INTERVAL`] before `now` if no probe has started since that time. Returns `None` otherwise.
     pub fn overdue_probe(&self, now: Timestamp) -> Option<Timestamp> {
         Some(Self::a_probe_interval_before(now)).filter(|since| self.lacks_probe(*since, now))
     }

@@ -10,9 +10,9 @@
 //! A caller may ask for a reanalysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
 //!
 //! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that it
-//! accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If calls in
-//! progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
+//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that the
+//! vendor accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If
+//! calls in progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;
@@ -80,9 +80,9 @@ impl Analysis {
         self.complete(work, obtained, context)
     }
 
-    /// Fails an analysis or a reanalysis that is past its deadline, without another poll. It also ends a refresh that
-    /// is past its deadline. It is used while the vendor is unreachable. It changes nothing before the deadline, and
-    /// nothing in a completed analysis that only polls for late tags.
+    /// Fails an analysis or a reanalysis that is past its deadline, without another poll. Also ends a refresh that is past its
+    /// deadline. The gateway calls this method while the vendor is unreachable. Before the deadline, and for a completed analysis
+    /// that only polls for late tags, nothing changes.
     pub fn expire(&mut self, context: &Context<'_>) -> Effect {
         let reanalysis = self.reanalysis();
         let Some(work) = self.work.take() else { return Effect::none() };
@@ -108,8 +108,8 @@ impl Analysis {
         effect
     }
 
-    /// Applies another submission. The metadata and the call facts that it has replace the earlier ones. A reanalysis starts if
-    /// the submission requests one and no analysis is in progress.
+    /// Applies another submission. The metadata and the call facts of this submission replace the earlier values. A reanalysis
+    /// starts if the submission requests a reanalysis and no analysis is in progress.
     ///
     /// A completed analysis stays completed during the reanalysis. A failed analysis becomes queued.
     pub fn resubmitted(&mut self, submission: &Submission, now: Timestamp) {
@@ -157,7 +157,7 @@ impl Analysis {
                 work.stage = Stage::Confirm;
                 self.faulted(work, fault, context)
             }
-            // After a first submit of unknown outcome, the vendor may refuse the second one because it already has the call.
+            // After a first submit of unknown outcome, the vendor may refuse the second submit, because it already has the call.
             SubmitOutcome::Rejected(detail) if work.submits == 2 => {
                 let fault = VendorFault { code: FaultCode::VendorError, detail, retry_after: None };
                 work.stage = Stage::Confirm;
@@ -243,7 +243,7 @@ impl Analysis {
                 FailureCode::CallNotFound => FaultCode::CallNotFound,
                 FailureCode::ResultUnreadable => FaultCode::AnswerUnreadable,
                 FailureCode::VendorRejected => FaultCode::VendorError,
-                // The last error of the round, if there was one.
+                // The code comes from the last error of the round, if there was one.
                 FailureCode::DeadlineExceeded => {
                     self.last_error.as_ref().map_or(FaultCode::VendorTimeout, |last| last.code)
                 }

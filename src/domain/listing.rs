@@ -82,8 +82,8 @@ pub type ListedRow = Result<ListedAnalysis, ListPosition>;
 pub struct AnalysisPage {
     /// The analyses that match the filter.
     pub analyses: Vec<ListedRow>,
-    /// Position of the last analysis that was examined, if the page ended because it had examined enough analyses.
-    /// Older ones may match. `None` if the page is full or the list has ended.
+    /// Position of the last analysis that was examined, if the page ended because it had examined enough analyses. Older analyses
+    /// may match. `None` if the page is full or the list has ended.
     pub searched_to: Option<ListPosition>,
 }
 

@@ -1,4 +1,5 @@
-//! The domain: ids, states and their transitions, schedules, events, deliveries. Everything is pure: no I/O, no async, no framework.
+//! The domain: ids, states and their transitions, schedules, events, deliveries. Everything is pure: no I/O, no async, no
+//! framework.
 
 pub mod analysis;
 pub mod answer_shape;

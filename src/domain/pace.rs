@@ -4,14 +4,14 @@
 //!
 //! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro,
 //! 1951) on their logarithm. A sample above the estimate increases the estimate a little, and a sample below it
-//! decreases the estimate by more. The estimate settles where both balance. It needs three numbers and follows a
+//! decreases the estimate by more. The estimate settles where both effects balance. It needs three numbers and follows a
 //! vendor whose speed changes.
 //!
-//! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is
-//! at most `growth` times its age. Polls after the first achieve this, because each interval is `growth` times the age.
-//! The first poll may miss it: if the result was ready long before that poll, it is found too late. [`Pace::QUANTILE`] is
-//! the share of results that are ready before the first poll. It is the largest share with which nine in ten results are
-//! still found in time, so the first poll is as late as possible.
+//! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is at
+//! most `growth` times its age. Polls after the first one achieve this, because each interval is `growth` times the age. The
+//! first poll does not always achieve this: a result that was ready long before the first poll is found too late.
+//! [`Pace::QUANTILE`] is the share of results that are ready before the first poll. It is the largest share with which nine in
+//! ten results are still found in time, so the first poll is as late as possible.
 
 #[cfg(test)]
 mod simulation;
@@ -56,13 +56,14 @@ impl Pace {
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// The assumed 99th percentile as a multiple of `first_after`. Until there are enough samples, it is the lower bound of the
-    /// estimate. With default settings it is five minutes.
+    /// The assumed 99th percentile, as a multiple of `first_after`. With default settings it is five minutes. Until there are
+    /// enough samples, the estimate is not lower than this time.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
     const SLOWEST_OF_FIRST: f64 = 3.5;
-    /// Gain of the 99th percentile: a slower vendor is followed within a few results, a quicker vendor within some hundreds.
+    /// Gain of the 99th percentile. With this gain, the estimate follows a slower vendor within a few results, and a quicker
+    /// vendor within some hundreds of results.
     const SLOWEST_GAIN: f64 = 0.2;
 
     /// Maximum gain. The first steps are large, but random outliers must not change the estimate much.
@@ -70,17 +71,17 @@ impl Pace {
     /// The gain of a sample is this number divided by the number of samples so far. This number makes the
     /// estimate converge fastest, for a log-normal distribution with a spread of about 0.35.
     const GAIN: f64 = 1.6;
-    /// Minimum gain. With it, the estimate follows a vendor that becomes twice as fast within about fifty results,
-    /// and a slower vendor within a few hundred results.
+    /// Minimum gain. With this gain, the estimate follows a vendor that becomes twice as fast within about fifty results, and a
+    /// slower vendor within a few hundred results.
     const LEAST_GAIN: f64 = 0.02;
     /// Samples that are closer together than the estimate divided by this number count once. The calls of a burst
     /// finish in the order of their processing times, so counting each of them would move the estimate to the
     /// slowest.
     const SPACING: u32 = 16;
-    /// If the first poll finds the result, the result was ready before this poll. This is the average time between the two, as a
-    /// share of the time from the vendor's acceptance to the poll.
+    /// If the first poll finds the result, the result was ready before this poll. This constant is the average time from
+    /// readiness to the poll, as a share of the time from the vendor's acceptance to the poll.
     const READY_BEFORE: f64 = 0.13;
-    /// A first poll that is later than planned by more than this share gives no sample: it was delayed, or an old
+    /// A first poll gives no sample if it is later than planned by more than this share. Such a poll was delayed, or an old
     /// estimate planned it.
     const LATE: f64 = 0.25;
 
@@ -116,8 +117,8 @@ impl Pace {
         }
         let samples = known.samples.saturating_add(1);
         let gain = (Self::GAIN / f64::from(samples)).clamp(Self::LEAST_GAIN, Self::MOST_GAIN);
-        // The sample is compared with the current estimate, not with the one that planned the poll. Otherwise many
-        // calls that were planned without an estimate would move the estimate without limit.
+        // The sample is compared with the current estimate, not with the estimate that planned the poll. Otherwise many calls
+        // that were planned without an estimate would move the estimate without limit.
         let below = processed.at_first_poll || processed.likely(policy) < estimate;
         let step = if below { -gain * (1.0 - Self::QUANTILE) } else { gain * Self::QUANTILE };
         let first_poll_after = bounded(estimate.mul_f64(step.exp()), policy);

@@ -15,8 +15,8 @@ pub struct Region(country::Id);
 pub struct InvalidRegion;
 
 impl Region {
-    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`. This does not load libphonenumber's metadata, which takes
-    /// 17 MiB of memory.
+    /// Parses an ISO 3166-1 code in capital letters, for example `UZ`. The function does not load libphonenumber's metadata,
+    /// which takes 17 MiB of memory.
     ///
     /// # Errors
     /// [`InvalidRegion`] if libphonenumber does not know the region.
@@ -91,10 +91,10 @@ impl fmt::Display for PhoneNumber {
     }
 }
 
-/// Returns the text with plain spaces and hyphens. Returns `None` if it has a character that numbers do not have.
+/// Returns the text with plain spaces and hyphens. Returns `None` if the text has a character that numbers do not have.
 ///
-/// libphonenumber would also read letters, extensions and RFC 3966 parameters. E.164 cannot keep an extension, so such a text is
-/// refused instead of cut.
+/// libphonenumber would also read letters, extensions and RFC 3966 parameters. E.164 cannot keep an extension, so a text with an
+/// extension is refused instead of cut.
 fn in_ascii(text: &str) -> Option<String> {
     let plain = |c| match c {
         '0'..='9' | '+' | '(' | ')' | '-' | '.' | '/' => Some(c),

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Schedule of the polls, from `[vendor.polling]`. The settings reference describes each field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PollingPolicy {
-    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a [`Pace`](super::pace::Pace).
+    /// Time from the vendor's acceptance to the first poll. It applies until there are enough samples for a
+    /// [`Pace`](super::pace::Pace).
     pub first_after: Duration,
     /// Minimum interval between two polls.
     pub min_interval: Duration,
@@ -41,14 +42,14 @@ impl Default for PollingPolicy {
 }
 
 impl PollingPolicy {
-    /// Maximum `Retry-After` that the gateway honours. A longer one is reduced to this maximum.
+    /// Maximum `Retry-After` that the gateway honours. A longer time is reduced to this maximum.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
     /// Part of each interval that is reserved for the request itself. A result that becomes ready just after a poll
     /// is found by the next poll, whose answer must arrive within the interval.
     const REQUEST_TIME: Duration = Duration::from_millis(300);
 
-    /// Returns the interval after a poll without a result. It is a share of the age (the time since the acceptance), so that
-    /// quick results are found quickly and slow results need few polls.
+    /// Returns the interval after a poll without a result. The interval is a share of the age (the time since the acceptance), so
+    /// that quick results are found quickly and slow results need few polls.
     pub fn interval(&self, age: Duration) -> Duration {
         let share = age.as_secs_f64() * self.growth;
         Duration::try_from_secs_f64(share)
@@ -57,8 +58,8 @@ impl PollingPolicy {
             .clamp(self.min_interval, self.max_interval.max(self.min_interval))
     }
 
-    /// Returns the pause after the given number of consecutive errors. The ceiling doubles from the minimum to the
-    /// maximum interval, and `jitter` (0 to 1) scales it; the pause is at least the minimum interval. This "full
+    /// Returns the pause after the given number of consecutive errors. The ceiling of the pause doubles from the minimum to the
+    /// maximum interval. The pause is the share `jitter` (0 to 1) of the ceiling, but at least the minimum interval. This "full
     /// jitter" spreads retries best (AWS, "Exponential Backoff And Jitter", 2015).
     pub fn backoff(&self, errors: u32, jitter: f64) -> Duration {
         let doubled = self.min_interval.saturating_mul(1 << errors.saturating_sub(1).min(20));

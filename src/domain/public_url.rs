@@ -6,7 +6,7 @@ use url::Url;
 
 use super::ids::CallId;
 
-/// The public URL of this service, which all links begin with. Without one, links are paths.
+/// The public URL of this service. All links begin with this URL. If none is configured, links are paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicUrl(Arc<str>);
 

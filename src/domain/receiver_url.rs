@@ -7,15 +7,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::callback_url::CallbackUrl;
 
-/// Begin of a sealed URL in the store. Earlier versions do not know this scheme, so they postpone the deliveries of the webhook.
+/// Prefix of a sealed URL in the store. Earlier versions do not know this scheme, so they postpone the deliveries of the webhook.
 const SEALED: &str = "sealed:";
 
 /// A URL, sealed or plain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverUrl {
-    /// The URL; without its secrets if it is sealed.
+    /// The URL. If it is sealed, this is the URL without its secrets.
     url: CallbackUrl,
-    /// The sealed URL.
+    /// The sealed form of the URL, if it has a secret.
     sealed: Option<Vec<u8>>,
 }
 
@@ -66,7 +66,7 @@ impl ReceiverUrl {
         self.content().ok()
     }
 
-    /// Returns the sealed form, to replace it by that of another key.
+    /// Returns the sealed form. The caller replaces it when another key seals the URL.
     pub(super) const fn sealed_mut(&mut self) -> Option<&mut Vec<u8>> {
         self.sealed.as_mut()
     }

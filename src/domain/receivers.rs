@@ -13,7 +13,7 @@ use super::ids::TenantId;
 use super::retries::AttemptOutcome;
 use super::webhooks::{DeliveryLimit, Health, WebhookOutcome};
 
-/// Maximum number of receivers per tenant that are remembered.
+/// Maximum number of receivers per tenant whose state is kept in memory.
 const MAX_RECEIVERS: usize = 512;
 /// A receiver is prompt if its latest delivery succeeded in less than this time.
 const PROMPT: Duration = Duration::from_secs(1);

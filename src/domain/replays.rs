@@ -39,7 +39,7 @@ pub struct Replay {
     pub trace: TraceContext,
 }
 
-/// Number of events of a replay, including those that the filter of the webhook would drop.
+/// Number of events of a replay, including events that the filter of the webhook would drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayCount {
     /// Number of events that were counted.

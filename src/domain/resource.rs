@@ -24,7 +24,8 @@ pub struct AnalysisResource {
     pub call_id: CallId,
     /// The status of the analysis.
     pub status: Status,
-    /// Version number of the result: 0 without a result. It increases with each change and with each result of a reanalysis.
+    /// Version number of the result: 0 without a result. The number increases with each change and with each result of a
+    /// reanalysis.
     pub revision: u32,
     /// The id of the analysis at AloVoice.
     #[schema(required = true, example = "664b400ccccc3235a7cd17f")]
@@ -36,15 +37,15 @@ pub struct AnalysisResource {
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
     /// Time when the gateway received the result of the analysis or of its latest reanalysis. Late tags and refreshes do not
-    /// change it.
+    /// change this time.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// The `metadata` of the latest submission that had any.
+    /// The `metadata` of the latest submission that had `metadata`.
     #[schema(value_type = HashMap<String, Value>)]
     pub metadata: Metadata,
     /// Facts of the call from its submissions.
     pub call: CallFacts,
-    /// Why the analysis failed.
+    /// The reason why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
     /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,

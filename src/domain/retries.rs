@@ -37,13 +37,13 @@ impl RetryDecision {
 /// Reason why a delivery fails permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
-    /// The receiver answered 410. Its webhook becomes disabled.
+    /// The receiver answered 410 and wants no more events.
     Gone,
     /// The schedule has no more attempts.
     Exhausted,
     /// The receiver will never accept the request.
     Rejected,
-    /// An attempt may have arrived, and a repeat would double its effect.
+    /// An attempt may have arrived, and another attempt would repeat its effect.
     Unknown,
 }
 

@@ -1,9 +1,9 @@
 //! Sealing: authenticated encryption of data that only this service can decrypt, and that no other party can change
 //! unnoticed. "To open" means to decrypt and to verify.
 //!
-//! The cipher is AES-256-GCM-SIV (RFC 8452). It stays secure if a nonce repeats, which can happen because replicas
-//! choose nonces at random. The purpose and the owner of the data are bound to it as associated data, so data that is
-//! copied elsewhere does not open.
+//! The cipher is AES-256-GCM-SIV (RFC 8452). It stays secure if a nonce repeats, which can happen because replicas choose nonces
+//! at random. The purpose and the owner of the data are its associated data, so data that is copied to another place does not
+//! open.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl Purpose {
 pub enum Resealed {
     /// The first key had sealed the data already.
     Unchanged,
-    /// Another key had sealed the data. This is the same data sealed with the first key.
+    /// Another key had sealed the data. This variant has the data, sealed with the first key.
     Replaced(Vec<u8>),
     /// None of the keys opens the data.
     Unopened,
@@ -80,7 +80,7 @@ impl SealingKeys {
         sealed
     }
 
-    /// Opens sealed data. Returns `None` if no key sealed it for this purpose and context, or if it was changed.
+    /// Opens sealed data. Returns `None` if no key sealed the data for this purpose and context, or if the data was changed.
     pub fn open(&self, purpose: Purpose, context: &[u8], sealed: &[u8]) -> Option<SecretSlice<u8>> {
         self.open_by(purpose, context, sealed).map(|(_, plain)| plain)
     }

@@ -45,7 +45,7 @@ pub enum InvalidSecret {
     /// The string is a line of a shell script or of an environment file.
     #[error("is an assignment; put only the value into the file")]
     Assignment,
-    /// The string is a URL, for example one of the vendor's with the token in it.
+    /// The string is a URL, for example a URL of the vendor that contains the token.
     #[error("is a URL; put only the token into the file")]
     Url,
     /// The string is not a secret of Standard Webhooks.

@@ -1,7 +1,7 @@
 //! The test event of a webhook. It has the shape of `analysis.completed`, and is about a call that does not exist.
 //!
-//! Every preset can render the event, because the call has a value for each need of each preset. Texts say that the event is a test,
-//! since a preset sends them into a card of a CRM. No entry of a CRM has the ids, so a test changes no card of a customer.
+//! Every preset can render the event, because the call has a value for each need of each preset. Texts say that the event is a
+//! test, because a preset sends them to a card of a CRM. No entry of a CRM has the ids, so a test changes no card of a customer.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -117,8 +117,8 @@ fn facts(at: Timestamp) -> Result<CallFacts, serde_json::Error> {
     }))
 }
 
-/// Returns the ids for the URL of the delivery of an event without a call. A test event has an id for every placeholder; other events
-/// have none.
+/// Returns the ids for the URL of the delivery of an event without a call. A test event has an id for every placeholder. Other
+/// events have no ids.
 pub fn ids_without_call(body: &[u8], url: &CallbackUrl) -> CrmIds {
     if !url.has_placeholders() {
         return CrmIds::default();

@@ -12,8 +12,8 @@ use super::clock::Entropy;
 /// A position in a trace: the id of the trace, the id of the span that becomes the parent of later work, and the
 /// flags.
 ///
-/// It is stored with analyses, deliveries and replays. A stored context without a span is read as a child of a span that was
-/// never exported, so the row stays readable.
+/// The position is stored with analyses, deliveries and replays. If a stored position has no span, it is read as a child of a
+/// span that was never exported. So the row stays readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: u128,
@@ -22,7 +22,7 @@ pub struct TraceContext {
     span_id: NonZeroU64,
 }
 
-/// The flag of a sampled trace: one whose spans are exported.
+/// The flag of a sampled trace. The spans of a sampled trace are exported.
 const SAMPLED: u8 = 1;
 
 const fn unknown_span() -> NonZeroU64 {

@@ -30,7 +30,7 @@ pub enum Speaker {
     Operator,
     /// The other party of the call.
     Client,
-    /// Any other value of the vendor, unchanged. It is empty if the vendor sent none.
+    /// Any other value of the vendor, unchanged. The text is empty if the vendor sent no value.
     #[serde(untagged)]
     Other(String),
 }
@@ -58,7 +58,7 @@ impl Speaker {
 /// A turn: one fragment of speech.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Turn {
-    /// The id of the fragment at AloVoice. Tags refer to it.
+    /// The id of the fragment at AloVoice. Tags refer to this id.
     #[schema(required = true, example = "664b423209f8892adba7206f")]
     pub fragment_id: Option<String>,
     /// The speaker: `operator`, `client`, or another value that AloVoice sends.

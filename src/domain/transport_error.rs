@@ -2,7 +2,7 @@
 
 /// Reason why a request to another server got no answer.
 ///
-/// Its text is public: callers read it in `last_error` and in attempts of deliveries. It therefore suggests the
+/// The text of a reason is public: callers read it in `last_error` and in attempts of deliveries. The text therefore suggests the
 /// repair, and names no host, address or URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {

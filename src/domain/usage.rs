@@ -105,7 +105,7 @@ pub struct FactUsage {
     /// The agent or the queue.
     #[schema(max_length = 256, example = "17")]
     pub value: String,
-    /// Number of accepted submissions, including repeated ones.
+    /// Number of accepted submissions, including repeated submissions.
     #[schema(example = 40)]
     pub submissions: u64,
     /// Number of completed analyses. Later revisions do not count.
@@ -119,7 +119,7 @@ pub struct FactUsage {
 /// Usage counters of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Number of accepted submissions, including repeated ones.
+    /// Number of accepted submissions, including repeated submissions.
     pub submissions: u64,
     /// Number of requests for a result. A request for a call that was never submitted counts only if the vendor had
     /// the result.

@@ -17,7 +17,7 @@ impl VendorToken {
     /// Maximum length of a token, in bytes. The token is a segment of a URL.
     const MAX_BYTES: usize = 4096;
 
-    /// Parses a token: visible ASCII characters. A trailing line break is not part of it.
+    /// Parses a token: visible ASCII characters. A trailing line break is not part of the token.
     ///
     /// # Errors
     /// [`InvalidSecret`] names the broken rule: the token is empty or too long, has other characters, is a URL or an assignment,
@@ -67,9 +67,9 @@ impl VendorToken {
         TokenFingerprint(digest.as_ref().iter().take(2).fold(0, |hash, byte| (hash << 8) | u16::from(*byte)))
     }
 
-    /// Replaces the token in every spelling in which a server may repeat it: plain, percent-encoded, with escapes of
-    /// JSON or entities of HTML, also nested ones, and in base64 and hexadecimal. Each spelling is recognized in
-    /// UTF-8, UTF-16 and UTF-32. Returns `None` if the bytes do not contain the token.
+    /// Replaces the token in every spelling in which a server may repeat it: plain, percent-encoded, with escapes of JSON or
+    /// entities of HTML (also nested), in base64, or in hexadecimal digits. Each spelling is recognized in UTF-8, UTF-16 and
+    /// UTF-32. Returns `None` if the bytes do not contain the token.
     pub fn erased_from(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         Echo::of(self.expose(), "[token]").erased_from(bytes)
     }

@@ -25,7 +25,7 @@ impl Encryption {
         Ok(Self(settings.key_file.as_deref().map(load).transpose()?))
     }
 
-    /// Returns the current keys; `None` if none are configured. Callers must call it again for each use, because the
+    /// Returns the current keys; `None` if none are configured. Callers must call this method again for each use, because the
     /// keys may change.
     pub fn keys(&self) -> Option<Arc<SealingKeys>> {
         self.0.as_deref().map(Watched::current)

@@ -24,7 +24,7 @@ pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8
     content.ok_or_else(|| UnusableSecret::TooLarge { file: path.to_owned(), limit_kib: max_bytes / 1024 })
 }
 
-/// Reads to the end of `reader`. Returns `None` if it has more than `max_bytes`.
+/// Reads to the end of `reader`. Returns `None` if the content has more than `max_bytes`.
 fn read_bounded(
     mut reader: impl Read,
     size_hint: usize,

@@ -13,7 +13,7 @@ pub enum SecretKind {
     IssuerKey,
     /// The HTTP headers for the trace collector.
     CollectorHeaders,
-    /// Certificate authorities. They are public, but wrong ones prevent connections as a wrong secret does.
+    /// Certificate authorities. They are public, but wrong authorities prevent connections, as a wrong secret does.
     CertificateAuthorities,
 }
 

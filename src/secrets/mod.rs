@@ -35,7 +35,7 @@ pub trait ReloadableSecret: Send + Sync {
     fn is_unreadable(&self) -> bool;
 }
 
-/// All secrets of a part of the gateway, for the worker that reads their files again.
+/// All secrets of one part of the gateway. A worker reads their files again.
 pub type ReloadableSecrets = Vec<Arc<dyn ReloadableSecret>>;
 
 /// The result of reading a secret's file again.

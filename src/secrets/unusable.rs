@@ -47,8 +47,8 @@ pub enum UnusableSecret {
     InvalidAuthorities(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Returns the path for error texts. It hides a value that does not look like a path, because such a value may be a secret
-/// under the wrong key.
+/// Returns the path for error texts. If the value does not look like a path, the text does not contain the value, because the
+/// value may be a secret under the wrong key.
 fn display(file: &Path) -> String {
     let path = file.display().to_string();
     if path.starts_with(['/', '.']) { format!("{path:?}") } else { "the file".to_owned() }

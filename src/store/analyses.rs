@@ -54,8 +54,8 @@ pub trait AnalysisStore: Send + Sync {
         submissions: Vec<Submission>,
     ) -> Result<Vec<StoredAnalysis>, StoreError>;
 
-    /// Stores the finished result of a call that was never submitted. Does nothing if an analysis of the call exists
-    /// or if the call was deleted. Returns whether the result was stored.
+    /// Stores the finished result of a call that was never submitted. Does nothing if an analysis of the call exists or if the
+    /// call was deleted. Returns whether the result was stored.
     async fn adopt(
         &self,
         tenant: &TenantId,
@@ -82,14 +82,14 @@ pub trait AnalysisStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError>;
 
-    /// Reads the present metadata and facts of a call, without its result.
+    /// Reads the current metadata and facts of a call, without its result.
     async fn find_submitted_data(
         &self,
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<SubmittedData>, StoreError>;
 
-    /// Reads the vendor's answer that the result was read from, byte for byte.
+    /// Reads the vendor's answer from which the stored result was read, byte for byte.
     async fn find_vendor_answer(
         &self,
         tenant: &TenantId,
@@ -111,8 +111,8 @@ pub trait AnalysisStore: Send + Sync {
         query: AnalysisQuery,
     ) -> Result<AnalysisPage, StoreError>;
 
-    /// Deletes a call with its result, events, deliveries and stored answers, even while a worker processes it, and
-    /// writes an audit record. Returns whether any data of the call existed.
+    /// Deletes a call with its result, events, deliveries and stored answers, and writes an audit record. A worker that processes
+    /// the call does not prevent the deletion. Returns whether any data of the call existed.
     async fn delete_analysis(
         &self,
         tenant: &TenantId,
@@ -236,8 +236,8 @@ impl Rule for FindAnalysis {
         transaction: &T,
     ) -> Result<Option<SizedRead<StoredAnalysis>>, StoreError> {
         let Self { call: CallKey(tenant, call_id), max_bytes } = self;
-        // One statement, so that the analysis and its result come from one snapshot. Neither engine reads the value to
-        // measure it.
+        // This is one statement, so that the analysis and its result come from one snapshot. Neither engine reads the value to
+        // measure its size.
         let select = sql!(
             "SELECT ",
             COLUMNS,

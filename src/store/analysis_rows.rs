@@ -48,7 +48,7 @@ pub(super) fn state(analysis: &Analysis) -> Result<[Value<'_>; 10], StoreError> 
     ])
 }
 
-/// Returns call facts as JSON. Most calls have none, which takes two bytes.
+/// Returns call facts as JSON. Most calls have no facts, and the JSON then takes two bytes.
 pub(super) fn stored_facts(call: &CallFacts) -> Result<String, StoreError> {
     if *call == CallFacts::default() { Ok("{}".to_owned()) } else { json(call) }
 }
@@ -134,7 +134,7 @@ fn parsed(text: &str) -> Result<Vec<AnswerShape>, InvalidShape> {
     text.split(' ').map(str::parse).collect()
 }
 
-/// Reads a row of [`COLUMNS`] and the summary of the result. Returns only the position of an analysis that cannot be read.
+/// Reads a row of [`COLUMNS`] and the summary of the result. If the analysis cannot be read, returns only its position.
 pub(super) fn read_listed(row: &dyn Row) -> Result<ListedRow, StoreError> {
     let listed = || Ok(ListedAnalysis { analysis: read(row)?, result: row.json("summary")? });
     match listed() {

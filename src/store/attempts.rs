@@ -26,14 +26,14 @@ pub(super) const MOST_ATTEMPTS: u32 = 100;
 pub struct FinishedAttempt {
     /// Outcome as one word from a fixed set.
     pub outcome: &'static str,
-    /// Version of the webhook when the delivery was claimed; `None` for the callback of a submission. If the webhook
-    /// has changed since the claim, the outcome does not affect its health.
+    /// Version of the webhook when the delivery was claimed; `None` for the callback of a submission. If the webhook has changed
+    /// since the claim, the outcome does not affect the health of the webhook.
     pub webhook_version: Option<u32>,
     /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
     /// The duration from connecting to the last byte or the error.
     pub latency: Duration,
-    /// The error, for people.
+    /// Description of the error for people.
     pub detail: Option<String>,
     /// The first bytes of the response body.
     pub response: Vec<u8>,
@@ -54,7 +54,7 @@ pub struct RecordedAttempt {
     pub status: Option<u16>,
     /// The duration from connecting to the last byte or the error.
     pub latency: Option<Duration>,
-    /// The error, for people.
+    /// Description of the error for people.
     pub detail: Option<String>,
     /// The first bytes of the response body.
     pub response: Vec<u8>,
@@ -65,7 +65,7 @@ pub struct RecordedAttempt {
 pub struct DeliveryWithAttempts {
     /// The delivery without its attempts.
     pub delivery: RecordedDelivery,
-    /// The last attempts, oldest first, without those that cannot be read.
+    /// The last attempts, oldest first, without the attempts that cannot be read.
     pub attempts: Vec<RecordedAttempt>,
 }
 
@@ -80,9 +80,10 @@ const FINISH_DELIVERY: &str = "UPDATE deliveries SET status = ?3, due_at = coale
      leased = FALSE, earlier_attempts = earlier_attempts + ?6 WHERE seq = ?1 AND fence = ?2 AND leased";
 
 impl FinishAttempt {
-    /// Returns the parameters of the statements. Of the lease: the row and the fencing token. Of the delivery: the
-    /// status, the time of the next attempt, the time at which the delivery finished, and the number of attempts that
-    /// the retry schedule does not count. Of the attempt: outcome, status, latency, detail and response.
+    /// Returns the parameters of the statements. The first two identify the lease: the row and the fencing token. The next four
+    /// belong to the delivery: the status, the time of the next attempt, the time at which the delivery finished, and the number
+    /// of attempts that the retry schedule does not count. The others belong to the attempt: outcome, status, latency, detail and
+    /// response.
     fn values(&self, now: Timestamp) -> [Value<'_>; 11] {
         let Self { lease, attempt } = self;
         let (status, due_at) = match attempt.next {
@@ -106,15 +107,15 @@ impl FinishAttempt {
         ]
     }
 
-    /// Records that the lease has ended, and counts the usage. The function works inside a transaction and after a single
+    /// Records that the lease has ended, and counts the usage. The function works both inside a transaction and after a single
     /// statement.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);
         transaction.count_usage(tenant, Usage::delivery(self.attempt.next.arrived())).await
     }
 
-    /// Locks the subscriptions of the tenant for an outcome that may disable the webhook and so write an event. The lock precedes all
-    /// others.
+    /// Locks the subscriptions of the tenant. An outcome that may disable the webhook needs this lock, because it may write an
+    /// event. The lock precedes all other locks.
     async fn share_subscriptions(&self, transaction: &impl Transaction) -> Result<(), StoreError> {
         let select = sql!("SELECT tenant FROM deliveries WHERE seq = ?1");
         let tenant = transaction.find(select, values![self.lease.row], |row| row.get("tenant")).await?;
@@ -153,7 +154,7 @@ impl Rule for FinishAttempt {
     const NAME: &'static str = "finish_attempt";
     type Output = Option<DisabledReason>;
 
-    /// Writes both the delivery and the attempt with one statement if the delivery goes to a callback, as most do.
+    /// If the delivery goes to a callback, as most deliveries do, writes both the delivery and the attempt with one statement.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],

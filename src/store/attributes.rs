@@ -1,8 +1,8 @@
 //! Attributes, by which lists find analyses ([`domain::attributes`](crate::domain::attributes)).
 //!
-//! An attribute repeats the position of its analysis in lists, so that an index on name, value and position finds a page of calls
-//! without reading other calls. The position changes only when a clock is corrected. Then a trigger in the database also
-//! changes the attributes, because a replica of an earlier version does not know them.
+//! An attribute repeats the list position of its analysis, so that an index on name, value and position finds a page of calls
+//! without reading other calls. The position changes only when a clock is corrected. A trigger in the database then also changes
+//! the attributes, because a replica of an earlier version does not know them.
 
 use async_trait::async_trait;
 
@@ -21,8 +21,8 @@ use crate::domain::ids::TenantId;
 /// Adds attributes to analyses that earlier versions of the program inserted.
 #[async_trait]
 pub trait AttributeStore: Send + Sync {
-    /// Writes the attributes of up to `limit` analyses that have none, because an earlier version of the program inserted them.
-    /// Returns the number of analyses; fewer than `limit` means that none are left.
+    /// Writes the attributes of up to `limit` analyses without attributes, which an earlier version of the program inserted.
+    /// Returns the number of these analyses. A number below `limit` means that none are left.
     async fn index_attributes_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 }
 
@@ -58,8 +58,8 @@ static ADD_ALL: Sql = Sql::per_engine(
     &[ADD, pairs!(postgres "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
 );
 
-/// Part of a statement for PostgreSQL that inserts an analysis: adds the attributes in `?30` to the row of `inserted`. `?1`, `?2`
-/// and `?3` are the tenant, the call and the time of submission.
+/// Part of the PostgreSQL statement that inserts an analysis. This part adds the attributes in `?30` to the row of `inserted`.
+/// `?1`, `?2` and `?3` are the tenant, the call and the time of submission.
 pub(super) const ADD_TO_INSERTED: &str = concat!(
     "attribute AS (INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) \
      SELECT inserted.id, ?1, ?2, ?3, item.name, item.value FROM inserted, ",
@@ -92,7 +92,7 @@ pub(super) async fn add(
     if rows.is_empty() { Ok(()) } else { transaction.execute_each(&ADD_ALL, &rows).await }
 }
 
-/// Replaces the attributes of an analysis if they differ from those of `before`, its previous state.
+/// Replaces the attributes of an analysis if they differ from the attributes of `before`, the previous state of the analysis.
 pub(super) async fn replace(
     transaction: &impl Transaction,
     row: i64,
@@ -110,8 +110,8 @@ struct IndexAttributes {
     limit: usize,
 }
 
-/// Reads analyses whose attributes are not written yet. Parameter: the maximum number of rows. The condition is that of the index
-/// `analyses_without_attributes`.
+/// Reads analyses whose attributes are not written yet. Parameter: the maximum number of rows. The index
+/// `analyses_without_attributes` has the same condition.
 pub(super) static WITHOUT_ATTRIBUTES: Sql =
     Sql::new(&["SELECT id, tenant, call_id, submitted_at, metadata FROM analyses \
      WHERE call_facts IS NULL AND metadata <> '{}' ORDER BY id LIMIT ?1 FOR UPDATE SKIP LOCKED"]);

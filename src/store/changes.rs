@@ -32,7 +32,7 @@ impl Changes {
         &self.invalidating
     }
 
-    /// Returns the changes that may make a cached value stale, and those that only wake waiting tasks.
+    /// Returns the changes that may make a cached value stale, and the changes that only wake waiting tasks.
     pub(super) fn into_parts(self) -> (Vec<Change>, Vec<Change>) {
         (self.invalidating, self.waking)
     }

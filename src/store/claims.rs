@@ -15,7 +15,7 @@ use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
-/// Maximum number of due analyses of a tenant in which a claim looks for those whose last request did not fail.
+/// Maximum number of due analyses of a tenant in which a claim looks for analyses whose last request did not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
 /// The two queues of work on analyses.
@@ -37,9 +37,9 @@ impl Queue {
         }
     }
 
-    /// Returns the assignments of a claim besides those of its lease. `now` is the placeholder of the parameter with
-    /// the present time. The claim of a submit marks it as unconfirmed, because its outcome is unknown after a crash.
-    /// The claim of a poll must not change any indexed column except for those of its lease.
+    /// Returns the SQL assignments of a claim, except the assignments of its lease. `now` is the placeholder of the parameter
+    /// with the present time. The claim of a submit marks the submit as unconfirmed, because its outcome is unknown after a
+    /// crash. The claim of a poll must not change any indexed column except the columns of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -78,7 +78,7 @@ impl Leased {
 /// A claimed analysis.
 #[derive(Debug, Clone)]
 pub struct ClaimedWork {
-    /// Lease of the work. Every later write checks it.
+    /// Lease of the work. Every later write checks the lease.
     pub lease: Lease,
     /// The analysis after the claim. A claimed submit is already marked as unconfirmed.
     pub analysis: Analysis,
@@ -102,7 +102,7 @@ pub struct WorkSlots {
     pub tenant: TenantId,
     /// Maximum number of analyses in this claim.
     pub free: usize,
-    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed it briefly.
+    /// Maximum number of analyses in progress, over all replicas. Simultaneous claims may exceed this number briefly.
     pub most: usize,
     /// Order in which the analyses are claimed.
     pub order: ClaimOrder,
@@ -115,14 +115,15 @@ pub struct ClaimedWebhook {
     pub id: WebhookId,
     /// Version of the webhook, which every change increments.
     pub version: u32,
-    /// The webhook's secrets and headers.
+    /// The encrypted secrets and headers of the webhook.
     pub sealed: SealedSecrets,
 }
 
-/// SQL condition that a claim evaluates for each of its deliveries: the last earlier attempt that may have sent a request has no
-/// outcome, and belongs to the present round. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. In a
-/// round, every attempt counts in the retry schedule, except for unsigned attempts of a webhook. The parameter is the name of the table
-/// of deliveries.
+/// SQL condition that a claim evaluates for each of its deliveries. The condition looks at the last earlier attempt that may have
+/// sent a request. It is true if this attempt has no outcome and belongs to the present round. A round begins when the delivery
+/// is created or redelivered. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. The retry
+/// schedule counts every attempt of a round, except `unsigned` attempts of a webhook. The parameter of the macro is the name of
+/// the table of deliveries.
 macro_rules! follows_unknown {
     ($delivery:literal) => {
         concat!(
@@ -146,18 +147,18 @@ pub(super) use follows_unknown;
 /// A claimed delivery, whose attempt is already recorded.
 #[derive(Debug, Clone)]
 pub struct ClaimedDelivery {
-    /// Lease of the delivery. Every later write checks it.
+    /// Lease of the delivery. Every later write checks the lease.
     pub lease: Lease,
-    /// The delivery; `attempts` counts the attempt that begins now.
+    /// The delivery. Its `attempts` also counts the attempt that begins now.
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// How the body of the request is made from `body`; `None` sends `body`.
+    /// How the body of the request is made from `body`. With `None`, the request sends `body` unchanged.
     pub transform: Option<Transform>,
-    /// HTTP method of the webhook; `None` for that of the transform.
+    /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Whether the last attempt of the round that may have sent a request has no outcome, because its process ended. Always false
-    /// without a transform.
+    /// Whether the outcome of an earlier attempt is unknown. This is so if the last attempt of the round that may have sent a
+    /// request has no outcome, because its process ended. Always `false` without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,
@@ -175,7 +176,7 @@ pub struct TenantSlots {
 }
 
 impl TenantSlots {
-    /// No reserved slots, and no limit of bytes in shared slots.
+    /// Slots of a tenant without reserved slots and without a limit of bytes in the shared slots.
     pub(super) const SHARED: Self = Self { own: 0, own_bytes: 0, shared_bytes: usize::MAX };
 }
 
@@ -184,10 +185,9 @@ impl TenantSlots {
 pub struct DeliverySlots {
     /// Tenants whose deliveries may be claimed.
     pub tenants: Vec<TenantId>,
-    /// Maximum number of deliveries in this claim, except for those in reserved slots.
+    /// Maximum number of deliveries in this claim, except for deliveries in reserved slots.
     pub total: usize,
-    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds it is the last one
-    /// claimed.
+    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds this number is the last one.
     pub bytes: usize,
     /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,
@@ -195,7 +195,7 @@ pub struct DeliverySlots {
     pub per_tenant: usize,
     /// Maximum number of deliveries in progress to one receiver of a tenant.
     pub per_receiver: usize,
-    /// Health of the receivers; `None` if it does not limit the claim.
+    /// Health of the receivers. With `None`, the health does not limit the claim.
     pub receivers: Option<Arc<Receivers>>,
 }
 

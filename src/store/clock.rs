@@ -17,12 +17,12 @@ use crate::domain::clock_guard::{JumpConfirmation, StoredClock};
 /// The clock in the store.
 #[async_trait]
 pub trait ClockStore: Send + Sync {
-    /// Reads the clock. For a store of an earlier version, which has no clock, derives it from the newest stored time. Returns
+    /// Reads the clock. A store of an earlier version has no clock; its clock is derived from the newest stored time. Returns
     /// `None` if the store is new.
     async fn find_clock(&self) -> Result<Option<StoredClock>, StoreError>;
 
-    /// Records the time of a gateway's clock, unless the store has a later one. `is_anchored` says whether the time was ever
-    /// confirmed. If the store has another number of steps than `steps`, records nothing and returns `false`.
+    /// Records the time of a gateway's clock, unless the store has a later time. `is_anchored` says whether the time was ever
+    /// confirmed. If the number of steps in the store differs from `steps`, records nothing and returns `false`.
     async fn record_clock(&self, at: Timestamp, steps: i64, is_anchored: bool) -> Result<bool, StoreError>;
 
     /// Steps the clock of all replicas: corrects the stored times and sets `clock`, in one transaction. `steps` is the number of

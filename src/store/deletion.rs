@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::usage::Day;
 
-/// Deletes a call with all that belongs to it, and writes an audit record.
+/// Deletes a call with all its data, and writes an audit record.
 pub(super) struct DeleteAnalysis {
     pub(super) call: CallKey,
     pub(super) actor: Actor,
@@ -25,8 +25,8 @@ impl Rule for DeleteAnalysis {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<bool, StoreError> {
         let Self { call: CallKey(tenant, call_id), actor } = self;
-        // The analysis comes first: its lock prevents a step from writing another event. Deliveries and attempts are
-        // deleted with their events; results, tags and search entries with the analysis.
+        // The analysis is deleted first, because its lock prevents a step from writing another event. The deletion of events also
+        // deletes deliveries and attempts. The deletion of the analysis also deletes results, tags and search entries.
         let analyses = sql!("DELETE FROM analyses WHERE tenant = ?1 AND call_id = ?2");
         let events = sql!("DELETE FROM events WHERE tenant = ?1 AND call_id = ?2");
         let mut deleted = transaction.execute(analyses, values![tenant, call_id]).await?;
@@ -36,7 +36,7 @@ impl Rule for DeleteAnalysis {
             if !transaction.is_repeated() {
                 return Ok(false);
             }
-            // An earlier attempt may have committed without an answer.
+            // An earlier attempt of this transaction may have been committed although its answer was lost.
             let own = sql!(
                 "SELECT id FROM audit WHERE tenant = ?1 AND call_id = ?2 AND action = ?3 AND request_id = ?4 LIMIT 1"
             );
@@ -164,7 +164,7 @@ impl Rule for DeleteExpired {
             .query(&DELETE_ANALYSES, values![before, limit], |row| {
                 let change =
                     || Ok::<_, StoreError>(Change::Analysis(row.get("tenant")?, row.get("call_id")?));
-                // An unreadable row must be deletable.
+                // A row that cannot be read must still be deletable.
                 Ok(change().unwrap_or(Change::Everything))
             })
             .await?;

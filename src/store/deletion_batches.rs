@@ -16,7 +16,7 @@ pub(super) struct DeletedBatch {
 
 /// Number of rows of each kind in the first batch.
 const FIRST_BATCH: usize = 4;
-/// Duration of a batch above which the next batch is smaller. On `SQLite` all other writes wait for a batch.
+/// If a batch takes longer than this duration, the next batch is smaller. On `SQLite` all other writes wait for a batch.
 const LONG_BATCH: Duration = Duration::from_millis(20);
 
 /// Deletes up to `limit` rows of each kind, and returns the number of deleted rows. The deletion of a row takes from

@@ -50,7 +50,8 @@ pub trait DeliveryStore: Send + Sync {
         attempt: FinishedAttempt,
     ) -> Result<Option<DisabledReason>, StoreError>;
 
-    /// Ends a lease without an attempt, because nothing was sent. Deletes the record of the attempt. The delivery is due at `due`.
+    /// Ends a lease without an attempt, because nothing was sent. Deletes the record of the attempt. The delivery becomes due at
+    /// `due`.
     async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError>;
 
     /// Reads one page of a tenant's deliveries, the newest first.
@@ -145,8 +146,8 @@ struct FindDelivery {
     id: DeliveryId,
 }
 
-/// Reads a delivery, joined with its last attempts, the newest first. One statement, because the statements of a read do not share
-/// a snapshot on PostgreSQL. Parameters: id, tenant and maximum number of attempts.
+/// Reads a delivery, joined with its last attempts, the newest first. This is one statement, because the statements of a read do
+/// not share a snapshot on PostgreSQL. Parameters: the id, the tenant and the maximum number of attempts.
 pub(super) static FIND: Sql = Sql::new(&[
     "SELECT ",
     RECORDED,

@@ -20,9 +20,9 @@ pub struct RecordedDelivery {
     pub id: DeliveryId,
     /// The webhook; `None` for the callback of a submission.
     pub webhook: Option<WebhookId>,
-    /// URL of the receiver without its secrets. For a webhook it is the current URL; empty if it cannot be read.
+    /// URL of the receiver without its secrets. For a webhook, this is the current URL; empty if it cannot be read.
     pub url: String,
-    /// Form of the event's payload. For a webhook it is the current setting of the webhook.
+    /// Form of the event's payload. For a webhook, this is the current setting of the webhook.
     pub payload: EventPayload,
     /// The event's id.
     pub event_id: EventId,
@@ -36,7 +36,7 @@ pub struct RecordedDelivery {
     pub attempts: u32,
     /// Time when the delivery was created.
     pub created_at: Timestamp,
-    /// Time of the next attempt. During an attempt it is the end of the lease.
+    /// Time of the next attempt. During an attempt, this is the end of the lease.
     pub due_at: Timestamp,
     /// Whether an attempt is in progress.
     pub leased: bool,

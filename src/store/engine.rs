@@ -15,10 +15,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// A database engine: it runs rules, and implements the operations that differ between the engines.
 pub(super) trait Engine: Send + Sync {
-    /// Runs a rule in a transaction. The result is on disk when this returns.
+    /// Runs a rule in a transaction. The result is on disk when this method returns.
     fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// Runs a rule that only reads. A scan passes its permit.
+    /// Runs a rule that only reads. The caller of a scan passes the permit of the scan.
     fn read<R: Rule>(
         &self,
         rule: R,
@@ -42,7 +42,7 @@ pub(super) trait Engine: Send + Sync {
     /// Returns the limits of lists, searches and statistics.
     fn scans(&self) -> &ScanLimits;
 
-    /// Returns the limits of reads of the feed. They are separate, so that lists do not delay events.
+    /// Returns the limits of reads of the feed. Lists have other limits, so lists do not delay events.
     fn feed_scans(&self) -> &ScanLimits;
 
     /// Returns the environment of the process.
@@ -79,8 +79,8 @@ pub(super) trait Engine: Send + Sync {
         permit: ScanPermit,
     ) -> impl Future<Output = Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>> + Send;
 
-    /// Assigns feed positions to a batch of new events, unless the engine assigns them when it writes events. Returns
-    /// whether there may be more.
+    /// Assigns feed positions to a batch of new events. Does nothing if the engine assigns the positions when it writes events.
+    /// Returns whether there may be more events without a position.
     fn number_events(&self, tenant: &TenantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes the usage that this process has counted in memory.

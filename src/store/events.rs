@@ -43,7 +43,7 @@ pub(super) async fn announce(
 }
 
 /// Writes the event of a webhook that the gateway disabled, and its deliveries to the tenant's other webhooks. The webhook is
-/// already disabled in the store, so it does not get its own event.
+/// already disabled in the store, so this function creates no delivery to the webhook itself.
 pub(super) async fn announce_disabled(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -153,7 +153,7 @@ async fn destinations(
         let (payload, transform) = (row.get("payload")?, read_transform(row)?);
         Ok(Destination::Callback(Box::new(SubmissionCallback { url, payload, transform })))
     };
-    // An additional event does less harm than a missing one, so a webhook with an unreadable filter gets every event.
+    // An additional event does less harm than a missing event, so a webhook with an unreadable filter gets every event.
     let events = |row: &dyn Row| row.parse("events", |text| EventFilter::from_text(text).ok_or(()));
     // Only a filter needs the parsed event.
     let mut data = None;

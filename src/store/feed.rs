@@ -17,11 +17,11 @@ use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
-/// Two events written within this time of each other may have either order in the feed. This time is longer than any
+/// The feed has no certain order for two events that were written within this time of each other. This time is longer than any
 /// transaction.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
 
-/// Returns whether an event written at `at` may come after this event in the feed.
+/// Returns whether an event that was written at `at` may come after `event` in the feed.
 fn is_younger(event: EventId, at: Timestamp) -> bool {
     at + FEED_DISORDER >= event.generated_at()
 }
@@ -92,9 +92,9 @@ pub struct FeedRows {
     pub events: Vec<FeedEvent>,
     /// The ids, as stored, of the events that cannot be read.
     pub unreadable: Vec<String>,
-    /// The position after the last readable or unreadable event; the start if there is no event.
+    /// The position after the last event of this read, readable or not. Without an event, the position at which the read began.
     pub end: FeedPosition,
-    /// The size of the next event in bytes, if this event alone exceeds the limit. There are no other events then.
+    /// The size of the next event in bytes, if this event alone exceeds the limit. In this case, the read returns no events.
     pub too_large: Option<usize>,
 }
 
@@ -199,8 +199,7 @@ impl Rule for FindPosition {
     }
 }
 
-/// Finds the position of a deleted event: every younger event comes after it. All events up to `end` must have a
-/// position.
+/// Finds a position that precedes every event younger than a deleted event. All events up to `end` must have a position.
 struct FindPositionBefore {
     tenant: TenantId,
     event: EventId,

@@ -25,9 +25,9 @@ pub struct KeyClaim {
 /// Durations of a claim and of a stored answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyTerms {
-    /// Duration of a claim. After it, another caller may claim the key of an unfinished request.
+    /// Duration of a claim. After this time, another caller may claim the key of an unfinished request.
     pub lease: Duration,
-    /// Duration for which the answer is stored, from the claim.
+    /// Time for which the answer is stored, counted from the claim.
     pub kept_for: Duration,
 }
 
@@ -40,7 +40,7 @@ pub enum Keyed {
     UnderWay,
     /// The key belongs to a different request.
     OfAnother,
-    /// The request is done. Holds its answer if the answer could be stored.
+    /// The request is done. This variant has the answer, if the answer could be stored.
     Done(Option<StoredAnswer>),
 }
 
@@ -65,7 +65,7 @@ pub trait IdempotencyKeyStore: Send + Sync {
         answer: Option<StoredAnswer>,
     ) -> Result<(), StoreError>;
 
-    /// Releases the key of a request that had no effect, so that the key is new again. Does nothing if the claim has ended.
+    /// Releases the key of a request that had no effect. The key is then new again. Does nothing if the claim has ended.
     async fn release_key(&self, tenant: &TenantId, claim: KeyClaim) -> Result<(), StoreError>;
 
     /// Deletes up to `limit` expired keys. Returns their number.
@@ -103,7 +103,7 @@ impl<E: Engine> IdempotencyKeyStore for E {
     }
 }
 
-/// Returns a random fencing token. It is never negative, because -1 means that no caller holds the claim.
+/// Returns a random fencing token. The token is never negative, because -1 means that no caller holds the claim.
 fn token(entropy: &dyn Entropy) -> i64 {
     let mut bytes = [0; 8];
     entropy.fill(&mut bytes);
@@ -232,8 +232,8 @@ impl Rule for DeleteKeys {
     }
 }
 
-/// Deletes the answers that contain a call, and ends the claims of unfinished requests about it. The keys count as
-/// used afterwards.
+/// Deletes the answers that contain a call, and ends the claims of unfinished requests about the call. The keys count as used
+/// afterwards.
 pub(super) async fn forget_call(
     transaction: &impl Transaction,
     tenant: &TenantId,

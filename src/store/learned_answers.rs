@@ -77,7 +77,7 @@ impl<E: Engine> LearnedAnswersStore for E {
         since: Timestamp,
         lease: Duration,
     ) -> Result<Option<ProbeClaim>, StoreError> {
-        // One fencing token for all attempts: a repeated attempt recognizes its own claim.
+        // All attempts use one fencing token, so a repeated attempt recognizes its own claim.
         let mut bytes = [0; 8];
         self.env().entropy.fill(&mut bytes);
         let claim = i64::from_be_bytes(bytes);
@@ -101,7 +101,7 @@ pub(super) struct FoundAnswers {
     stored: Option<LearnedAnswers>,
 }
 
-/// Reads the learned answers for requests with this token. Without a token nothing is read. The row is not locked.
+/// Reads the learned answers for requests with this token. Without a token, reads nothing. The row is not locked.
 pub(super) async fn find(
     transaction: &impl Transaction,
     tenant: &TenantId,
@@ -118,8 +118,8 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns from a call that became ready. If another transaction is writing the same row, the write is skipped: learning
-    /// nothing from one call does little harm, and a wait would delay the transaction.
+    /// Learns from a call that became ready. If another transaction is writing the same row, skips the write. A lost sample does
+    /// little harm, and a wait would delay the transaction.
     pub(super) async fn learn(
         &self,
         transaction: &impl Transaction,

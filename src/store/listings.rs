@@ -1,11 +1,11 @@
 //! Reads pages of a tenant's analyses with a bounded amount of work.
 //!
-//! Lists are ordered by time of submission, newest first. A page **walks** along an index in this order, window by window, and
-//! keeps the analyses that match the filter. If the filter has attributes, the walk uses the index of the first one. If
-//! matches are frequent, the first window fills the page.
+//! Lists are ordered by time of submission, newest first. To read a page, the reader **walks** along an index in this order,
+//! window by window, and keeps the analyses that match the filter. If the filter has attributes, the walk uses the index of the
+//! first attribute. If matches are frequent, the first window fills the page.
 //!
-//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. It gives up after
-//! [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
+//! If matches are rare, [`ListReader::find_all`] finds all of them through the indexes of words, tags and attributes. The search
+//! gives up after [`MAX_MATCHES`] matches or [`MAX_INDEX_TIME`].
 //!
 //! If both fail, the walk continues until it has examined [`MAX_EXAMINED`] analyses or used [`MAX_WALK_TIME`]. The page ends
 //! there, and its cursor continues after the last examined analysis. So the pages together have every match exactly once.
@@ -99,8 +99,8 @@ impl Walk {
         self.took += took;
     }
 
-    /// Returns the size of the next window: as many analyses as the walk can examine in the remaining time at its speed
-    /// so far. Returns `None` if the page has used its time or its number of analyses.
+    /// Returns the size of the next window. The size is the number of analyses that the walk can examine in the remaining time,
+    /// at its speed so far. Returns `None` if the page has used its time or its number of analyses.
     fn next_rows(&self) -> Option<usize> {
         let time_left = MAX_WALK_TIME.checked_sub(self.took).filter(|left| !left.is_zero())?;
         let rows_left = MAX_EXAMINED.checked_sub(self.examined).filter(|left| *left > 0)?;

@@ -1,4 +1,4 @@
-//! The store: analyses, events, deliveries and webhooks, on `SQLite` or PostgreSQL. The only module with SQL.
+//! The store: analyses, events, deliveries and webhooks, on `SQLite` or PostgreSQL. This is the only module with SQL.
 //!
 //! Each subject has a trait. The file that holds the subject's SQL implements the trait, mostly once for both engines.
 //! [`Store`] combines the traits. Methods on the data of one tenant take the tenant first. Methods on the rows of several
@@ -15,7 +15,7 @@
 //!   worker is outdated, and its write gets [`StoreError::LeaseLost`].
 //! - The claim of a submit marks its outcome as unknown, before the request is sent.
 //! - No transaction is open during a request to the vendor or to a receiver.
-//! - Lists, searches and other scans of one tenant leave connections to other tenants and to cheap reads (`scan_limits`),
+//! - Lists, searches and other scans of one tenant leave connections free for other tenants and for cheap reads (`scan_limits`),
 //!   and examine a bounded number of rows per page (`listings`).
 //!
 //! [`copy`] copies a `SQLite` store to PostgreSQL.
@@ -117,16 +117,17 @@ pub enum StoreError {
     /// The files of the store were removed, replaced or overwritten. The process cannot use the store again.
     #[error("the store is lost: {0}")]
     FileLost(String),
-    /// The store cannot be used now; a later attempt may succeed.
+    /// The store cannot be used now. A later attempt may succeed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database refused a statement and will always refuse it, for example because a value is too large.
     #[error("the store rejected a statement: {0}")]
     Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The read was refused or ended early, so that it does not slow down others.
+    /// The read was refused or ended early, so that it does not slow down other requests.
     #[error(transparent)]
     Refused(#[from] ScanRefusal),
-    /// A row holds a value that this version of the program cannot read. The text names the column and never contains the value.
+    /// A row holds a value that this version of the program cannot read. The text of the error names the column and never
+    /// contains the value.
     #[error("the store holds a value that cannot be read: {0}")]
     Corrupt(String),
 }
@@ -161,7 +162,7 @@ pub struct StoreContext {
     /// Polling policy, which the transitions of analyses follow.
     pub policy: PollingPolicy,
     /// Time limit of one operation, from the wait for a connection to the commit. The other time limits of the database are
-    /// computed from this limit. Tests set a longer one, because the machine may be busy.
+    /// computed from this limit. Tests set a longer limit, because the machine may be busy.
     pub operation_timeout: Duration,
 }
 

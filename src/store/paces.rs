@@ -30,8 +30,8 @@ pub(super) async fn find_pace(
     Ok(pace.flatten())
 }
 
-/// Writes the learned estimate. `is_first` says whether the tenant has no estimate yet. If another transaction is writing
-/// the same row, the write is skipped: a missing sample does little harm, and a wait would delay the transaction.
+/// Writes the learned estimate. `is_first` says whether the tenant has no estimate yet. If another transaction is writing the
+/// same row, skips the write. A missing sample does little harm, and a wait would delay the transaction.
 pub(super) async fn save_pace(
     transaction: &impl Transaction,
     tenant: &TenantId,

@@ -7,8 +7,7 @@ use super::values::values;
 use super::{Change, Queue, StoreError, StoredAnalysis, transitions};
 use crate::domain::ids::{CallId, TenantId};
 
-/// Maximum number of refreshes of one tenant in progress, on all replicas. Simultaneous requests may exceed it
-/// slightly.
+/// Maximum number of refreshes of one tenant in progress, on all replicas. Simultaneous requests may exceed this number slightly.
 const MAX_REFRESHES: usize = 100;
 
 /// The outcome of a request to refresh an analysis.

@@ -7,8 +7,8 @@ use super::values::values;
 use super::{Change, StoreError};
 use crate::domain::ids::TenantId;
 
-/// Makes waiting work of one tenant due now, at most `limit` analyses of each queue. Returns the number of analyses
-/// in the queue that had more of them.
+/// Makes waiting work of one tenant due now, at most `limit` analyses of each queue. Counts the resumed analyses of each queue,
+/// and returns the larger number.
 pub(super) struct ResumeRefused {
     pub(super) tenant: TenantId,
     pub(super) limit: usize,

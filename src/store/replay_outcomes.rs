@@ -1,7 +1,7 @@
 //! Outcomes of the deliveries of replays.
 //!
-//! A replay awaits the outcome of each delivery that it created, restarted or found pending. Each outcome counts once,
-//! whatever happens to the delivery afterwards: another replay may restart it, and retention may delete it.
+//! A replay awaits the outcome of each delivery that it created, restarted or found pending. Each outcome counts once, even if
+//! another replay restarts the delivery later, or retention deletes it.
 
 use super::StoreError;
 use super::rules::Transaction;
@@ -17,7 +17,7 @@ pub(super) async fn count(
     let awaiting = sql!("DELETE FROM replay_deliveries WHERE delivery = ?1 RETURNING replay");
     let mut replays: Vec<String> =
         transaction.query(awaiting, values![delivery], |row| row.get("replay")).await?;
-    // In one order, so that two outcomes cannot deadlock.
+    // All outcomes update the replays in the same order, so two outcomes cannot deadlock.
     replays.sort_unstable();
     let count =
         sql!("UPDATE replay_outcomes SET delivered = delivered + ?2, failed = failed + ?3 WHERE replay = ?1");

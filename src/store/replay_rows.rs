@@ -39,7 +39,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Progress, StoreError> {
     })
 }
 
-/// Returns the type of an event, if a replay sends events of this type.
+/// Parses the type of an event. Returns `None` if a replay does not send events of this type.
 pub(super) fn wanted_kind(kind: &str, span: &ReplaySpan) -> Option<EventKind> {
     EventKind::from_word(kind).filter(|kind| span.events.wants(*kind))
 }

@@ -16,13 +16,13 @@ use crate::domain::ids::DeliveryId;
 
 /// Maximum number of events that one step of a replay reads.
 const REPLAY_SCAN: usize = 1000;
-/// Maximum number of deliveries that one step creates. It bounds the duration of the step's transaction.
+/// Maximum number of deliveries that one step creates. This limit bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
-/// Maximum size of the events, in bytes, that one step reads for the filter of the webhook. It bounds the duration of the
+/// Maximum size of the events, in bytes, that one step reads for the filter of the webhook. This limit bounds the duration of the
 /// step's transaction.
 const REPLAY_FILTERED_BYTES: usize = 4 << 20;
-/// Maximum number of pending deliveries of a webhook during a replay. Above it, the replay waits, so that its
-/// deliveries do not delay new events.
+/// Maximum number of pending deliveries of a webhook during a replay. Above this number, the replay waits, so that its deliveries
+/// do not delay new events.
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
@@ -76,7 +76,7 @@ impl Rule for AdvanceReplay {
     }
 }
 
-/// Postpones a replay that cannot be read, so that it does not block the others.
+/// Postpones a replay that cannot be read, so that it does not block the other replays.
 async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> Result<(), StoreError> {
     report(&transaction.env().metrics, "replays", id);
     let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
@@ -90,7 +90,7 @@ pub(super) static SCAN: Sql = Sql::new(&[
     "SELECT at, seq, kind FROM events WHERE tenant = ?1 AND (at, seq) > (?2, ?3) AND at <= ?4 ORDER BY at, seq LIMIT ?5",
 ]);
 
-/// Advances a replay by one batch. Returns the number of events for which it created or restarted a delivery.
+/// Advances a replay by one batch. Returns the number of events for which the batch created or restarted a delivery.
 async fn step(
     transaction: &impl Transaction,
     mut progress: Progress,
@@ -139,7 +139,7 @@ async fn step(
     Ok(sent)
 }
 
-/// Returns the body of an event. It is empty if the event was deleted, and then passes no filter.
+/// Returns the body of an event. If the event was deleted, the body is empty and passes no filter.
 async fn body(transaction: &impl Transaction, seq: i64) -> Result<Vec<u8>, StoreError> {
     let select = sql!("SELECT body FROM events WHERE seq = ?1");
     Ok(transaction.find(select, values![seq], |row| row.get("body")).await?.unwrap_or_default())

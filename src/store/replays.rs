@@ -31,7 +31,7 @@ pub enum ReplayBegin {
 /// Replays of past events.
 #[async_trait]
 pub trait ReplayStore: Send + Sync {
-    /// Counts the events of a replay, including those that the filter of the webhook would drop.
+    /// Counts the events of a replay, including events that the filter of the webhook would drop.
     async fn count_events(&self, tenant: &TenantId, span: ReplaySpan) -> Result<ReplayCount, StoreError>;
 
     /// Begins a replay. An event whose delivery is pending is not sent twice. A delivery that succeeded or failed is

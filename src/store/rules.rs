@@ -121,11 +121,11 @@ pub(super) trait Transaction: Send + Sync {
     /// reliable.
     fn notify(&self, change: Change);
 
-    /// Announces a change that may make a cached value stale. It reaches other replicas with the commit.
+    /// Announces a change that may make a cached value stale. The announcement reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant, in the order of their calls. They differ only in call, metadata, trace and call
-    /// facts. Returns the number of each new row; `None` for a call that the tenant has already.
+    /// Inserts new analyses of one tenant, in the order of their calls. The analyses differ only in the call, the metadata, the
+    /// trace and the call facts. Returns the number of each new row; `None` for a call that the tenant has already.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],
@@ -146,7 +146,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Replaces the list and search entries of an analysis by those of its new result.
+    /// Replaces the list and search entries of an analysis by the entries of its new result.
     fn index(
         &self,
         row: i64,
@@ -215,8 +215,8 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// The rule's result.
     type Output: Send + 'static;
 
-    /// Runs statements that often suffice, each outside of a transaction, because a transaction costs round trips to
-    /// a server. Returns `None` if they changed nothing; then the rule has to run. Only PostgreSQL calls this method.
+    /// Does the work of the rule without a transaction, if single statements suffice. This saves round trips to a server. Returns
+    /// `None` if the statements changed nothing. The rule then has to run. Only PostgreSQL calls this method.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,

@@ -1,7 +1,7 @@
 //! Limits of scans: reads whose cost grows with the data, such as lists, searches and statistics.
 //!
 //! - **Bulkhead.** Scans use only a part of the connections, so cheap reads and writes always find a free connection.
-//! - **Fair shares.** A tenant uses a share of that part. Its other scans wait in a bounded queue of the tenant.
+//! - **Fair shares.** Each tenant may use a share of these connections. Further scans of the tenant wait in a bounded queue.
 //! - **Deadline.** The deadline of a scan covers the wait and the statements.
 //! - **Cancellation.** A scan is a future. If its caller disconnects or its deadline passes, the future is dropped, and the
 //!   engine cancels the statement in progress. The permit is returned only after the connection is idle again or closed.
@@ -123,7 +123,7 @@ impl ScanLimits {
         let scans = self.of_tenant(tenant);
         let _waiting = WaitingScan::join(&scans, self.shares.waiting)?;
         let of_tenant = Arc::clone(&scans.running).acquire_owned().await.map_err(closed)?;
-        // Each tenant has at most its share in this queue, so no tenant waits long for the others.
+        // Each tenant has at most its share in this queue, so no tenant waits long for the other tenants.
         let of_all = Arc::clone(&self.running).acquire_owned().await.map_err(closed)?;
         self.metrics.store_scans_running.inc();
         Ok(ScanPermit { _of_tenant: of_tenant, _of_all: of_all, metrics: Arc::clone(&self.metrics) })
@@ -158,7 +158,7 @@ impl Drop for WaitingScan<'_> {
     }
 }
 
-/// Counts a scan by its outcome when dropped. If the scan has not ended by then, its caller has disconnected.
+/// Counts a scan by its outcome when this value is dropped. If the scan has not ended by then, its caller has disconnected.
 struct CountedScan<'a> {
     metrics: &'a Metrics,
     tenant: &'a TenantId,

@@ -56,8 +56,8 @@ pub trait SealedStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<SealedAnswer>, StoreError>;
 
-    /// Replaces encrypted answers in one commit, except those that were changed or deleted since they were read. Returns
-    /// the number of replaced answers.
+    /// Replaces encrypted answers in one commit, except answers that were changed or deleted since they were read. Returns the
+    /// number of replaced answers.
     async fn reseal_answers_across_tenants(
         &self,
         answers: Vec<(SealedAnswer, Vec<u8>)>,
@@ -194,7 +194,7 @@ impl Rule for ResealAnswers {
     const NOTIFIES: bool = false;
     type Output = usize;
 
-    /// Locks the rows in the order of their keys, like the deletion of a call.
+    /// Locks the rows in the order of their keys, as the deletion of a call does, so that the two cannot deadlock.
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
         let update = sql!(
             "UPDATE idempotency SET answer = ?1 WHERE tenant = ?2 AND name = ?3 AND is_sealed AND answer = ?4"

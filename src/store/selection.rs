@@ -7,7 +7,7 @@
 //!
 //! Receivers that never answer hold their slots until the time-out. These rules leave slots for other receivers:
 //!
-//! - Each tenant has reserved slots. It uses the shared slots only when its reserved slots are taken.
+//! - Each tenant has reserved slots. A tenant uses the shared slots only when its reserved slots are taken.
 //! - A quarter of a tenant's slots is reserved for receivers that answered the last delivery promptly.
 //! - A receiver that does not answer is paused ([`Receivers`](crate::domain::receivers::Receivers)).
 
@@ -26,7 +26,7 @@ pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 /// The pause before the next claim continues the scan of receivers.
 pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
-/// The last receiver of the scan, by tenant. The next claim continues after it.
+/// The last receiver of the scan, by tenant. The next claim continues after this receiver.
 pub(super) type ReceiverCursors = HashMap<TenantId, String>;
 
 /// A due delivery.

@@ -15,7 +15,7 @@ macro_rules! sql {
 }
 pub(super) use sql;
 
-/// Row locks, which `SQLite` does not support. Longer ones precede their prefixes.
+/// Row locks, which `SQLite` does not support. A longer lock precedes its prefix.
 const LOCKS: [&str; 4] =
     [" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE", " FOR UPDATE SKIP LOCKED", " FOR UPDATE"];
 

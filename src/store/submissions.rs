@@ -1,4 +1,4 @@
-//! Submissions: new analyses, and changes of existing ones.
+//! Submissions: new analyses, and changes of existing analyses.
 
 use futures_util::future::try_join_all;
 
@@ -33,11 +33,11 @@ const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, statu
 const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) \
      SELECT id, CAST(?27 AS text), CAST(?28 AS text), CAST(?29 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
 
-/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. `SQLite` needs no shortcut.
+/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. Only PostgreSQL uses this statement.
 static INSERT_WITH_CALLBACK: Sql =
     Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
 
-/// Also inserts the attributes in `?30`.
+/// Inserts an analysis, its callback, and the attributes in `?30`.
 static INSERT_WITH_ATTRIBUTES: Sql = Sql::per_engine(
     &[],
     &[
@@ -54,7 +54,7 @@ impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// Inserts the analysis, its callback and its attributes with one statement if the call is new, as most calls are.
+    /// If the call is new, as most calls are, inserts the analysis, its callback and its attributes with one statement.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
         let analysis = begin(transaction, &self.tenant, &self.submission);
         let mut values = inserted(&analysis)?;
@@ -199,7 +199,7 @@ async fn resubmit(
     Ok(StoredAnalysis { analysis, result })
 }
 
-/// Reads the present metadata and facts of a call.
+/// Reads the current metadata and facts of a call.
 pub(super) struct FindSubmittedData(pub(super) CallKey);
 
 impl Rule for FindSubmittedData {

@@ -1,7 +1,7 @@
 //! The tables that are copied, and their rows.
 
-/// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the
-/// database. List and search entries are not copied; they are derived from the results.
+/// The tables that are copied. A table comes after the tables that it references. Columns and keys are read from the database.
+/// List and search entries are not copied, but created again from the results.
 pub(super) const TABLES: [&str; 19] = [
     "analyses",
     "results",
@@ -24,7 +24,7 @@ pub(super) const TABLES: [&str; 19] = [
     "clock",
 ];
 
-/// Tables whose rows are derived from the results, and not copied.
+/// Tables that are not copied, because their rows are created again from the results.
 pub(super) const DERIVED_TABLES: [&str; 3] = ["listings", "tags", "search"];
 
 /// A table of the database.
@@ -70,7 +70,7 @@ pub(super) enum Cell {
 pub(super) type Cells = Vec<Cell>;
 
 impl Table {
-    /// Whether these are the names of the table's columns, in any order.
+    /// Whether `names` are the names of all columns of the table, in any order.
     pub(super) fn has_columns(&self, mut names: Vec<String>) -> bool {
         let mut own: Vec<_> = self.columns.iter().map(|column| column.name.clone()).collect();
         own.sort_unstable();

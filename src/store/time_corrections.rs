@@ -1,9 +1,9 @@
 //! Corrections of stored times when the gateway's clock steps.
 //!
-//! A step keeps the age of all waiting work. The starts of deadlines, of grace periods and of the five days of a failing
-//! webhook move by the step, and so do expiries. So no deadline passes because of a step, and a step back undoes a step
-//! forward. Waiting work becomes due at a step forward, and keeps its pause at a step back. Leases keep their remaining time.
-//! Times that were written while the clock was wrong are corrected too.
+//! A step keeps the age of all waiting work. For this, the starts of deadlines, of grace periods and of the five days of a
+//! failing webhook move by the step. Expiries move in the same way. So no deadline passes because of a step, and a step back
+//! undoes a step forward. After a step forward, waiting work becomes due. After a step back, waiting work keeps its pause. Leases
+//! keep their remaining time. Times that were written while the clock was wrong are corrected too.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ macro_rules! shifted {
     };
 }
 
-/// Sets columns to the time `?1` if their times are later, or earlier than `?2`.
+/// Sets columns to the time `?1` if their times are later than `?1` or earlier than `?2`.
 macro_rules! bounded {
     ($column:literal $(, $more:literal)*) => {
         concat!(
@@ -178,9 +178,10 @@ pub(super) async fn shift_times(
             shifted += transaction.execute(statement, values![to, shift, from]).await?;
         }
     }
-    // The clock was wrong since this time at the latest; times after `to` are in the future.
+    // The clock has been wrong since this time. Times after `to` lie in the future, so they are wrong in any case.
     let since = since.map_or(Timestamp::from_millis(0), |since| since.min(to));
-    // When the gateway starts, `from` is the stored time, which may be a little older than the newest rows.
+    // When the gateway starts, `from` is the stored time, which may be a little older than the newest rows. The tolerance covers
+    // these rows.
     let wrong = values![since, from + TOLERANCE, shift];
     let history = if step.size() >= LARGE_STEP { &HISTORY[..] } else { std::slice::from_ref(&SUBMISSIONS) };
     for statement in history {

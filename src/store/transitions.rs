@@ -205,8 +205,8 @@ pub(super) fn notify(transaction: &impl Transaction, analysis: &Analysis, was_fi
     if was_finished { transaction.invalidate(change) } else { transaction.notify(change) }
 }
 
-/// Writes the effects of a transition besides the row itself: the result, the event and its deliveries. Without a new
-/// result, the event contains the stored one.
+/// Writes the effects of a transition besides the row itself: the result, the event and its deliveries. Without a new result, the
+/// event contains the stored result.
 pub(super) async fn follow(
     transaction: &impl Transaction,
     row: i64,
@@ -239,8 +239,8 @@ pub(super) async fn result(
     transaction.find(select, values![row], |row| row.json("result")).await
 }
 
-/// Without new facts, keeps the NULL in a row that an earlier version inserted. NULL means that the attributes of the row are not
-/// written yet.
+/// Assigns the call facts. A row that an earlier version inserted has NULL, which means that its attributes are not written yet.
+/// Such a row keeps NULL if there are still no facts.
 const KEPT_FACTS: &str = "call_facts = CASE WHEN call_facts IS NULL THEN nullif(?11, '{}') ELSE ?11 END";
 
 /// Writes an analysis back. With `with_work`, also writes the work and ends the lease. A submission that only changes

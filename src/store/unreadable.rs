@@ -31,7 +31,7 @@ fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display
     transaction.observe(Observation::UnreadableRow { table, id: id.to_string() });
 }
 
-/// Records an unreadable row and returns `None` for it. Passes on other errors.
+/// Records an unreadable row and returns `None` for the row. Returns other errors unchanged.
 pub(super) fn skip<T>(
     transaction: &impl Transaction,
     table: &'static str,
@@ -48,13 +48,13 @@ pub(super) fn skip<T>(
     }
 }
 
-/// Postpones the unreadable rows of a claim, so that they do not block the others.
+/// Postpones the unreadable rows of a claim, so that they do not block the other rows.
 pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, batch: &mut ClaimBatch<T>) {
     if batch.unreadable.is_empty() {
         return;
     }
     let leases = std::mem::take(&mut batch.unreadable);
-    // Another claim is due at once, for the rows that these rows have displaced.
+    // The unreadable rows took the places of other rows, so another claim is due at once.
     batch.next_due = Some(engine.env().clock.now());
     // After a failure the leases expire, and the rows are claimed and postponed again.
     if let Err(error) = engine.transact(Postpone { leased, leases }).await {
@@ -62,8 +62,8 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
     }
 }
 
-/// Ends the leases on rows that cannot be read, and postpones their work. Deletes the recorded attempt of a delivery, because nothing
-/// was sent.
+/// Ends the leases on rows that cannot be read, and postpones their work. For a delivery, also deletes the recorded attempt,
+/// because nothing was sent.
 pub(super) struct Postpone {
     pub(super) leased: Leased,
     pub(super) leases: Vec<Lease>,
@@ -95,8 +95,8 @@ impl Rule for Postpone {
     }
 }
 
-/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if the
-/// lease was lost.
+/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if
+/// the lease was lost.
 pub(super) async fn postpone_delivery(
     transaction: &impl Transaction,
     lease: &Lease,

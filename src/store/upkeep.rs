@@ -18,7 +18,7 @@ use crate::domain::ids::TenantId;
 /// Statistics of one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
-    /// Number of unfinished analyses by status. Finished ones are not counted, because there may be millions.
+    /// Number of unfinished analyses by status. Finished analyses are not counted, because there may be millions.
     pub unfinished: HashMap<Status, u64>,
     /// Age of the oldest due work, by queue.
     pub work_lag: HashMap<Queue, Duration>,
@@ -33,33 +33,33 @@ pub struct Stats {
 /// The number of a tenant's webhooks by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WebhookCounts {
-    /// Webhooks that are neither paused nor disabled.
+    /// Number of webhooks that are neither paused nor disabled.
     pub enabled: u64,
-    /// Webhooks that are paused after consecutive failures or are probed by a single delivery.
+    /// Number of webhooks that are paused after consecutive failures, or are probed by a single delivery.
     pub paused: u64,
-    /// Webhooks that get no events.
+    /// Number of disabled webhooks, which get no events.
     pub disabled: u64,
 }
 
 /// The resources that the engine uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resources {
-    /// Files of `SQLite`, in bytes.
+    /// The sizes of the files of `SQLite`, in bytes.
     File {
-        /// The database file.
+        /// Size of the database file.
         database: u64,
-        /// The write-ahead log.
+        /// Size of the write-ahead log.
         log: u64,
     },
-    /// Connections of this process to PostgreSQL.
+    /// The connections of this process to PostgreSQL.
     Server {
-        /// Connections in use.
+        /// Number of connections in use.
         in_use: usize,
-        /// Open connections that are not in use.
+        /// Number of open connections that are not in use.
         idle: usize,
         /// Maximum number of connections in the pool.
         most: usize,
-        /// Operations that wait for a connection.
+        /// Number of operations that wait for a connection.
         waiting: usize,
     },
 }

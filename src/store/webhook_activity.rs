@@ -12,7 +12,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 /// The recent deliveries of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WebhookActivity {
-    /// Number of finished attempts, except for those that the gateway could not sign.
+    /// Number of finished attempts, except for attempts that the gateway could not sign.
     pub attempts: u64,
     /// Number of successful attempts.
     pub delivered: u64,
@@ -44,8 +44,8 @@ impl Rule for ReadActivities {
 
 /// Number of the newest deliveries of a webhook whose attempts determine its success rate.
 const ACTIVITY_WINDOW: usize = 100;
-/// Maximum number of attempts of a delivery that count. Only the last attempts count, so a delivery with many attempts
-/// does not outweigh the others.
+/// Maximum number of attempts of a delivery that count. Only the last attempts count, so a delivery with many attempts does not
+/// outweigh the other deliveries.
 const ACTIVITY_ATTEMPTS: usize = 10;
 /// Maximum number of pending deliveries that are counted.
 const PENDING_COUNTED: usize = 1000;

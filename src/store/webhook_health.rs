@@ -1,4 +1,4 @@
-//! The health of webhooks: consecutive failures, pauses and the reason for which a webhook is disabled.
+//! The health of webhooks: consecutive failures, pauses and the reason why a webhook is disabled.
 
 use super::rules::Transaction;
 use super::sql::sql;
@@ -33,7 +33,8 @@ pub(super) async fn record(
     };
     // The first read takes no lock, because most attempts change nothing.
     let select = sql!("SELECT ", COLUMNS, " FROM webhooks WHERE id = ?1 AND deleted_at IS NULL");
-    // The outcome must be written even if the webhook cannot be read. Otherwise the delivery would be sent again and again.
+    // The outcome must be written even if the webhook cannot be read. Otherwise the delivery would be sent again each time its
+    // lease ends.
     let read = |row: &dyn Row| skip(transaction, "webhooks", id, read(row));
     let webhook = transaction.find(select, values![id], read).await?.flatten();
     if !webhook.is_some_and(|webhook| counts(&webhook)) {

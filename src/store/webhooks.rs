@@ -20,7 +20,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::domain::webhooks::{MAX_WEBHOOKS, Webhook};
 
-/// Number of deliveries that are deleted together with their webhook. Retention deletes the others.
+/// Maximum number of deliveries that are deleted together with their webhook. Retention deletes the other deliveries.
 const PURGED_AT_ONCE: usize = 100;
 
 /// Webhooks of one tenant.
@@ -30,15 +30,15 @@ pub trait WebhookStore: Send + Sync {
     /// of webhooks.
     async fn add_webhook(&self, tenant: &TenantId, webhook: Webhook) -> Result<bool, StoreError>;
 
-    /// Reads a webhook.
+    /// Reads a webhook of the tenant.
     async fn find_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
 
     /// Reads a tenant's webhooks, oldest first. For a webhook that cannot be read, the list has only the id as stored.
     async fn list_webhooks(&self, tenant: &TenantId) -> Result<Vec<Result<Webhook, String>>, StoreError>;
 
     /// Writes back a webhook that was read before. Returns `false` if the webhook was changed or deleted since then. Does not
-    /// write the health; `forgive` resets the failures and ends a pause. New event types and a new filter apply to events from
-    /// now on.
+    /// write the health of the webhook. With `forgive`, resets the failures and ends a pause. New event types and a new filter
+    /// apply to events from now on.
     async fn change_webhook(
         &self,
         tenant: &TenantId,
@@ -46,8 +46,8 @@ pub trait WebhookStore: Send + Sync {
         forgive: bool,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes a webhook with its replays and deliveries. Returns whether the webhook existed. The gateway sends
-    /// nothing more to it. If it has very many deliveries, the rest is deleted later.
+    /// Deletes a webhook with its replays and deliveries. Returns whether the webhook existed. The gateway sends nothing more to
+    /// the webhook. If the webhook has very many deliveries, the rest of them is deleted later.
     async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<bool, StoreError>;
 
     /// Summarizes the recent deliveries of each of these webhooks, in the order of `ids`.

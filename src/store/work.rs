@@ -36,8 +36,8 @@ pub trait WorkStore: Send + Sync {
     /// Makes all work due now that waits because the vendor refused the tenant's token.
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
 
-    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. Used for
-    /// tenants whose circuit is open.
+    /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. The gateway calls this
+    /// method for tenants whose circuit breaker is open.
     async fn fail_overdue_across_tenants(
         &self,
         tenants: Vec<TenantId>,

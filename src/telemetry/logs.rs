@@ -28,7 +28,8 @@ where
         LogFormat::Human => lines.boxed(),
     };
     let filter = parse_log_filter(&settings.filter)?;
-    // The hint keeps the level of the whole process. Without it, disabled events of all libraries would be evaluated.
+    // The hint limits the level of the whole process. Without the hint, the process would evaluate the disabled events of all
+    // libraries.
     let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY).with_max_level_hint(level);
     Ok(lines.with_filter(filter.and(shown)))
@@ -39,7 +40,7 @@ pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Whether standard error gets colours: it is a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
+/// Whether log lines get colours: only if standard error is a terminal and `NO_COLOR` is not set (<https://no-color.org>).
 fn wants_colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,7 +1,7 @@
 //! The Prometheus metrics, declared in one table.
 //!
-//! Values of labels come from fixed sets and from the settings: `tenant` is a configured tenant. Nothing that a caller sends
-//! creates a series. Histograms have no label `tenant`, which would multiply their buckets.
+//! The values of labels come from fixed sets and from the settings. For example, `tenant` is always a configured tenant. Nothing
+//! that a caller sends creates a series. Histograms have no label `tenant`, which would multiply their buckets.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +34,7 @@ const POLLS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 10
 /// buckets of a histogram, and the help text.
 macro_rules! metrics {
     ($($field:ident: $type:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {
-        /// The metrics of a process. The code that does an action counts it.
+        /// The metrics of a process. The code that performs an action also counts the action.
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,

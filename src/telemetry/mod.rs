@@ -60,8 +60,8 @@ impl Telemetry {
         Ok(Self { metrics, collector_headers, export })
     }
 
-    /// Creates only the metrics. It is for a gateway inside another program, such as a test, that configures logs and
-    /// spans itself.
+    /// Creates only the metrics. This function is for a gateway inside another program, such as a test, if that program
+    /// configures logs and spans itself.
     ///
     /// # Errors
     /// If two metrics have the same name.

@@ -71,7 +71,7 @@ impl Tenants {
         self.by_id.values()
     }
 
-    /// Returns the secrets of all tenants, which may change while the process runs.
+    /// Returns the secrets of all tenants. They may change while the process runs.
     pub fn secrets(&self) -> ReloadableSecrets {
         self.by_id.values().flat_map(|tenant| tenant.secrets()).collect()
     }
@@ -125,13 +125,13 @@ impl Tenant {
         self.default_region
     }
 
-    /// Returns the current vendor token. Callers must call this again for each request, because the token may change.
+    /// Returns the current vendor token. Callers must call this method again for each request, because the token may change.
     pub fn vendor_token(&self) -> Arc<VendorToken> {
         self.vendor_token.current()
     }
 
-    /// Returns the secrets that sign callbacks: the current one first, then those that also sign during a rotation.
-    /// The list is empty if none is configured.
+    /// Returns the secrets that sign callbacks: the current secret first, then the secrets that also sign during a rotation. The
+    /// list is empty if none is configured.
     pub fn callback_secrets(&self) -> Vec<CallbackSecret> {
         self.callback_secrets.as_ref().map_or_else(Vec::new, |secrets| secrets.current().as_ref().clone())
     }

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_CONCURRENCY_PER_TENANT: usize = 32;
 /// Maximum size of a tenant's bodies in flight, in bytes. Only the last body may exceed the limit.
 const MAX_BYTES_PER_TENANT: usize = 4 << 20;
-/// Maximum number of attempts in flight per receiver. So a slow receiver delays only its own deliveries.
+/// Maximum number of attempts in flight per receiver. With this limit, a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
 /// Number of slots that are reserved for each tenant. They suffice for one receiver, so silent receivers of other tenants do not
 /// affect a tenant with one receiver.

@@ -14,7 +14,7 @@ const BATCH: usize = 100;
 /// The worker that indexes analyses which an earlier version of the program inserted. During a rolling update, replicas of the
 /// earlier version still insert some.
 pub struct AttributeIndexer {
-    /// Holds the analyses.
+    /// Store that holds the analyses.
     pub store: Arc<dyn Store>,
 }
 

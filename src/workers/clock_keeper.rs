@@ -23,10 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 /// Interval between two requests for the vendor's time.
 const ASK_INTERVAL: Duration = Duration::from_mins(1);
-/// Maximum time after a step until every replica has adopted it.
+/// Maximum time after a step until every replica has adopted the step.
 const STEP_LAG: Duration = Duration::from_secs(10);
 
-/// The clock of another organization, read from its answers.
+/// The clock of another organization, read from the answers of that organization.
 #[async_trait]
 pub trait RemoteClock: Send + Sync {
     /// Returns the current time of this clock, from the latest answer; `None` if no answer has arrived at `since` or later.
@@ -54,7 +54,7 @@ pub struct Clocks {
     pub own: Arc<SteadyClock>,
     /// The clock that `own` follows.
     pub reference: Arc<dyn Clock>,
-    /// Maximum gradual correction of `own` at one comparison.
+    /// Maximum gradual correction of `own` per comparison.
     pub gradual: Duration,
     /// The machine's clock, if it is not the reference.
     pub machine: Option<Arc<dyn Clock>>,
@@ -83,8 +83,8 @@ struct State {
     started_at: Instant,
     /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
-    /// Moment at which stored times that lie too far in the future are corrected: after the start, and after each step of this
-    /// process; `None` once they are corrected.
+    /// Moment at which stored times that lie too far in the future are corrected. The correction follows the start and each step
+    /// of this process. `None` once the times are corrected.
     limit_at: Option<Instant>,
     /// The doubt at the latest comparison, which is already logged and counted; `None` if there was none.
     announced: Option<Doubt>,
@@ -244,8 +244,9 @@ impl ClockKeeper {
         self.env.metrics.clock_in_doubt.set(is_in_doubt.into());
     }
 
-    /// Asks the vendor for its time at most once per [`ASK_INTERVAL`]. While the clock is in doubt, the first request is sent at
-    /// once. Otherwise requests are sent only until the clock is anchored, and the first one is sent an interval after the start.
+    /// Asks the vendor for its time, at most once per [`ASK_INTERVAL`]. While the clock is in doubt, the first request is sent at
+    /// once. Otherwise requests are sent only until the clock is anchored, and the first request is sent one interval after the
+    /// start.
     fn ask(&self, state: &mut State, tasks: &TaskTracker) {
         let is_in_doubt = state.announced.is_some();
         let latest = if is_in_doubt { state.asked_at } else { state.asked_at.max(Some(state.started_at)) };

@@ -190,7 +190,8 @@ impl Deliverer {
             spans::fail(&span, outcome);
         }
         let response = credentials.erased_from(&sent.response);
-        // A receiver may repeat a secret in the text of an error, also escaped as JSON, so the reason is erased by itself.
+        // A receiver may repeat a secret in the text of an error, also escaped as JSON. So secrets are erased from the reason as
+        // well.
         let outcome = sent.outcome.map_reason(|reason| {
             String::from_utf8_lossy(&credentials.erased_from(reason.as_bytes())).into_owned()
         });
@@ -205,9 +206,9 @@ impl Deliverer {
             AttemptOutcome::Failed { .. } if sent.is_written && gives_up_on_unknown(claimed) => {
                 RetryDecision::GiveUp(GiveUpReason::Unknown)
             }
-            // The outcome disables the webhook. This delivery waits with all others of the webhook.
+            // The outcome disables the webhook. This delivery waits with all other deliveries of the webhook.
             AttemptOutcome::Gone if delivery.webhook.is_some() => RetryDecision::Hold,
-            // Only the operator can fix this. Until then, all deliveries of the webhook wait.
+            // Only the operator can provide the secret. Until then, all deliveries of the webhook wait.
             AttemptOutcome::Unsigned { .. } if delivery.webhook.is_some() => {
                 RetryDecision::WaitUntil(now + Health::UNSIGNED_PAUSE)
             }

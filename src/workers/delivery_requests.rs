@@ -34,7 +34,7 @@ pub(super) struct DeliveryRequest {
 pub(super) struct Credentials {
     /// Secrets that sign the request.
     pub(super) secrets: Vec<CallbackSecret>,
-    /// Custom headers.
+    /// Custom headers of the request.
     pub(super) headers: CustomHeaders,
     /// URL with placeholders for the ids of the call.
     url: CallbackUrl,
@@ -79,7 +79,7 @@ pub(super) fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
     claimed.transform.as_ref().is_some_and(Transform::gives_up_on_unknown)
 }
 
-/// Whether the attempt could double the effect of the attempt before. A redelivery is intended by its caller.
+/// Whether this attempt could repeat the effect of the attempt before. A caller who asks for a redelivery intends this effect.
 fn may_double(claimed: &ClaimedDelivery) -> bool {
     claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
 }
@@ -122,20 +122,22 @@ impl RequestBuilder {
         }
     }
 
-    /// Returns the time until the request must start, so that its deadline precedes the end of the lease; `None` if it is too late.
+    /// Returns the time that is left to start the request. After this time, the deadline of the request would lie after the end
+    /// of the lease. Returns `None` if no time is left.
     fn spare_time(&self, claimed: &ClaimedDelivery) -> Option<Duration> {
         claimed.delivery.due_at.since(self.env.clock.now()).checked_sub(self.timeout)
     }
 
-    /// Takes a permit for a rendering. It waits for at most half of the spare time, which leaves the other half for the rendering.
+    /// Takes a permit for a rendering. The wait takes at most half of the spare time, which leaves the other half for the
+    /// rendering.
     async fn rendering_permit(&self, claimed: &ClaimedDelivery) -> Result<MemoryPermit, NoRequest> {
         let patience = self.spare_time(claimed).ok_or(NoRequest::LeaseTooShort)? / 2;
         let permit = timeout(patience, self.renderings.take(&claimed.delivery.tenant, RENDERING)).await;
         permit.ok().and_then(Result::ok).ok_or(NoRequest::LeaseTooShort)
     }
 
-    /// Returns the credentials of the webhook, or those for the tenant's callbacks. The error is the reason why there are
-    /// none.
+    /// Returns the credentials of the webhook. For a callback, returns the credentials for the tenant's callbacks. The error is
+    /// the reason why the gateway has no credentials.
     fn credentials(&self, claimed: &ClaimedDelivery) -> Result<Credentials, &'static str> {
         let (tenant, url) = (&claimed.delivery.tenant, &claimed.delivery.url);
         let Some(webhook) = &claimed.webhook else {
@@ -157,8 +159,8 @@ impl RequestBuilder {
         Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
     }
 
-    /// Reads the metadata and facts that the call has now, if the request needs them. A later submission can thus add a
-    /// value that was missing.
+    /// Reads the metadata and facts that the call has now, if the request needs them. So a later submission can add a value that
+    /// was missing.
     async fn submitted_data(
         &self,
         claimed: &ClaimedDelivery,

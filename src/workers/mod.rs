@@ -1,22 +1,23 @@
 //! Background workers: submit calls, poll results, deliver callbacks, replay events, delete expired data, and reload keys and
-//! secrets. Others resume work after a vendor token has changed, compare the clocks, and index analyses of earlier versions.
+//! secrets. Other workers resume work after a vendor token has changed, compare the clocks, and index analyses of earlier
+//! versions.
 //!
 //! # Protocol
 //!
-//! A piece of work is a row in the store and never only in memory. Replicas share the store and each runs every worker. Each piece of
-//! work goes through these phases:
+//! A piece of work is a row in the store and never only in memory. Replicas share the store, and each replica runs every worker.
+//! Each piece of work goes through these phases:
 //!
-//! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each a *lease*: the time at
-//!    which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires, no replica claims
-//!    the row again.
-//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during it. A request does not start if its
-//!    deadline lies after the end of the lease.
-//! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due again.
-//!    If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome is discarded.
-//!    While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
-//! 4. **Retry.** If the process dies, or the store is unavailable until the lease ends, nothing is written. The lease expires, and any
-//!    replica claims the row again. A callback is therefore delivered at least once. A call whose submission has an unknown outcome is
-//!    looked up at the vendor before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
+//! 1. **Claim.** One transaction selects rows that are due, as many as the process has room for, and gives each row a *lease*:
+//!    the time at which the claim expires, and a *fencing token* that no earlier claim of the row had. Until the lease expires,
+//!    no replica claims the row again.
+//! 2. **Request.** The HTTP request runs in a separate task. No transaction is open during the request. A request does not start
+//!    if its deadline lies after the end of the lease.
+//! 3. **Outcome.** One transaction checks the fencing token and writes the outcome, including the time at which the row is due
+//!    again. If another replica claimed the row in the meantime, the write fails with [`StoreError::LeaseLost`] and the outcome
+//!    is discarded. While the store is unavailable, the write is repeated until the lease ends ([`OutcomeWriter`]).
+//! 4. **Retry.** If the process dies, or the store is unavailable until the lease ends, nothing is written. The lease expires,
+//!    and any replica claims the row again. A callback is therefore delivered at least once. A call whose submission has an
+//!    unknown outcome is looked up at the vendor before it is submitted again ([`domain::lifecycle`](crate::domain::lifecycle)).
 //!
 //! # The loop
 //!
@@ -60,7 +61,7 @@ use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
-/// The longest pause between two steps. It bounds the delay after a clock was set back or a signal was lost.
+/// The longest pause between two steps. This pause bounds the delay after a clock was set back or a signal was lost.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step in which the store failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -130,8 +131,8 @@ pub async fn run(
     }
 }
 
-/// The signals that wake workers before their next work is due. [`Wakes::follow`] sends all of them except that of the token
-/// watcher.
+/// The signals that wake workers before their next work is due. [`Wakes::follow`] sends all signals except the signal of the
+/// token watcher.
 #[derive(Clone, Default)]
 pub struct Wakes {
     /// Wakes the submitter.
@@ -149,7 +150,7 @@ pub struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes a worker when the store commits work for it. Wakes the submitter and the poller also when a vendor permit is
+    /// Wakes a worker when the store commits work for it. Also wakes the submitter and the poller when a vendor permit is
     /// released. Ends when `stop` is cancelled.
     pub async fn follow(
         self,

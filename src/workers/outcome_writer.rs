@@ -18,7 +18,7 @@ use crate::telemetry::spans;
 
 /// Maximum pause before the first repetition. The maximum doubles with each repetition, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two writes of one outcome. It bounds the delay after the store is available again.
+/// The longest pause between two writes of one outcome. This pause bounds the delay after the store is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes outcomes. Clones share the cancellation token.
@@ -35,9 +35,9 @@ impl OutcomeWriter {
         Self { env, grace_over }
     }
 
-    /// Writes an outcome with `write`. `transaction` and `table` name the transaction and its table in logs and spans.
-    /// Repeats the write after temporary failures until `lease_end`. Returns `None` if the outcome is discarded, or if
-    /// no write was confirmed. The reason is in the log.
+    /// Writes an outcome with `write`. `transaction` and `table` name the transaction and its table in logs and spans. After a
+    /// temporary failure, repeats the write until `lease_end`. Returns `None` if the outcome is discarded, or if no write was
+    /// confirmed. The reason is in the log.
     pub(super) async fn write<T, F>(
         &self,
         (transaction, table): (&'static str, &'static str),
@@ -81,7 +81,7 @@ impl OutcomeWriter {
         None
     }
 
-    /// Repeats a write that has failed with `error`. Returns the last error if the lease or the grace period ends.
+    /// Repeats a write that has failed with `error`. Returns the last error when the lease or the grace period ends.
     async fn repeat<T, F>(
         &self,
         transaction: &'static str,

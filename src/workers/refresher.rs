@@ -42,7 +42,7 @@ impl Worker for KeyRefresher {
 
 /// The worker that reloads secret files.
 pub struct SecretRefresher {
-    /// All secrets from files: those of the tenants, of the encryption, of the issuers and of the trace collector.
+    /// All secrets from files: the secrets of the tenants, of the encryption, of the issuers and of the trace collector.
     pub secrets: Arc<ReloadableSecrets>,
     /// Wakes the token watcher.
     pub token_watcher: Wake,

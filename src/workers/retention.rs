@@ -20,7 +20,7 @@ const RECORDS_PERIOD: Duration = Duration::from_hours(731 * 24);
 
 /// The worker that deletes expired data.
 pub struct Retention {
-    /// Holds the data.
+    /// Store that holds the data.
     pub store: Arc<dyn Store>,
     /// Value of `store.retention`: the time for which finished analyses are kept.
     pub period: Duration,

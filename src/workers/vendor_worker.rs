@@ -32,7 +32,7 @@ const OVERDUE_BATCH: usize = 100;
 pub struct VendorWorker {
     /// The queue that this worker serves.
     pub queue: Queue,
-    /// Holds the queue.
+    /// Store that holds the queue.
     pub store: Arc<dyn Store>,
     /// Client of the vendor.
     pub vendor: Arc<VendorClient>,
@@ -42,9 +42,9 @@ pub struct VendorWorker {
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,
-    /// Schedule of the polls. It decides which polls are conditional.
+    /// Schedule of the polls. The schedule decides which polls are conditional.
     pub polling: PollingPolicy,
-    /// Maximum duration of one request. It determines the length of leases.
+    /// Maximum duration of one request. This duration determines the length of leases.
     pub request_timeout: Duration,
     /// Resumes work that waits because the vendor refused the token.
     pub token_watcher: Arc<TokenWatcher>,
@@ -159,11 +159,11 @@ impl VendorWorker {
             if let Some(since) = applied.probe
                 && let Err(error) = self.prober.probe(&tenant, &permit, request, (since, is_answered)).await
             {
-                // The next answer that needs the probe asks for it again.
+                // The next answer that needs a probe asks for a probe again.
                 tracing::error!(%error, "failed to store the outcome of a probe");
             }
         }
-        // The token watcher resumed the waiting work before this work began to wait.
+        // The token watcher resumed the waiting work before this work began to wait, so the watcher must resume it again.
         if is_refused && !Arc::ptr_eq(&token, &tenant.vendor_token()) {
             self.token_watcher.repeat(&analysis.tenant);
         }

@@ -1,9 +1,9 @@
 //! The blocks of addresses that are not public.
 //!
-//! They are the blocks of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), and the
-//! multicast blocks. In IPv6, only `2000::/3` is assigned (RFC 4291, 2.4; IANA IPv6 Global Unicast Address
-//! Assignments). The registries mark some small blocks inside reserved ones as global (`192.0.0.9`, `2001:1::1`, …).
-//! These are anycast services of a network and never receivers, so they are refused with the surrounding block.
+//! They are the blocks of the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), and the multicast
+//! blocks. In IPv6, only `2000::/3` is assigned (RFC 4291, 2.4; IANA IPv6 Global Unicast Address Assignments). The registries
+//! mark some small blocks inside reserved blocks as global (`192.0.0.9`, `2001:1::1`, …). These small blocks belong to anycast
+//! services of a network and never to receivers, so they are refused with the surrounding block.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,7 +43,8 @@ const IPV6: [(Ipv6Net, &str); 13] = [
     (v6([0x64, 0xff9b, 1, 0], 0, 48), "for local IPv4 translation (RFC 8215)"),
     (v6([0x100, 0, 0, 0], 0, 64), "discard-only (RFC 6666)"),
     (v6([0x100, 0, 0, 1], 0, 64), "a dummy prefix (RFC 9780)"),
-    // This block includes all of Teredo (2001::/32), which is deprecated. Embedded IPv4 addresses do not matter.
+    // This block contains Teredo (2001::/32), which is deprecated. Teredo is refused as a whole, whatever the embedded address
+    // is.
     (v6([0x2001, 0, 0, 0], 0, 23), "for IETF protocols (RFC 2928)"),
     (v6([0x2001, 0xdb8, 0, 0], 0, 32), "for documentation (RFC 3849)"),
     (v6([0x3fff, 0, 0, 0], 0, 20), "for documentation (RFC 9637)"),
@@ -57,18 +58,18 @@ const IPV6: [(Ipv6Net, &str); 13] = [
 /// The block of IPv6 global unicast addresses.
 const IPV6_GLOBAL: Ipv6Net = v6([0x2000, 0, 0, 0], 0, 3);
 
-/// Blocks that embed an IPv4 address in the last 32 bits: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), NAT64
-/// (RFC 6052).
+/// Blocks whose addresses embed an IPv4 address in their last 32 bits: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), and
+/// NAT64 (RFC 6052).
 const IPV4_LAST: [Ipv6Net; 3] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
     v6([0, 0, 0, 0], 0, 96),
     v6([0x64, 0xff9b, 0, 0], 0, 96),
 ];
 
-/// Block that embeds an IPv4 address after the prefix: 6to4 (RFC 3056).
+/// The block whose addresses embed an IPv4 address after the prefix: 6to4 (RFC 3056).
 const IPV4_AFTER_PREFIX: Ipv6Net = v6([0x2002, 0, 0, 0], 0, 16);
 
-/// Returns the kind of an address that is not public, such as "private (RFC 1918)"; `None` for a public address.
+/// Returns the kind of an address that is not public, such as "private (RFC 1918)". Returns `None` for a public address.
 ///
 /// For an IPv6 address that embeds an IPv4 address, callers must pass the IPv4 address: see [`embedded`].
 pub(super) fn special(address: IpAddr) -> Option<&'static str> {

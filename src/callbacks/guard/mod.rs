@@ -1,4 +1,4 @@
-//! Protection against server-side request forgery: callbacks go to public addresses, and to the networks that the operator
+//! Protection against server-side request forgery. Callbacks go only to public addresses and to the networks that the operator
 //! allows.
 //!
 //! The caller chooses the URL. Without this check, a callback could reach a database, the metadata service of a cloud
@@ -25,7 +25,7 @@ pub enum Forbidden {
     /// The scheme is `http`, and `callbacks.allow_http` is off.
     #[error("the URL must use https")]
     Http,
-    /// The address is not public and not in `callbacks.allow_networks`.
+    /// The address is not public, and `callbacks.allow_networks` does not list it.
     #[error("the host's address must be public, but it is {kind}")]
     Address {
         /// The address, for the log.
@@ -53,7 +53,7 @@ impl Guard {
     /// Checks that a transform is allowed, and compiles its template. Templates need `callbacks.allow_templates`.
     ///
     /// # Errors
-    /// The problem of the template.
+    /// [`FieldProblem`] if the template is not allowed or not valid.
     pub fn admit_transform(&self, transform: &Transform) -> Result<(), FieldProblem> {
         if transform.template.is_some() && !self.allow_templates {
             let rule = "is not allowed: the operator has not set callbacks.allow_templates; use a preset";
@@ -62,7 +62,8 @@ impl Guard {
         transform.compile()
     }
 
-    /// Checks the URL without resolving names: its scheme, a literal address, or a name of this machine.
+    /// Checks the URL without resolving its host name: the scheme, a literal address, and whether the name belongs to this
+    /// machine.
     ///
     /// Other names pass. Their addresses are checked at each delivery.
     ///
@@ -87,7 +88,7 @@ impl Guard {
     /// the IPv4 address.
     ///
     /// # Errors
-    /// [`Forbidden::Address`] has the kind of the address.
+    /// [`Forbidden::Address`] if the address is forbidden. The error names the kind of address.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
         let effective = blocks::embedded(address).map_or(address, IpAddr::V4);
         if self
@@ -101,8 +102,8 @@ impl Guard {
     }
 }
 
-/// Whether the name is `localhost` or a subdomain of it. These names are loopback (RFC 6761, 6.3), even if a resolver
-/// disagrees.
+/// Whether the name is `localhost` or a subdomain of `localhost`. These names are loopback (RFC 6761, 6.3), even if a resolver
+/// returns other addresses.
 fn is_localhost(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     name == "localhost" || name.ends_with(".localhost")

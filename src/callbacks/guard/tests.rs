@@ -56,8 +56,8 @@ fn the_first_and_last_address_of_every_special_block_is_refused() {
         "fe80::/10",
         "fec0::/10",
         "ff00::/8",
-        // These blocks are not in the registries, but they are not assigned either: stateless translation, and the
-        // unassigned space.
+        // The registries do not list the following blocks, but no public addresses are assigned from them: the block of stateless
+        // translation, and parts of the unassigned space.
         "::ffff:0:0:0/96",
         "200::/7",
         "4000::/3",

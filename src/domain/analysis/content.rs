@@ -21,8 +21,8 @@ struct Amount {
 }
 
 impl AnalysisResult {
-    /// Returns what is missing if this result has fewer turns or tags than the earlier one, or less than half of the text. Only
-    /// additions are expected shortly after completion.
+    /// Returns what is missing if this result has fewer turns or tags than the earlier one, or less than half of its text.
+    /// Shortly after completion, only additions are expected.
     pub fn lacks_any_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         let is_less = now.turns < before.turns || now.tags < before.tags;

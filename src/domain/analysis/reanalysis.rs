@@ -40,8 +40,8 @@ pub struct LastReanalysis {
 }
 
 /// The outcome of a reanalysis: `new_result` (the result differs from the previous one), `same_result` (AloVoice returned the
-/// previous result) or `failed` (there is no new result). After `failed`, a call with a previous result keeps it and
-/// has the reason in `last_error`; a call without a result has the reason in `error`.
+/// previous result) or `failed` (there is no new result). After `failed`, a call with a previous result keeps this result, and
+/// `last_error` has the reason. For a call without a result, `error` has the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReanalysisOutcome {

@@ -16,7 +16,7 @@ pub struct SubmissionCallback {
     pub url: CallbackUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
-    /// How the body is made from the event; `None` sends the event.
+    /// How the body is made from the event. With `None`, the body is the event itself.
     pub transform: Option<Transform>,
 }
 
@@ -40,7 +40,7 @@ pub struct Submission {
 /// The data of a call that its submissions gave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubmittedData {
-    /// Metadata of the latest submission that had any.
+    /// Metadata of the latest submission that had metadata.
     pub metadata: Metadata,
     /// Facts of the call.
     pub call: CallFacts,

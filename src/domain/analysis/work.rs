@@ -5,7 +5,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::clock::Timestamp;
 use crate::domain::polling::PollingPolicy;
 
-/// In each analysis round, every poll whose number (from 1) is a multiple of this constant is unconditional.
+/// Every poll whose number is a multiple of this constant is unconditional. The numbers start at 1 in each analysis round.
 const UNCONDITIONAL_POLLS: u32 = 4;
 
 /// Kind of the next work.
@@ -14,7 +14,7 @@ pub enum Stage {
     /// Submit the call to the vendor.
     Submit,
     /// Poll for the result because the outcome of a submit is unknown. Another submit follows only if the vendor's answers do not
-    /// show that it accepted the call.
+    /// show that the vendor accepted the call.
     Confirm,
     /// Poll for the result.
     Poll,
@@ -55,15 +55,15 @@ impl Stage {
 pub struct Work {
     /// Kind of the work.
     pub stage: Stage,
-    /// Earliest time of the work. While the work is leased, it is the end of the lease.
+    /// Earliest time of the work. While the work is leased, this is the end of the lease.
     pub due_at: Timestamp,
     /// Whether a worker holds a lease.
     pub leased: bool,
     /// Start of the analysis round: the time of the submission, or of the request to analyze the call again.
     pub started_at: Timestamp,
-    /// Time of the last submit in this analysis round. A claim of a submit sets it.
+    /// Time of the last submit in this analysis round. A claim of a submit sets this time.
     pub sent_at: Option<Timestamp>,
-    /// Number of submits in this analysis round that the vendor may have accepted. A claim of a submit increments it.
+    /// Number of submits in this analysis round that the vendor may have accepted. A claim of a submit increments this number.
     pub submits: u32,
     /// Time at which the vendor accepted the call in this analysis round.
     pub accepted_at: Option<Timestamp>,
@@ -77,10 +77,10 @@ pub struct Work {
     pub empty_since: Option<Timestamp>,
     /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,
-    /// Time since which the vendor's answers have not shown that it accepted a submit of unknown outcome. A claim of a submit
-    /// resets it.
+    /// Time since which the vendor's answers have not shown that the vendor accepted a submit of unknown outcome. A claim of a
+    /// submit resets this time.
     pub denied_since: Option<Timestamp>,
-    /// Shapes of the answers without a result since the last submit, the latest last. A claim of a submit clears them.
+    /// Shapes of the answers without a result since the last submit, in order of time. A claim of a submit clears them.
     pub shapes: Vec<AnswerShape>,
 }
 
@@ -121,8 +121,8 @@ impl Work {
         self.etag.as_deref().filter(|_| !is_unconditional)
     }
 
-    /// Keeps the `ETag` of a result. Drops it if the answer before the result had the same `ETag` or none, because then
-    /// the `ETag` may stay the same when the answer changes.
+    /// Keeps the `ETag` of a result. If the answer before the result had the same `ETag` or none, drops the `ETag`, because it
+    /// may then stay the same when the answer changes.
     pub(in crate::domain) fn keep_etag_of(&mut self, obtained: &VendorResult) {
         let is_stale = self.etag == obtained.etag;
         let is_unproven = self.etag.is_none() && self.polls > 1;
@@ -135,7 +135,7 @@ impl Work {
         self.sent_at.unwrap_or(self.started_at)
     }
 
-    /// Remembers the shape of an answer without a result. Only the latest shape and the three oldest ones are kept.
+    /// Remembers the shape of an answer without a result. Only the latest shape and the three oldest shapes are kept.
     pub(in crate::domain) fn remember(&mut self, shape: AnswerShape) {
         const MAX_SHAPES: usize = 4;
         self.shapes.retain(|known| *known != shape);

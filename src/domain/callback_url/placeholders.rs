@@ -7,12 +7,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::InvalidCallbackUrl;
 use crate::domain::call_facts::{CrmIds, CrmName};
 
-/// Begin and end of a placeholder as the URL parser writes them in a path.
+/// Beginning and end of a placeholder, as the URL parser writes them in a path.
 const BEGIN: &str = "%7Bcrm.";
 const END: &str = "%7D";
 
-/// Characters of an id that are percent-encoded: all but the unreserved ones of RFC 3986, so that an id can neither end its path
-/// segment nor begin a query.
+/// Characters of an id that are percent-encoded. Only the unreserved characters of RFC 3986 are not encoded, so an id can neither
+/// end its path segment nor begin a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A part of a path.
@@ -46,7 +46,7 @@ pub(super) fn parse(path: &str) -> Result<Vec<PathPart>, InvalidCallbackUrl> {
     Ok(parts)
 }
 
-/// Finds a text whatever the case of its letters.
+/// Finds a text without regard to upper and lower case.
 fn find(text: &str, wanted: &str) -> Option<usize> {
     text.as_bytes().windows(wanted.len()).position(|part| part.eq_ignore_ascii_case(wanted.as_bytes()))
 }

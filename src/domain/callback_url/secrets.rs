@@ -1,8 +1,9 @@
 //! Secrets in the URL of a callback, and their removal from texts.
 //!
-//! Many receivers expect a secret in the URL, such as Bitrix24 (`/rest/1/SECRET/`), Slack and Telegram in the path, others in the query. The
-//! gateway does not know all of them, so it treats everything as secret that does not look public: the query, and each segment
-//! of the path that is not a word, a number or a version. Some receivers have a secret that may look like a word, at a known place.
+//! Many receivers expect a secret in the URL. Bitrix24 (`/rest/1/SECRET/`), Slack and Telegram expect it in the path, others in
+//! the query. The gateway does not know all of them, so it treats everything as secret that does not look public: the query, and
+//! each segment of the path that is not a word, a number or a version. The secrets of some receivers may look like a word, but
+//! their place is known.
 
 use std::borrow::Cow;
 
@@ -55,8 +56,9 @@ pub(super) fn pieces(path_and_query: &str) -> Vec<UrlPiece<'_>> {
     pieces
 }
 
-/// Whether a segment is a secret whatever it looks like: that of an incoming webhook of Bitrix24 (`/rest/USER/SECRET/METHOD`) or of Slack
-/// (`/services/TEAM/BOT/SECRET`).
+/// Whether the next segment is a secret because of its place, even if it looks like a word. This is the secret of an incoming
+/// webhook of Bitrix24 (`/rest/USER/SECRET/METHOD`) or of Slack (`/services/TEAM/BOT/SECRET`). `before` has the segments before
+/// the next one.
 fn is_place_of_secret(before: &[&str]) -> bool {
     match before {
         [.., "rest", user] => !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit()),
@@ -102,7 +104,7 @@ pub(super) fn erase(pieces: &[UrlPiece<'_>], answer: &[u8]) -> Vec<u8> {
     shown
 }
 
-/// Returns a secret part as it is in the URL, decoded, and the values of a query. The longest text comes first.
+/// Returns the spellings of a secret part: as in the URL, decoded, and each value of a query. The longest spelling comes first.
 fn spellings(text: &str) -> Vec<Cow<'_, str>> {
     let mut spellings = vec![Cow::Borrowed(text), percent_decode_str(text).decode_utf8_lossy()];
     let values = form_urlencoded::parse(text.as_bytes());

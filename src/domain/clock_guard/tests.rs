@@ -155,7 +155,7 @@ fn a_time_before_any_gateway_is_never_accepted() {
 struct Moment {
     /// Time since the previous comparison.
     after: Duration,
-    /// The error of the reference from now on, in milliseconds.
+    /// The error of the reference from now on, in milliseconds; `None` if the error does not change.
     error: Option<i64>,
     /// Whether the vendor has answered since the latest jump.
     has_vendor: bool,
@@ -251,7 +251,8 @@ proptest! {
         }
     }
 
-    /// If the gateway's clock is wrong and the vendor's clock is right, the gateway's clock becomes right as soon as the reference is.
+    /// If the gateway's clock is wrong and the vendor's clock is right, the gateway's clock becomes right as soon as the
+    /// reference is right.
     #[test]
     fn a_wrong_gateway_clock_is_corrected_with_the_reference(error in -800 * DAY..800 * DAY, after in 1_u64..100_000) {
         prop_assume!(error.unsigned_abs() > 70_000);

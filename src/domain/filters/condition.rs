@@ -19,7 +19,7 @@ pub(super) struct Condition {
     pub(super) fields: Vec<(Vec<String>, Self)>,
     /// Predicates, all of which hold for one value.
     pub(super) predicates: Vec<Predicate>,
-    /// Whether there is a value, which may be `null`.
+    /// Whether a value must exist or must be absent; `null` counts as a value. `None` allows both.
     pub(super) exist: Option<bool>,
     /// Conditions that hold for no value.
     pub(super) none: Vec<Self>,
@@ -32,13 +32,13 @@ pub(super) struct Condition {
 /// A comparison of one value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Predicate {
-    /// Equal to one of these.
+    /// The value equals one of these operands.
     In(Vec<Operand>),
-    /// Ordered like this relative to the operand.
+    /// The value has this order relative to the operand.
     Order(Relation, Operand),
-    /// A text that starts with one of these.
+    /// The value is a text that starts with one of these texts.
     StartsWith(Vec<String>),
-    /// A text that contains one of these.
+    /// The value is a text that contains one of these texts.
     Contains(Vec<String>),
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Operand {
 }
 
 impl Condition {
-    /// Whether the condition holds for these values: one, or those of the elements of an array.
+    /// Whether the condition holds for the values at a path: one value, or the values of all elements of an array.
     pub(super) fn holds(&self, values: &[&Value]) -> bool {
         let elements = elements(values);
         if self.fields.is_empty() {
@@ -75,7 +75,7 @@ impl Condition {
         })
     }
 
-    /// Whether the parts without a path hold for the values, whose elements are `elements`.
+    /// Whether the parts without a path hold for `values`. `elements` has the same values, and for each array also its elements.
     fn holds_together(&self, values: &[&Value], elements: &[&Value]) -> bool {
         let compares = |element: &&Value| self.predicates.iter().all(|predicate| predicate.holds(element));
         self.exist.is_none_or(|exist| exist != values.is_empty())
@@ -150,7 +150,7 @@ impl Operand {
         Self::Text(text.nfc().collect())
     }
 
-    /// Returns the size of the text that the operand compares with, in bytes.
+    /// Returns the size in bytes of the text that the operand compares with; 0 for an operand without a text.
     const fn text_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -184,9 +184,9 @@ fn composed(text: &str) -> Cow<'_, str> {
     if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
-/// Returns a text in Unicode Normalization Form C, without the part that decides no comparison with an operand of up to `bytes`
-/// bytes. If a part is missing, the rest has more characters than such an operand. The event can have a long transcript, which many
-/// filters examine inside of one transaction.
+/// Returns the beginning of a text in Unicode Normalization Form C. The beginning is long enough for each comparison with an
+/// operand of up to `bytes` bytes: it is the whole text, or has more characters than such an operand. The rest is left out,
+/// because the event can have a long transcript, which many filters examine inside of one transaction.
 fn beginning(text: &str, bytes: usize) -> Cow<'_, str> {
     if text.len() <= MAX_WHOLE { composed(text) } else { Cow::Owned(text.nfc().take(bytes + 1).collect()) }
 }

@@ -26,15 +26,15 @@ pub(super) enum Field {
     Map(Box<Self>),
     /// A string with any content.
     Text,
-    /// One of these words.
+    /// A string that is one of these words.
     Word(Vec<String>),
     /// A time in the format of RFC 3339.
     Time,
     /// An integer or a fraction.
     Number,
-    /// `true` or `false`.
+    /// A boolean: `true` or `false`.
     Boolean,
-    /// Any JSON value.
+    /// A value with any JSON content.
     Any,
 }
 
@@ -112,7 +112,7 @@ impl Field {
     }
 }
 
-/// Returns the only type of a schema except `null`.
+/// Returns the type of a schema. Returns `None` if the schema has no type or several types besides `null`.
 fn kind(schema: &Value) -> Option<&str> {
     match &schema["type"] {
         Value::String(kind) => Some(kind),

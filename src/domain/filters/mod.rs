@@ -4,9 +4,9 @@
 //! value of a path is a value to compare with, an array of values that must all be contained, or an object with
 //! operators and further paths.
 //!
-//! A path through an array leads to the values of all elements. A condition holds for several values if it holds for one
-//! of them. The negations `$ne`, `$nin` and `$not` hold if the condition that they negate holds for none of them. An
-//! object with paths holds for an array if one element meets all of it.
+//! A path through an array leads to the values of all elements. A condition holds for several values if it holds for one of them.
+//! The negations `$ne`, `$nin` and `$not` hold if the condition that they negate holds for none of the values. An object with
+//! several paths holds for an array if a single element meets all of them.
 //!
 //! The format is that of Hookdeck's `simple-json-match`; the tests name the differences.
 
@@ -31,7 +31,7 @@ pub struct ContentFilter {
 impl ContentFilter {
     /// Maximum size in bytes as compact JSON.
     pub const MAX_BYTES: usize = 4096;
-    /// Maximum number of values that a filter compares with. It bounds the time of an evaluation.
+    /// Maximum number of values that a filter compares with. This limit bounds the time of an evaluation.
     pub const MAX_VALUES: usize = 100;
     /// Maximum number of levels of objects and arrays.
     pub const MAX_DEPTH: usize = 8;

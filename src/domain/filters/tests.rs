@@ -54,7 +54,7 @@ fn a_value_is_compared_with_its_type() {
         (json!({"error.code": {"$exist": false}}), true),
         (json!({"metadata.order": {"$exist": true}}), false),
         (json!({"metadata.rows": {"$exist": true}}), true),
-        // A text predicate would put 17.566Z before 17Z.
+        // A comparison as text would put 17.566Z before 17Z.
         (json!({"completed_at": {"$gt": "2024-05-20T12:20:17Z"}}), true),
         (json!({"begin_time": "2024-05-20T17:20:17+05:00"}), true),
     ] {
@@ -73,7 +73,7 @@ fn an_array_matches_if_one_element_does() {
         (json!({"metadata.labels": ["uz", "new"]}), false),
         (json!({"metadata.labels": {"$eq": ["vip", "uz"]}}), true),
         (json!({"metadata.rows": {"$eq": []}}), true),
-        // One element is in the range, and one element has both values.
+        // One element must be in the range, and one element must have both values.
         (json!({"tags.begin_ms": {"$gt": 1000, "$lt": 5000}}), false),
         (json!({"tags": {"name": "Жалоба", "value": "да"}}), true),
         (json!({"tags": {"name": "Жалоба", "value": ""}}), false),

@@ -79,7 +79,7 @@ fn words_that_differ_between_probes_are_random() {
     assert!(judgement.needs_probe.is_some_and(|since| since > at(1)), "one probe does not show it");
     let learned = probed(&[(1, shape("u", "ref asdfgh")), (2, shape("u", "ref zxcvbn"))]);
     assert_eq!(learned.judge(answer, at(0), at(2)).meaning, Meaning::Unknown { is_proven: false });
-    // The same words twice: other words are another answer.
+    // The probes got the same words twice, so an answer with other words is a different answer.
     let learned = probed(&[(1, shape("u", "no call")), (2, shape("u", "no call"))]);
     let known = Judgement::certain(Meaning::Known);
     assert_eq!(learned.judge(answer, at(0), at(2)), known);

@@ -33,8 +33,8 @@ enum Trust {
     Trusted,
     /// The answer replaced another one, and no call became ready since.
     Suspect,
-    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer is trusted; otherwise it
-    /// is suspect again.
+    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer is trusted.
+    /// Otherwise it is suspect again.
     Contrasted,
 }
 
@@ -87,8 +87,9 @@ impl UnknownAnswers {
         self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
     }
 
-    /// Checks for an answer that has the structure of the latest answer but other words. Returns the time of the latest
-    /// probe if there were too few probes to know whether the words are random. Another probe is needed then.
+    /// Compares an answer, whose words differ from the learned words, with the latest answer. If both have the same structure,
+    /// and there were too few probes to know whether the words are random, returns the time of the latest probe. Another probe is
+    /// then needed.
     pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
         let is_alike =
             |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;
@@ -131,7 +132,7 @@ impl UnknownAnswers {
         ProbeOutcome::Changed
     }
 
-    /// Learns that a call became ready. Returns whether this changed what is known about the answers.
+    /// Learns that a call became ready. Returns whether this changed the trust in the latest answer.
     pub(super) fn learn_ready_call(&mut self) -> bool {
         let suspect = self.0.first_mut().filter(|latest| latest.trust == Trust::Suspect);
         suspect.map(|latest| latest.trust = Trust::Contrasted).is_some()

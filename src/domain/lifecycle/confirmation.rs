@@ -11,8 +11,9 @@ use crate::domain::pace::Pace;
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that leaves the outcome of a submit unknown, or that denies that the vendor has the call. The call is
-    /// submitted again only if the vendor keeps giving such answers for long enough, because a second submit may be billed.
+    /// Applies an answer that does not confirm a submit of unknown outcome. Such an answer leaves the outcome unknown, or denies
+    /// that the vendor has the call. The call is submitted again only if the vendor keeps giving such answers for long enough,
+    /// because a second submit may be billed.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -60,7 +61,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer that the vendor gives for unknown calls, although it had accepted this call.
+    /// Applies an answer that the vendor gives for unknown calls, although the vendor had accepted this call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,
@@ -87,13 +88,13 @@ impl Analysis {
     }
 }
 
-/// Returns the end of an error text: the vendor's last answer, if there is one.
+/// Returns the end of an error text. The end has the vendor's last answer, or is empty if there is none.
 fn last_answer(detail: Option<&str>) -> String {
     detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }
 
-/// Returns the time within which the result would most likely be ready after a submit of unknown outcome. Returns
-/// `None` if the answer proves that the vendor does not know the call, so there is no reason to wait.
+/// Returns the time within which the result would most likely be ready after a submit of unknown outcome. Returns `None` if there
+/// is no reason to wait, because the answer proves that the vendor does not know the call.
 fn patience(meaning: Meaning, submits: u32, context: &Context<'_>) -> Option<Duration> {
     let doublings = submits.saturating_sub(1).min(MAX_DOUBLINGS);
     let patience = Pace::slowest(context.pace, context.policy).saturating_mul(2 << doublings);

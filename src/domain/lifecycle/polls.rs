@@ -122,7 +122,7 @@ impl Analysis {
                 work.missing_since = None;
                 let since = *work.empty_since.get_or_insert(now);
                 let is_silent = now.since(since) >= context.policy.empty_grace;
-                // Some vendors never answer a probe, so the deadline ends the wait for it.
+                // Some vendors never answer a probe, so the wait for a probe ends at the deadline.
                 if is_silent && (needs_probe.is_none() || self.is_over(&work, context)) {
                     return self.complete(work, obtained, context);
                 }
@@ -178,7 +178,7 @@ impl Analysis {
     }
 }
 
-/// Returns what the result of a poll lacks, if the poll brought a result.
+/// Returns the content that the result of a poll lacks. Returns `None` if nothing is missing, or if the poll brought no result.
 pub(super) fn missing(
     outcome: &PollOutcome,
     lacks: impl FnOnce(&AnalysisResult) -> Option<MissingContent>,
@@ -189,8 +189,8 @@ pub(super) fn missing(
     }
 }
 
-/// Whether a result revises the stored one of a completed analysis. A result without turns revises only a stored result
-/// without turns: a silent call may get tags late.
+/// Whether a result revises the stored result of a completed analysis. A result without turns revises only a stored result
+/// without turns, because a silent call may get tags late.
 pub(super) fn revises(current: Option<&AnalysisResult>, result: &AnalysisResult) -> bool {
     match current {
         Some(current) if current.has_same_content(result) => false,

@@ -11,7 +11,7 @@ use crate::domain::polling::PollingPolicy;
 const MAX_POLLS: u32 = 3;
 
 impl Analysis {
-    /// Plans a poll for changes of the outcome, at least the minimum interval after the previous refresh. Changes
+    /// Plans a poll for changes of the outcome. The poll is due at least the minimum interval after the previous refresh. Changes
     /// nothing and returns `false` if an analysis or a refresh is in progress, or if a poll for late tags is in flight.
     pub fn refresh(&mut self, policy: &PollingPolicy, now: Timestamp) -> bool {
         let is_polled = self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle || work.leased);

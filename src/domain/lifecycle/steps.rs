@@ -16,7 +16,7 @@ use crate::domain::vendor_token::TokenFingerprint;
 pub struct VendorFault {
     /// Reason of the failure.
     pub code: FaultCode,
-    /// Description for people. It never contains a secret.
+    /// Description for people. The text never contains a secret.
     pub detail: String,
     /// The vendor's `Retry-After`.
     pub retry_after: Option<Duration>,
@@ -27,11 +27,11 @@ pub struct VendorFault {
 pub enum SubmitOutcome {
     /// The vendor accepted the call.
     Accepted,
-    /// The vendor certainly did not accept the call: the request did not reach it, or it refused.
+    /// The vendor certainly did not accept the call: the request did not reach the vendor, or the vendor refused the call.
     NotTaken(VendorFault),
     /// The vendor may have accepted the call: there was no answer, or an unclear one.
     Unknown(VendorFault),
-    /// The vendor refused the call permanently. The text explains the refusal, for people.
+    /// The vendor refused the call permanently. The text explains the refusal for people.
     Rejected(String),
 }
 
@@ -40,7 +40,7 @@ pub enum SubmitOutcome {
 pub enum PollOutcome {
     /// A result with at least one turn.
     Ready(Box<VendorResult>),
-    /// A well-formed result without turns and tags: not ready, or a silent call.
+    /// A well-formed result without turns and tags. Either the result is not ready, or the call is silent.
     Empty(Box<VendorResult>),
     /// The result is not ready.
     NotReady {
@@ -48,14 +48,14 @@ pub enum PollOutcome {
         etag: Option<String>,
         /// The vendor's `Retry-After`.
         retry_after: Option<Duration>,
-        /// The vendor's own words, if the answer has any, in a text for people.
+        /// The vendor's own words in a text for people, if the answer has any words.
         detail: Option<String>,
     },
-    /// 304: the answer has not changed.
+    /// Status 304: the answer has not changed.
     Unchanged,
-    /// 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
+    /// Status 404: the vendor does not know the call. The text has the vendor's own words, if the answer has any.
     NotFound(Option<String>),
-    /// The vendor refused permanently. The text explains the refusal, for people.
+    /// The vendor refused the request permanently. The text explains the refusal for people.
     Rejected(String),
     /// The poll failed.
     Fault(VendorFault),
@@ -77,7 +77,7 @@ pub enum Step {
 pub struct ShapedAnswer {
     /// The shape. `None` for a result with turns, for a 304, and for a fault that does not concern the call.
     pub shape: Option<AnswerShape>,
-    /// Fingerprint of the token of the request. It decides which learned answers apply.
+    /// Fingerprint of the token of the request. The fingerprint decides which learned answers apply.
     pub account: TokenFingerprint,
 }
 

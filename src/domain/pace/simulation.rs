@@ -75,7 +75,7 @@ impl SeededRandom {
 /// The gateway's side of the simulation.
 pub(crate) struct Simulation {
     policy: PollingPolicy,
-    /// Round-trip time of a request. The vendor reads its clock half way.
+    /// Round-trip time of a request. The vendor reads its clock after half of this time.
     latency: Duration,
     learns: bool,
     /// Estimate that the simulation has learned.

@@ -5,7 +5,7 @@ use super::{name, spoken};
 
 /// Duration in milliseconds for which a turn without length is shown.
 ///
-/// The formats require an end after the start; otherwise a player would never show the text.
+/// The formats require that the end is after the start. A player would never show the text otherwise.
 const LEAST_MS: i64 = 1_000;
 
 /// Turn as subtitles show it.

@@ -20,35 +20,35 @@ pub enum AttemptOutcome {
         /// `Retry-After` of a 429 or 503.
         retry_after: Option<Duration>,
     },
-    /// The receiver does not accept the event now, as its preset knows from the answer.
+    /// The preset knows from the answer that the receiver does not accept the event now.
     Declined {
         /// Status of the answer, which may be 200.
         status: u16,
-        /// Reason, for the owner of the webhook.
+        /// Reason as text for the owner of the webhook.
         reason: String,
         /// Minimum pause before the next attempt.
         retry_after: Duration,
     },
-    /// The receiver will never accept this request, as its preset knows from the answer.
+    /// The preset knows from the answer that the receiver will never accept this request.
     Rejected {
         /// Status of the answer, which may be 200.
         status: u16,
-        /// Reason, for the owner of the webhook.
+        /// Reason as text for the owner of the webhook.
         reason: String,
     },
     /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
     Gone,
     /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
     Unsigned {
-        /// Reason, for the operator.
+        /// Reason as text for the operator.
         detail: String,
     },
     /// Nothing was sent, because the transform could not render the event, or the call does not have an id that the URL needs.
     Unrendered {
-        /// Reasons, for the owner of the webhook.
+        /// Reasons as text for the owner of the webhook.
         detail: String,
     },
-    /// Nothing was sent, because the attempt before may have arrived, and a second request would double its effect.
+    /// Nothing was sent. The attempt before may have arrived, and a second request would then repeat its effect.
     Unknown,
     /// Nothing was sent, because the guard forbids the address.
     Forbidden {
@@ -104,7 +104,7 @@ impl AttemptOutcome {
     }
 }
 
-/// Writes one sentence for the record of the attempt. It never names the URL.
+/// Writes one sentence for the record of the attempt. The sentence never names the URL.
 impl fmt::Display for AttemptOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,14 +1,14 @@
 //! Search index of transcripts. Documents and queries share one normalization, for every engine of the store.
 //!
-//! A word is folded to lower case, without diacritics and stress marks, with one character for all apostrophes; `ё` becomes `е`.
-//! The letters that Uzbek Cyrillic has besides the Russian ones (`ў қ ғ ҳ`) and `й` stay distinct.
+//! A word is folded to lower case, without diacritics and stress marks. All apostrophes become one character, and `ё` becomes
+//! `е`. The letters that Uzbek Cyrillic has besides the Russian letters (`ў қ ғ ҳ`) and `й` stay distinct.
 //!
 //! A query finds words in either script. A Cyrillic word is also indexed in its Uzbek Latin spelling with a prefix, and a query
 //! compares this spelling only with words of the other script. So two Russian words with the same Uzbek Latin spelling
 //! (`мать`, `мат`) stay distinct.
 //!
-//! The letters `ş ç ö ğ` of the Uzbek alphabet of 2026 equal `sh ch oʻ gʻ`. Other languages have these letters too, so a word with one
-//! of them is also indexed without the diacritic: `garcon` finds `garçon`.
+//! The letters `ş ç ö ğ` of the Uzbek alphabet of 2026 equal `sh ch oʻ gʻ`. Other languages have these letters too, so a word
+//! with one of them is also indexed without the diacritic. For example, `garcon` finds `garçon`.
 //!
 //! `oʻzbek` finds `o'zbek` with any apostrophe. `ozbek` finds both, because a word with apostrophes is also indexed without
 //! them.
@@ -26,7 +26,7 @@ use self::words::{Word, words};
 use super::ids::TenantId;
 use super::transcript::{Speaker, Turn};
 
-/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. In Unicode it is a letter.
+/// Modifier letter turned comma, to which every apostrophe inside a word is normalized. This character is a letter in Unicode.
 pub const APOSTROPHE: char = '\u{02BB}';
 /// Prefix of Cyrillic words that were transliterated to Latin.
 const TRANSLITERATED: char = '~';

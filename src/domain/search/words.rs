@@ -26,8 +26,8 @@ fn new_letter(letter: char) -> Option<&'static (char, &'static str, char)> {
     NEW_LETTERS.iter().find(|(known, ..)| *known == letter)
 }
 
-/// Normalized word: lower case, without diacritics, with one form of apostrophe. It keeps `ё`, whose transliteration
-/// differs from that of `е`, and the letters of the Uzbek alphabet of 2026.
+/// Normalized word: lower case, without diacritics, with one form of apostrophe. A word keeps the letters of the Uzbek alphabet
+/// of 2026, and `ё`, whose transliteration differs from the transliteration of `е`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Word(String);
 
@@ -103,7 +103,7 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics in scripts in which they do not form distinct letters. The letters of Uzbek keep theirs.
+/// Removes diacritics in scripts in which they do not form distinct letters. The letters of Uzbek keep their diacritics.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if new_letter(c).is_none() && matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {

@@ -70,7 +70,7 @@ impl IntervalSet {
         Self::of(self.iter().chain(other.iter()))
     }
 
-    /// Returns the times of this set that are not in the other.
+    /// Returns the times of this set that are not in the other set.
     pub(super) fn without(&self, other: &Self) -> Self {
         let mut rest = Vec::with_capacity(self.0.len());
         let mut others = other.0.as_slice();

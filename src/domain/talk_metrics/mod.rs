@@ -37,7 +37,7 @@ pub struct TalkMetrics {
     /// Changes of the speaker per minute of the call.
     #[schema(example = 9.4, minimum = 0.0)]
     pub speaker_switches_per_minute: f64,
-    /// The median time from the end of a client turn to the next operator turn; `null` if there is none.
+    /// The median time from the end of a client turn to the next operator turn; `null` if the operator never answers the client.
     #[schema(required = true, example = 840, minimum = 0)]
     pub median_response_ms: Option<i64>,
     /// The thresholds used for these metrics.
@@ -56,7 +56,7 @@ pub struct SideMetrics {
     /// Words per minute of talk time.
     #[schema(example = 131.5, minimum = 0.0)]
     pub words_per_minute: f64,
-    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end it.
+    /// The longest monologue. Pauses of up to 3 seconds and short remarks of the other speaker do not end a monologue.
     #[schema(example = 31_200, minimum = 0)]
     pub longest_monologue_ms: i64,
     /// Number of turns that start while the other speaker talks and overlap by more than 500 ms.
@@ -167,8 +167,8 @@ fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
     order.windows(2).filter(|pair| pair[0].1 != pair[1].1).count()
 }
 
-/// Returns the response times: the silences, including 0 ms, from the end of the client's speech to the start of the
-/// operator's.
+/// Returns the response times: the silences from the end of the client's speech to the start of the operator's speech. A silence
+/// of 0 ms counts.
 ///
 /// There is no response if the operator is already speaking or the client continues first.
 fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
@@ -187,8 +187,8 @@ fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
 
 /// Returns the length of the side's longest monologue, in milliseconds.
 ///
-/// The first pass ignores all short remarks. It shows which of them lie wholly inside a monologue. In the second pass,
-/// all other remarks end a monologue.
+/// The first pass ignores all short remarks. It shows which remarks lie wholly inside a monologue. In the second pass, all other
+/// remarks end a monologue.
 fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     let (short, long): (Vec<_>, Vec<_>) =
         other.iter().partition(|remark| remark.length() < THRESHOLDS.backchannel_ms);

@@ -132,7 +132,7 @@ fn a_monologue_includes_short_pauses_and_short_remarks() {
     let longest = |turns: &[_]| talk(turns).operator.longest_monologue_ms;
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 2_000), ('o', 5_001, 6_000)]), 2_000);
-    // There is a remark in a pause, and one over the talk.
+    // One remark lies in a pause, and one remark overlaps the talk.
     assert_eq!(longest(&[('o', 0, 2_000), ('c', 2_200, 2_699), ('o', 3_000, 6_000)]), 6_000);
     assert_eq!(longest(&[('o', 0, 6_000), ('c', 2_000, 2_499)]), 6_000);
     // This is too long for a remark, so it ends the monologue.

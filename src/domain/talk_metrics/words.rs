@@ -4,7 +4,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 /// Modifier letter turned comma, the correct apostrophe of oʻ and gʻ.
 ///
-/// In Unicode it is a letter, so a word does not end at it.
+/// In Unicode, this character is a letter, so a word does not end at it.
 const TURNED_COMMA: char = '\u{02BB}';
 
 /// Characters that people and speech recognition use as apostrophes. By Unicode's rules, some of them end a word.

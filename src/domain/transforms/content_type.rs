@@ -1,6 +1,6 @@
 //! The content type of a body.
 
-/// The content type of a template's output. It decides how values are escaped and whether the output must be JSON.
+/// The content type of a template's output. The type decides how values are escaped, and whether the output must be JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyType(String);
 
@@ -8,7 +8,7 @@ impl BodyType {
     /// Parses a content type without parameters. The default is `application/json`.
     ///
     /// # Errors
-    /// The rule that the type breaks.
+    /// The error is a text that names the allowed types.
     pub fn parse(text: Option<&str>) -> Result<Self, String> {
         let Some(text) = text else { return Ok(Self("application/json".to_owned())) };
         let essence = text.trim().to_ascii_lowercase();

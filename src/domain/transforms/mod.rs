@@ -38,8 +38,8 @@ pub struct Transform {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
-    /// The source of a MiniJinja template of up to 16 KiB. It gets `type`, `timestamp`, `data` and `link`. In JSON, HTML and XML
-    /// values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
+    /// The source of a MiniJinja template of up to 16 KiB. The template gets `type`, `timestamp`, `data` and `link`. In JSON,
+    /// HTML and XML values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -49,8 +49,8 @@ pub struct Transform {
     )]
     pub template: Option<String>,
     /// The next step after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before
-    /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may have
-    /// two. `give_up` ends the delivery as failed, so no entry is doubled, but one may be missing.
+    /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may then
+    /// have two entries. `give_up` ends the delivery as failed, so no entry is doubled, but an entry may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
     /// The content type of the template's output: `application/json` (the default; the output must be JSON), `application/…+json`,
@@ -136,7 +136,7 @@ impl Transform {
     /// Compiles the template of a checked transform, if it has one.
     ///
     /// # Errors
-    /// The problem of the template.
+    /// [`FieldProblem`] if the template does not compile.
     pub fn compile(&self) -> Result<(), FieldProblem> {
         match self.renderer() {
             Ok(Renderer::Template(template)) => template.check().map_err(FieldProblem::of_template),
@@ -144,12 +144,12 @@ impl Transform {
         }
     }
 
-    /// Returns the preset, if the transform has a known one.
+    /// Returns the preset of the transform; `None` if it has no preset, or a preset that this version does not know.
     pub fn preset(&self) -> Option<&'static Preset> {
         Preset::named(self.preset.as_deref()?)
     }
 
-    /// Returns the method of a request: the given one, else that of the preset, else `POST`.
+    /// Returns the method of a request: the given method, or else the method of the preset, or else `POST`.
     pub fn method(given: Option<DeliveryMethod>, transform: Option<&Self>) -> DeliveryMethod {
         let of_preset = || transform.and_then(Self::preset).map(|preset| preset.method);
         given.or_else(of_preset).unwrap_or_default()
@@ -163,7 +163,7 @@ impl Transform {
     /// Renders the body of a delivery.
     ///
     /// # Errors
-    /// All reasons why the event cannot be rendered. There is never a part of a body.
+    /// [`TransformError`] has all reasons why the event cannot be rendered. A part of a body is never returned.
     pub fn render(&self, input: TransformInput<'_>) -> Result<RenderedBody, TransformError> {
         let renderer = self.renderer().map_err(|problems| {
             TransformError(problems.into_iter().map(|problem| problem.detail).collect())

@@ -37,10 +37,10 @@ pub(super) struct Template<'a> {
 }
 
 impl<'a> Template<'a> {
-    /// Takes the source of a template. It is not compiled.
+    /// Creates a template from its source, without compiling it.
     ///
     /// # Errors
-    /// The rule that the size of the template breaks.
+    /// The error is a text that names the limit on the size of a template.
     pub(super) fn new(source: &'a str, body_type: BodyType) -> Result<Self, String> {
         if source.trim().is_empty() || source.len() > MAX_SOURCE {
             return Err(format!("must have 1 to {MAX_SOURCE} bytes"));
@@ -51,7 +51,7 @@ impl<'a> Template<'a> {
     /// Compiles the template.
     ///
     /// # Errors
-    /// The rule that the template breaks, with the line.
+    /// The error is a text that names the broken rule and the line.
     pub(super) fn check(&self) -> Result<(), String> {
         on_large_stack(|| {
             let environment = self.environment();
@@ -145,8 +145,8 @@ fn write_value(output: &mut Output, state: &mut State, value: &TemplateValue) ->
     write!(FormEncoded(output), "{value}").map_err(Error::from)
 }
 
-/// Checks that the text of a value has at most [`MAX_BODY_BYTES`]. MiniJinja counts the text of a list or map only after it was
-/// written, and a list that repeatedly contains another list is much larger as text than in memory.
+/// Checks that the text of a value has at most [`MAX_BODY_BYTES`]. MiniJinja counts the text of a list or map only after writing
+/// it. A list that repeatedly contains another list is much larger as text than in memory.
 fn check_size(value: &TemplateValue) -> Result<(), Error> {
     let mut size = TextSize(0);
     write!(size, "{value}").map_err(|_| ErrorKind::WriteFailure.into())
@@ -171,7 +171,7 @@ impl fmt::Write for FormEncoded<'_, '_> {
     }
 }
 
-/// The output of a template. It refuses text beyond the maximum size of a body.
+/// The output of a template. The output refuses text beyond the maximum size of a body.
 struct BoundedText(Vec<u8>);
 
 impl io::Write for BoundedText {

@@ -8,16 +8,16 @@ use crate::domain::clock::{Entropy, Timestamp};
 use crate::domain::events::Event;
 use crate::domain::ids::TenantId;
 
-/// Why a webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (failures for five
-/// days without a success).
+/// The reason why a webhook is disabled: `requested` (a caller disabled the webhook), `gone` (the receiver answered 410) or
+/// `failing` (failures for five days without a success).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// A caller disabled it.
+    /// A caller disabled the webhook.
     Requested,
     /// The receiver answered 410.
     Gone,
-    /// It has failed for five days without a success.
+    /// The webhook has failed for five days without a success.
     Failing,
 }
 
@@ -49,7 +49,7 @@ pub struct Disabled {
     pub at: Timestamp,
 }
 
-/// A webhook that the gateway disabled. It does not have the URL, which may contain a secret.
+/// A webhook that the gateway disabled. The URL is left out, because it may contain a secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DisabledWebhook {
     /// The id of the webhook.
@@ -58,7 +58,7 @@ pub struct DisabledWebhook {
     /// The description of the webhook.
     #[schema(required = true, max_length = 256)]
     description: Option<String>,
-    /// Why the webhook is disabled: `gone` or `failing`.
+    /// The reason why the webhook is disabled: `gone` or `failing`.
     reason: DisabledReason,
     /// Time when the webhook was disabled.
     #[schema(value_type = String, format = DateTime)]

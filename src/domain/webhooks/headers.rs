@@ -30,7 +30,7 @@ pub enum InvalidHeader {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HeaderName(String);
 
-/// Headers that tenants must not set: those of the connection, the body, the signature and the trace.
+/// Headers that tenants must not set: the headers of the connection, the body, the signature and the trace.
 const RESERVED: [&str; 13] = [
     "accept-encoding",
     "connection",
@@ -138,7 +138,7 @@ impl CustomHeaders {
             let is_there = |value: &&[u8]| {
                 rest.starts_with(value) || (rest.len() >= SHORTEST && value.starts_with(rest))
             };
-            // The longest value wins if one is a prefix of another.
+            // If one value is a prefix of another value, the longer value is replaced.
             match values.iter().copied().filter(is_there).map(<[u8]>::len).max() {
                 Some(length) => {
                     shown.extend_from_slice(ERASED);

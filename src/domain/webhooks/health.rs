@@ -1,4 +1,4 @@
-//! Health of a webhook: a circuit breaker that pauses or disables it after failures.
+//! Health of a webhook: a circuit breaker that pauses or disables the webhook after failures.
 //!
 //! After five consecutive failures the webhook is paused, and then one delivery probes it. Until the probe succeeds,
 //! all other deliveries of this webhook wait without using up their attempts; other webhooks are not affected. Each
@@ -49,7 +49,7 @@ pub enum WebhookOutcome {
         gone: bool,
         /// Status of the answer, if there was one.
         status: Option<u16>,
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
     /// This event cannot be delivered now: the transform could not render it, or the receiver does not accept it. Other events may
@@ -57,12 +57,12 @@ pub enum WebhookOutcome {
     Undeliverable {
         /// Status of the answer, if there was one.
         status: Option<u16>,
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
     /// The attempt was not sent, because the secret could not be decrypted. The receiver is not at fault.
     Unsigned {
-        /// Description for people.
+        /// Description of the failure for people.
         error: String,
     },
 }
@@ -81,16 +81,16 @@ pub enum DeliveryLimit {
 impl Health {
     /// Number of consecutive failures after which the webhook is paused.
     pub const PAUSES_AFTER: u32 = 5;
-    /// First pause. Each further pause is twice as long.
+    /// First pause. Each further pause is twice as long, up to a maximum.
     pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
     /// Maximum length of a pause.
     const LONGEST_PAUSE: Duration = Duration::from_mins(5);
     /// Duration of uninterrupted failures after which the webhook is disabled.
     pub const PATIENCE: Duration = Duration::from_hours(5 * 24);
-    /// Pause of a webhook whose deliveries cannot be signed. After it, one delivery probes the webhook.
+    /// Pause of a webhook whose deliveries cannot be signed. After this pause, one delivery probes the webhook.
     pub const UNSIGNED_PAUSE: Duration = Duration::from_mins(1);
-    /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write
-    /// its row.
+    /// Accuracy of the time of the last success. With a higher accuracy, every delivery to a busy webhook would write the row of
+    /// the webhook.
     const PRECISION: Duration = Duration::from_secs(1);
 
     /// Returns the limit at `now`. A pause that seems longer than the maximum counts as over: the clock was set back
@@ -142,8 +142,8 @@ impl Health {
             self.paused_until = None;
         }
         let paused = matches!(self.delivery_limit(now), DeliveryLimit::Paused(_));
-        // Attempts that started before the pause can end during the pause. They do not extend it, and they do not lengthen the next one:
-        // otherwise a receiver with many deliveries would get the longest pause after a short outage.
+        // Attempts that started before the pause can end during the pause. They change neither this pause nor the next one.
+        // Otherwise a receiver with many deliveries would get the longest pause after a short outage.
         if !paused {
             self.failures = self.failures.saturating_add(1);
         }
@@ -259,7 +259,7 @@ mod tests {
             (other.delivery_limit(later), other.unsigned_since, other.failures),
             (DeliveryLimit::Unlimited, None, 1)
         );
-        // If the pause from failures is longer, it stays.
+        // If the pause from failures is longer, that pause stays.
         for _ in 0..Health::PAUSES_AFTER + 8 {
             let now = other.paused_until.unwrap_or(later);
             other.attempted(&failed(), now);

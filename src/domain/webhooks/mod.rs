@@ -48,8 +48,9 @@ impl EventFilter {
         self.0.contains(&kind)
     }
 
-    /// Returns the types that a webhook receives. The filter and the transform of a webhook refer to an analysis, so a webhook
-    /// that has one of them receives `webhook.disabled` only if it has chosen this type, but not all types.
+    /// Returns the types that a webhook receives. The filter and the transform of a webhook refer to an analysis. So a webhook
+    /// with a filter or a transform receives `webhook.disabled` only if the list of its types was chosen and includes this type.
+    /// A list of all types counts as not chosen.
     #[must_use]
     pub fn of_webhook(&self, refers_to_analysis: bool) -> Self {
         let is_default = self.0.len() == EventKind::ALL.len();
@@ -78,15 +79,15 @@ pub struct Webhook {
     pub url: ReceiverUrl,
     /// Types of events that the webhook receives.
     pub events: EventFilter,
-    /// Filter on the content of the events; `None` for all events of these types.
+    /// Filter on the content of the events. With `None`, all events of these types pass.
     pub filter: Option<ContentFilter>,
-    /// How the body is made from the event; `None` sends the event.
+    /// How the body is made from the event. With `None`, the body is the event itself.
     pub transform: Option<Transform>,
-    /// HTTP method of the requests; `None` for that of the transform.
+    /// HTTP method of the requests. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Payload of the events that the webhook receives. It has no effect on a webhook with a transform.
+    /// Payload of the events that the webhook receives. The payload has no effect on a webhook with a transform.
     pub payload: EventPayload,
-    /// Description for people.
+    /// Description of the webhook for people.
     pub description: Option<String>,
     /// Names of the custom headers.
     pub header_names: Vec<String>,
@@ -105,7 +106,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Returns the HTTP method of the requests: its own, or that of the transform.
+    /// Returns the HTTP method of the requests: the webhook's own method, or the method of the transform.
     pub fn method(&self) -> DeliveryMethod {
         Transform::method(self.method, self.transform.as_ref())
     }

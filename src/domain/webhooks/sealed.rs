@@ -13,11 +13,11 @@ use crate::domain::secrets::CallbackSecret;
 /// Sealed secrets and headers of a webhook, as the store keeps them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecrets {
-    /// Current signing secret.
+    /// The sealed form of the current signing secret.
     pub secret: Vec<u8>,
-    /// Previous signing secret, and the time until which it also signs.
+    /// The sealed form of the previous signing secret, and the time until which this secret also signs.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
-    /// Custom headers, if there are any.
+    /// The sealed form of the custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
 }
 
@@ -27,12 +27,12 @@ impl std::fmt::Debug for SealedSecrets {
     }
 }
 
-/// Number of sealed parts of a webhook, by the key that had sealed them.
+/// Number of sealed parts of a webhook, by the key that had sealed the part.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ResealCount {
-    /// Parts that the first key had sealed.
+    /// Number of parts that the first key had sealed.
     pub by_the_first: usize,
-    /// Parts that another key had sealed, or that an earlier version had not sealed.
+    /// Number of parts that another key had sealed, or that an earlier version had not sealed.
     pub by_another: usize,
     /// Names of the parts that no key opens. A previous secret that no longer signs is omitted.
     pub unopened: Vec<&'static str>,
@@ -75,7 +75,7 @@ impl<'a> WebhookSealer<'a> {
         CallbackSecret::from_bytes(plain.expose_secret()).ok()
     }
 
-    /// Opens the custom headers, which may be none. Returns `None` if they cannot be opened.
+    /// Opens the custom headers. Without sealed headers, returns an empty set. Returns `None` if the headers cannot be opened.
     pub fn open_headers(&self, sealed: &SealedSecrets) -> Option<CustomHeaders> {
         let Some(headers) = &sealed.headers else { return Some(CustomHeaders::default()) };
         let plain = self.keys.open(Purpose::WebhookSecret, &self.context("headers"), headers)?;

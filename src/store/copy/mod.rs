@@ -3,8 +3,8 @@
 //! - The copy opens the file exclusively, as a gateway does.
 //! - Each batch is one statement, and the next batch continues after the last row in the database. So the same
 //!   command continues an interrupted copy.
-//! - Gateways cannot open the database before both sides have been compared. After that, they cannot open the file.
-//!   So no work is done twice.
+//! - Gateways cannot open the database before both sides have been compared. After that, gateways cannot open the file. So
+//!   gateways never use both sides, and no work is done twice.
 
 mod checksum;
 
@@ -48,7 +48,7 @@ pub enum CopyError {
          start again with an empty database"
     )]
     OfAnotherFile,
-    /// The engines have different columns. Either this program has a bug, or a later version wrote the schema.
+    /// The tables have different columns in the two engines. Either this program has a bug, or a later version wrote the schema.
     #[error("table {0} has different columns in the file and in the database")]
     Columns(&'static str),
     /// The file and the database hold different rows.
@@ -184,11 +184,11 @@ impl StoreCopy {
         if full.is_empty() { Ok(()) } else { Err(CopyError::NotEmpty(full)) }
     }
 
-    /// Copies the next batch of rows. After the last row, derives batches of list and search entries. Returns `None`
-    /// when the copy is complete.
+    /// Copies the next batch of rows. After the last row, creates the list and search entries in batches. Returns `None` when the
+    /// copy is complete.
     ///
     /// # Errors
-    /// [`CopyError`]; earlier batches stay in the database.
+    /// [`CopyError`] if the file or the database fails. Earlier batches stay in the database.
     pub async fn step(&mut self) -> Result<Option<Batch>, CopyError> {
         while let Some(table) = self.tables.get(self.at) {
             if self.after.is_none() {
@@ -212,7 +212,7 @@ impl StoreCopy {
     /// Reads both sides completely and compares them.
     ///
     /// # Errors
-    /// [`CopyError::Differs`] names every table that differs. Other errors say that one side cannot be read.
+    /// [`CopyError::Differs`] names every table that differs. Other errors mean that one side cannot be read.
     pub async fn verify(&self) -> Result<Vec<Comparison>, CopyError> {
         let mut comparisons = Vec::with_capacity(self.tables.len());
         for table in &self.tables {
@@ -235,7 +235,7 @@ impl StoreCopy {
     /// Verifies the copy. After that, gateways can open the database and not the file.
     ///
     /// # Errors
-    /// [`CopyError`]; then gateways still cannot open the database.
+    /// [`CopyError`] if the two sides differ, or if the file or the database fails. Gateways then still cannot open the database.
     pub async fn finish(&self) -> Result<Vec<Comparison>, CopyError> {
         let comparisons = self.verify().await?;
         for table in &self.tables {
@@ -245,7 +245,7 @@ impl StoreCopy {
             }
             self.target.analyze(table).await?;
         }
-        // The file comes first, so that gateways can never open both.
+        // The marker in the file is finished first, so that gateways can never open both.
         self.source.finish_copy_marker()?;
         self.target.finish_copy_record().await?;
         Ok(comparisons)

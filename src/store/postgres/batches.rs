@@ -11,8 +11,8 @@ use super::super::values::json;
 use super::fault::Fault;
 use crate::domain::analysis::Analysis;
 
-/// Inserts new analyses of one tenant, and returns their rows. Parameters: the tenant, the time of submission, the state
-/// and the work, which are equal for all rows; then arrays with the call ids, the metadata, the traces and the call
+/// Inserts new analyses of one tenant, and returns their rows. The first parameters are equal for all rows: the tenant, the time
+/// of submission, the state and the work. The other parameters are arrays: the call ids, the metadata, the traces and the call
 /// facts. The rows are inserted in the order of the call ids, so two batches cannot deadlock.
 const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, status, revision, finished_at, metadata, \
      failure, last_error, trace, call_facts, stage, due_at, started_at, sent_at, submits, accepted_at, polls, errors, etag, empty_since, \
@@ -36,7 +36,7 @@ pub(super) async fn insert(
     let facts: Vec<String> =
         analyses.iter().map(|analysis| stored_facts(&analysis.call)).collect::<Result<_, StoreError>>()?;
     let (tenant, submitted_at) = (template.tenant.as_str(), template.submitted_at.as_millis());
-    // Only the metadata, the trace and the call facts differ, and a new analysis has no history.
+    // The analyses differ only in the metadata, the trace and the call facts, and a new analysis has no history.
     let ([status, revision, finished_at, _, failure, last_error, ..], work) =
         (state(template)?, work(template));
     let shared: [&(dyn ToSql + Sync); 7] =

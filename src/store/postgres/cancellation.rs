@@ -40,7 +40,7 @@ where
 
 struct CancelOnDrop {
     connection: ReturnedConnection,
-    /// `Some` while the scan is in progress.
+    /// The cancel token, the TLS settings and the permit of the scan; `None` once the scan has ended.
     unfinished: Option<(CancelToken, MakeRustlsConnect, Arc<ScanPermit>)>,
 }
 

@@ -18,9 +18,9 @@ use crate::domain::clock::Timestamp;
 /// the present time; the end of the lease; the maximum number of rows of each tenant in progress; and, except for
 /// [`ClaimOrder::OldestFirst`], the maximum number of claimed rows of each tenant whose last request failed.
 ///
-/// Each tenant's work is searched separately, so a tenant with much due work does not hide the others. Rows that
-/// another replica is claiming are skipped. The planner does not know how few rows there are; the array keeps the
-/// planner from joining the whole table.
+/// Each tenant's work is searched separately, so a tenant with much due work does not hide the work of others. Rows that another
+/// replica is claiming are skipped. The planner does not know how few rows there are. The array keeps the planner from joining
+/// the whole table.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
     let condition = queue.condition();
@@ -34,7 +34,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
             "unnest($1::text[], $2::bigint[], $5::bigint[]) AS slot (tenant, free, most)",
             format!("{} ORDER BY due_at {FREE} FOR UPDATE SKIP LOCKED", due("id")),
         ),
-        // The rows of the window are not locked, so that another replica can claim those that are not selected.
+        // The rows of the window are not locked, so that another replica can claim the rows that are not selected.
         ClaimOrder::UnfailedFirst { newest, .. } => {
             let direction = if newest { "DESC" } else { "ASC" };
             let window = due("id, due_at, errors");
@@ -86,7 +86,7 @@ pub(super) async fn work(
         |order| matches!(order, ClaimOrder::UnfailedFirst { newest: true, .. }),
     ]
     .map(|is_of_group| slots.iter().filter(|slot| is_of_group(slot.order)).collect::<Vec<_>>());
-    // The groups have different tenants. All statements are sent together: one round trip.
+    // Each group has different tenants. All statements are sent together, which takes one round trip.
     let claims = try_join_all(groups.iter().filter_map(|group| {
         let order = group.first()?.order;
         Some(claim(client, claim_sql(queue, order), group, (now, lease)))

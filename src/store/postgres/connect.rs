@@ -26,8 +26,8 @@ use crate::domain::clock::{Entropy, SystemEntropy};
 use crate::domain::secrets::check_visible;
 use crate::secrets::trimmed;
 
-/// Returns the settings of every session: time limits; no JIT, which costs more than it saves on short statements; and
-/// commits that wait for the disk, even if that is not the server's default.
+/// Returns the settings of every session. The settings limit times and turn off JIT, which costs more than it saves on short
+/// statements. Commits wait for the disk, even if the server's default differs.
 fn session(operation_timeout: Duration) -> String {
     let [statement, lock, idle] =
         [operation_timeout * 4 / 5, operation_timeout / 2, operation_timeout * 3 / 2]
@@ -44,7 +44,8 @@ fn session(operation_timeout: Duration) -> String {
 pub(super) struct Connector {
     base: Config,
     servers: Arc<[DatabaseServer]>,
-    /// The index of the server to try first: the one that accepted the last connection, or the one after a server that failed.
+    /// The index of the server to try first. This is the server that accepted the last connection, or the server after one that
+    /// failed.
     first: Arc<AtomicUsize>,
     tls: MakeRustlsConnect,
     password_file: Option<PathBuf>,
@@ -132,7 +133,7 @@ impl Connector {
                 Ok(Err(error)) => Some(error),
                 Err(_) => None,
             };
-            // The next connection begins with the next server, even if the caller gives this one up.
+            // The next call begins with the next server, even if the caller cancels this one.
             let next = (index + 1) % count;
             let _ = self.first.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
             failures.push((server.to_string(), failure));
@@ -152,7 +153,7 @@ impl Connector {
             loop {
                 match poll_fn(|context| connection.poll_message(context)).await {
                     Some(Ok(AsyncMessage::Notification(notification))) => {
-                        // Without a receiver the connection is about to close.
+                        // If there is no receiver, the connection is about to close.
                         let _ = notifications.as_ref().map(|receiver| receiver.send(notification));
                     }
                     Some(Ok(_)) => {}
@@ -180,7 +181,7 @@ impl Connector {
     }
 }
 
-/// Reads the password in a file. A byte order mark and the line break at the end are not part of it. The error is a
+/// Reads the password in a file. A byte order mark and the line break at the end are not part of the password. The error is a
 /// message for the operator.
 pub(super) fn password(path: &Path) -> Result<Zeroizing<String>, String> {
     let content = std::fs::read(path).map(Zeroizing::new);
@@ -210,14 +211,14 @@ impl Connect for Connector {
             }
             match error.0.into_iter().rev().find_map(|(_, error)| error) {
                 Some(error) => Err(error),
-                // Every server exceeded its time limit. The time limit of the pool is about to end this too.
+                // Every server exceeded its time limit. The time limit of the pool ends this wait.
                 None => std::future::pending().await,
             }
         })
     }
 }
 
-/// A connection that the holder keeps after the end of its session.
+/// A connection that is kept after the end of the session that used it.
 pub(super) type ReturnedConnection = Arc<Mutex<Option<Object>>>;
 
 /// A pooled connection for one operation. A connection that exceeds its deadline does not return to the pool: the answer to

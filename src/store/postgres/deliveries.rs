@@ -20,8 +20,8 @@ pub(super) async fn list(
     let (after, limit) = (page.after.unwrap_or(i64::MAX), i64::try_from(page.limit).unwrap_or(i64::MAX));
     let tenant = tenant.as_str();
     let mut parameters: Vec<Parameter<'_>> = vec![&tenant, &after, &limit];
-    // Forces the planner to use one index: an index on a column does not match the column concatenated with an empty
-    // text or added to 0.
+    // The expressions below force the planner to use one index. An index on a column does not match an expression that
+    // concatenates the column with an empty text or adds 0 to the column.
     let (mut of_tenant, mut order) = ("tenant = $1", "seq");
     let mut conditions = vec!["seq < $2".to_owned()];
     if filter.webhook.is_some() {

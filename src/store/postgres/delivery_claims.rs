@@ -95,7 +95,7 @@ pub(super) async fn claim(
     }
     let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
     let now_ms = now.as_millis();
-    // The statements need not see the same snapshot, so they are sent together: one round trip instead of four.
+    // The statements need not see the same snapshot, so they are sent together. This takes one round trip instead of four.
     let (mut under_way, mut oldest, mut limits, next_due) = try_join!(
         under_way(client, &names, now_ms),
         oldest(client, &names, now_ms),

@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Undelivered,
     /// Another transaction changed the same rows.
     Raced,
-    /// A rule failed.
+    /// A rule failed with an error of the store.
     Store(StoreError),
 }
 
@@ -45,7 +45,7 @@ impl Fault {
         }
     }
 
-    /// Whether each repetition must fail: the data is invalid for the server (class 22), or exceeds a limit of PostgreSQL
+    /// Whether every retry must fail, because the data is invalid for the server (class 22) or exceeds a limit of PostgreSQL
     /// (class 54).
     fn is_permanent(&self) -> bool {
         let Self::Postgres(error) = self else { return false };
@@ -64,8 +64,7 @@ impl Fault {
     }
 }
 
-/// No server accepted a connection. Lists the servers with their errors; `None` means that the server exceeded the time
-/// limit.
+/// No server accepted a connection. Lists the servers with their errors. A server without an error exceeded the time limit.
 pub(super) struct ConnectError(pub(super) Vec<(String, Option<tokio_postgres::Error>)>);
 
 impl ConnectError {
@@ -100,7 +99,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// Whether an error with this code is transient. The classes are those of the PostgreSQL documentation, appendix A.
+/// Whether an error with this code is transient. The PostgreSQL documentation, appendix A, lists the classes of codes.
 fn is_transient(code: &SqlState) -> bool {
     // Connection exceptions, operator intervention (shutdown, start-up), too many connections, transaction rollback.
     let class = code.code().get(..2);
@@ -198,8 +197,8 @@ impl fmt::Debug for Fault {
     }
 }
 
-/// Writes the server's message, which the `Display` of the error omits. The server's details are omitted, because
-/// they may contain the content of a row.
+/// Writes the server's message, which the `Display` of the error omits. The details of the server are left out, because they may
+/// contain the content of a row.
 fn describe(error: &tokio_postgres::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(answer) = error.as_db_error() {
         write!(f, "{} {}: {}", answer.severity(), answer.code().code(), answer.message())?;

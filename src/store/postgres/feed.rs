@@ -23,7 +23,7 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::ids::TenantId;
 
-/// Maximum number of events that one transaction numbers. It is larger than a page.
+/// Maximum number of events that one transaction numbers. This number is larger than a page.
 const BATCH: i64 = 2000;
 
 const UNNUMBERED: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE tenant = $1 AND position IS NULL)";
@@ -42,7 +42,7 @@ const NUMBER: &str = "WITH fresh AS MATERIALIZED (SELECT seq FROM events WHERE t
      UPDATE events SET position = counted.position FROM counted WHERE events.seq = counted.seq";
 const SAVE: &str = "UPDATE feeds SET last = $2 WHERE tenant = $1";
 
-/// Assigns positions to a batch of events. Returns whether there may be more.
+/// Assigns positions to a batch of events. Returns whether there may be more events without a position.
 pub(super) async fn number_batch(mut session: Session, tenant: &TenantId) -> Result<bool, Fault> {
     number(session.client()?, tenant).await
 }
@@ -62,7 +62,7 @@ async fn number(client: &mut Object, tenant: &TenantId) -> Result<bool, Fault> {
         row = transaction.query_opt(&lock, &[&tenant]).await?;
     }
     let last: i64 = row.ok_or(Fault::Raced)?.try_get(0)?;
-    // This is a separate statement, because its snapshot must be taken after the lock. So it sees the positions that
+    // This is a separate statement, because its snapshot must be taken after the lock. Only then does it see the positions that
     // earlier readers assigned.
     let number = transaction.prepare_cached(NUMBER).await?;
     let numbered = transaction.execute(&number, &[&tenant, &last, &BATCH]).await?;

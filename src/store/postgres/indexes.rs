@@ -5,8 +5,8 @@
 //! Each start creates those that are missing, with `CREATE INDEX CONCURRENTLY`, which blocks no reads or writes.
 //! PostgreSQL leaves an invalid index if that statement is interrupted. Such an index is dropped and created again.
 //!
-//! Every version creates the indexes of its own list. So an index is dropped by a step of the version after the one that
-//! no longer lists it.
+//! Every version creates the indexes of its own list. If a version no longer lists an index, the next version drops that index in
+//! a step of the schema.
 
 use tokio_postgres::{Client, GenericClient};
 
@@ -36,7 +36,7 @@ pub const INDEXES: [ConcurrentIndex; 2] = [
     },
 ];
 
-/// Whether an index of this name is valid. There is no row if there is no index.
+/// Reads whether the index with this name is valid. Returns no row if there is no such index. Parameter: the name.
 const IS_VALID: &str = "SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
      WHERE relname = $1 AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())";
 

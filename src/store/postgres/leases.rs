@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 pub(super) struct HeldLeases(Mutex<HashMap<Lease, Timestamp>>);
 
 impl HeldLeases {
-    /// Adds new leases, and removes those that have expired.
+    /// Adds new leases, and removes the leases that have expired.
     pub(super) fn add(&self, leases: impl Iterator<Item = Lease>, now: Timestamp, end: Timestamp) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, end| *end > now);
@@ -41,13 +41,13 @@ const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at =
      deliveries.seq = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
-/// Makes the analyses whose leases this process holds due now.
+/// Makes analyses due now if this process holds their leases.
 pub(super) async fn release_work(session: Session, work: &HeldLeases, now: Timestamp) -> Result<(), Fault> {
     release(session, RELEASE_WORK, work, now).await
 }
 
-/// Makes the deliveries whose leases this process holds due now. This is a separate transaction, because other
-/// transactions lock rows of both tables in either order.
+/// Makes deliveries due now if this process holds their leases. This is a separate transaction, because other transactions lock
+/// rows of both tables in either order.
 pub(super) async fn release_deliveries(
     session: Session,
     deliveries: &HeldLeases,

@@ -101,8 +101,9 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds candidates, a superset of the matches: the analyses with one of the attributes or tags, or those with all words. The first
-    /// search that is selective enough finds them. Returns `None` if each search finds too many analyses or takes too long.
+    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
+    /// together. The first search that is selective enough and fast enough supplies the candidates. Returns `None` if there is no
+    /// such search.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();
@@ -138,11 +139,11 @@ impl PostgresListReader<'_> {
         Ok(None)
     }
 
-    /// Returns the terms of a search that the index of words can find. Returns no terms if they do not exclude any call of the
-    /// tenant.
+    /// Returns the terms of a search that the index of words can find. Returns no terms if only the term of the tenant is left,
+    /// because this term does not exclude any call of the tenant.
     ///
     /// A prefix of frequent words is not among the terms. PostgreSQL would first collect all calls with one of these words, and
-    /// it cannot be interrupted meanwhile.
+    /// cannot be interrupted while it collects them.
     async fn selective_terms(&self, search: &SearchQuery) -> Result<Vec<Term>, Fault> {
         let mut terms = Vec::new();
         for term in search.terms(self.tenant) {
@@ -154,7 +155,7 @@ impl PostgresListReader<'_> {
         Ok(if terms.len() > 1 { terms } else { Vec::new() })
     }
 
-    /// Whether many calls have one of the words of a term. The number is an estimate of the planner, from its statistics of frequent
+    /// Whether many calls have one of the words of a term. The planner estimates the number from its statistics of frequent
     /// words.
     async fn is_frequent(&self, term: &Term) -> Result<bool, Fault> {
         let query = expression(std::slice::from_ref(term));

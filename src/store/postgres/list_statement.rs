@@ -53,7 +53,7 @@ impl Statement {
         conditions.join(" AND ")
     }
 
-    /// Returns the condition on a row of the table `attributes`, besides the tenant.
+    /// Returns the condition on a row of the table `attributes`, without the condition on the tenant.
     pub(super) fn attribute(&mut self, attribute: &Attribute) -> String {
         let name = self.bind(attribute.name().to_owned());
         format!("name = {name} AND value = {}", self.bind(attribute.value().to_owned()))
@@ -84,7 +84,7 @@ impl Statement {
         let mut join = |index: usize, condition: &str| {
             joins += &format!(" CROSS JOIN LATERAL (SELECT 1 FROM {condition} LIMIT 1) AS match{index}");
         };
-        // Other statuses are bounds of the walk, unless it reads along an attribute.
+        // The bounds of the walk already select any other status, unless the walk reads along an attribute.
         if let Some(status) = filter.status
             && (status == Status::Completed || !filter.attributes.is_empty())
         {

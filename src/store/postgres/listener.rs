@@ -43,11 +43,12 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 const TIME: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Time until which cached values are fresh: [`STALENESS`] after this replica sent the last echo that arrived.
+/// Time until which cached values are fresh. This is [`STALENESS`] after the moment at which this replica sent the last echo that
+/// arrived.
 #[derive(Debug)]
 pub(super) struct Freshness {
     base: Instant,
-    /// Milliseconds after `base`.
+    /// The time of expiry in milliseconds after `base`.
     until: AtomicU64,
 }
 
@@ -120,7 +121,7 @@ impl Listener {
         };
         let echoing = async {
             loop {
-                // The freshness ends without an echo. The next echo may succeed.
+                // Without an echo, cached values stop being fresh. The next echo may succeed.
                 if let Err(fault) = self.send_echo().await {
                     tracing::warn!(?fault, "failed to send a test notification");
                 }
@@ -222,8 +223,8 @@ impl Listener {
         let time: i64 = time.await.map_err(|_| Fault::TimedOut)??.try_get(0)?;
         let took = asked.elapsed();
         if took > self.heartbeat_timeout() {
-            // The process was suspended, so the answer is outdated. A clock set by it would be late, and this process
-            // would use leases that other replicas have already taken over.
+            // The process was suspended, so the answer is outdated. A clock that is set by this answer would be late, and this
+            // process would use leases that other replicas have already taken over.
             return Err(Fault::TimedOut);
         }
         (self.on_server_time)(Timestamp::from_millis(time) + took / 2);

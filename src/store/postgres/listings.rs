@@ -20,7 +20,7 @@ const INDEX: &str = "WITH summed_up AS (INSERT INTO listings (analysis, summary)
      ON CONFLICT DO NOTHING) INSERT INTO search (analysis, words) VALUES ($1, array_to_tsvector($5::text[])) \
      ON CONFLICT (analysis) DO UPDATE SET words = excluded.words";
 
-/// Replaces the list and search entries of an analysis by those of its new result.
+/// Replaces the list and search entries of an analysis by the entries of its new result.
 pub(super) async fn index(
     client: &impl GenericClient,
     row: i64,
@@ -29,7 +29,7 @@ pub(super) async fn index(
 ) -> Result<(), Fault> {
     let index = client.prepare_cached(INDEX).await?;
     let summary = ResultSummary::of(result);
-    // PostgreSQL cannot store NUL in a text column. JSON escapes it.
+    // PostgreSQL cannot store NUL in a text column. JSON escapes NUL.
     let text = json(&summary)?;
     let document = SearchDocument::of(tenant, &result.transcript);
     let words: Vec<&str> = document.entries().collect();

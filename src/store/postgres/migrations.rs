@@ -1,13 +1,13 @@
 //! Migrations of the schema.
 //!
-//! One replica at a time migrates, under an advisory lock, so that replicas that start together run each step once. A step only adds to the
-//! schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
+//! One replica at a time migrates, under an advisory lock, so that replicas that start together run each step once. A step only
+//! adds to the schema (expand). A later step removes superfluous parts (contract), after the last replica of the previous version
 //! has ended. The table `gateway_schema` holds the oldest version of the program that can work with the schema.
 //!
-//! Replicas of the previous version serve requests during a migration. A step needs the lock of each table that it changes, and every
-//! statement of the replicas queues behind a step that waits for a lock. So a step gives up after [`LOCK_TIMEOUT`], for
-//! example while a backup reads the table, and is repeated after [`LOCK_PAUSE`]. Indexes of existing tables are created
-//! after the steps, without a lock that blocks writes: see [`super::indexes`].
+//! Replicas of the previous version serve requests during a migration. A step needs the lock of each table that it changes, and
+//! every statement of the replicas queues behind a step that waits for a lock. So a step gives up after [`LOCK_TIMEOUT`], for
+//! example while a backup reads the table, and is repeated after [`LOCK_PAUSE`]. Indexes of existing tables are created after the
+//! steps, without a lock that blocks writes: see [`super::indexes`].
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum time that a step waits for the lock of a table.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Pause before a step that did not get the lock of a table is repeated. Replicas run their statements meanwhile.
+/// Pause before a step that did not get the lock of a table is repeated. Replicas run their statements during the pause.
 const LOCK_PAUSE: Duration = Duration::from_secs(2);
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS gateway_schema \
@@ -65,8 +65,8 @@ struct SchemaVersion {
 }
 
 /// Runs the steps that the database has not run yet, and creates the missing indexes.
-/// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]; tests use those of later versions. The connection
-/// must have its own session, which has no time limits afterwards.
+/// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]. Tests use the steps and the indexes
+/// of later versions. The connection must have its own session, which has no time limits afterwards.
 ///
 /// # Errors
 /// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.
@@ -116,7 +116,8 @@ async fn run_locked(
     indexes::create_missing(client, indexes).await
 }
 
-/// Runs the next step of the migration, and repeats it while other transactions lock its tables. Returns whether a step was missing.
+/// Runs the next step of the migration, and repeats it while other transactions lock its tables. Returns whether a step was
+/// missing.
 async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let mut is_logged = false;
     loop {

@@ -4,9 +4,9 @@
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row in one statement.
 //!   Rows that another replica is claiming are skipped (`SKIP LOCKED`), so claims never wait for each other. Transactions
 //!   that lock several rows lock them in one order, so they cannot deadlock.
-//! - **Retries.** An operation that a lost connection or a conflict interrupted is retried for some seconds (`retries`).
-//!   That is safe even if the first attempt was committed: rules tolerate their own earlier rows, and a step whose first
-//!   attempt was committed finds that its lease has ended.
+//! - **Retries.** An operation that a lost connection or a conflict interrupted is retried for some seconds (`retries`). A retry
+//!   is safe even if the first attempt was committed: rules tolerate their own earlier rows, and a step whose first attempt was
+//!   committed finds that its lease has ended.
 //! - **Notices.** Replicas announce their changes to each other with `NOTIFY` (`notices`, `listener`).
 //! - **Time limits.** Every wait for a connection, a lock, a statement or the network has a limit (`connect`).
 
@@ -99,8 +99,8 @@ pub struct PostgresStore {
     _stop: DropGuard,
 }
 
-/// Returns the limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have
-/// the others.
+/// Returns the limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have the other
+/// connections.
 const fn scan_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 3 { 1 } else { max_connections / 3 };
     ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
@@ -246,7 +246,7 @@ impl Engine for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn release_across_tenants(&self) -> Result<(), StoreError> {
-        // The leases come first, and one failure stops no other step: the time for a shutdown is short.
+        // The leases are released first, and a failure stops no other step, because the time for a shutdown is short.
         let work =
             self.run("release_work", |session| leases::release_work(session, &self.work, self.now())).await;
         let deliveries = self
@@ -256,7 +256,7 @@ impl Store for PostgresStore {
             .await;
         let changes =
             [Change::Work(Queue::Submits), Change::Work(Queue::Polls), Change::Delivery, Change::Replay];
-        // The announcement is not queued, because the process may end before the next batch. It may be lost without
+        // The announcement is not queued, because the process may end before the next batch. The announcement may be lost without
         // harm.
         let _ = self.run("announce", |session| self.channel.announce_now(session, &changes)).await;
         if let Err(fault) = self.usage.flush(&self.pool, self.context.operation_timeout).await {

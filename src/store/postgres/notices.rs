@@ -5,9 +5,9 @@
 //! a later version of the program and means that anything may have changed. An echo is a notice that a replica sends to itself, to
 //! prove that notices arrive; the other replicas ignore it.
 //!
-//! Commits that contain a `NOTIFY` wait for each other, including their fsync. So only a change that may make a cached value
-//! of another replica stale is announced in its transaction. Such changes are rare. Changes that only wake tasks are announced after
-//! the commit, many in one statement; if such an announcement is lost, the next step of the worker's loop finds the work.
+//! Commits that contain a `NOTIFY` wait for each other, including their fsync. So a transaction announces only changes that may
+//! make a cached value of another replica stale. Such changes are rare. Changes that only wake tasks are announced after the
+//! commit, many in one statement. If such an announcement is lost, the next step of the worker's loop finds the work.
 //!
 //! [`listener`](super::listener) receives the notices.
 
@@ -43,7 +43,7 @@ pub(super) struct NoticeChannel {
     pub(super) origin: String,
 }
 
-/// A notice of a replica to itself.
+/// An echo: a notice that a replica sends to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotificationEcho {
     /// Number of the echo. Each further echo of a replica has a higher number.
@@ -53,7 +53,7 @@ pub(super) struct NotificationEcho {
 }
 
 impl NoticeChannel {
-    /// Announces the changes that may make a cached value stale. They take effect with the commit of the transaction.
+    /// Announces the changes that may make a cached value stale. The announcements are sent with the commit of the transaction.
     pub(super) async fn announce_within(
         &self,
         transaction: &Transaction<'_>,
@@ -67,7 +67,7 @@ impl NoticeChannel {
         Ok(())
     }
 
-    /// Announces changes and waits for the database, for a process that is about to stop.
+    /// Announces changes and waits until the database has them. A process that is about to stop uses this function.
     pub(super) async fn announce_now(&self, session: Session, changes: &[Change]) -> Result<(), Fault> {
         let notices: Vec<String> = changes.iter().map(|change| self.notice(change)).collect();
         self.send(session, &notices).await
@@ -105,7 +105,7 @@ impl NoticeChannel {
         Some(NotificationEcho { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
     }
 
-    /// Reads a notice; `None` for a notice of this replica and for an echo of another one.
+    /// Reads a notice. Returns `None` for a notice of this replica, and for an echo of another replica.
     pub(super) fn read(&self, notice: &str) -> Option<Change> {
         let mut words = notice.split(' ');
         if words.next() == Some(&self.origin) {

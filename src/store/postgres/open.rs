@@ -25,10 +25,10 @@ use super::{PostgresStore, copy_record, feed_shares, scan_shares};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
-/// Time limit of the migration. The creation of an index on a large table takes hours, and replicas that start at the
-/// same time wait for it.
+/// Time limit of the migration. The creation of an index on a large table takes hours, and replicas that start at the same time
+/// wait for this migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_hours(6);
-/// Number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
+/// Maximum number of characters of the schema's name in the channel's name. PostgreSQL limits the channel's name to 63 bytes.
 const MAX_SCHEMA_CHARS: usize = 40;
 
 /// Reason why the store could not be opened.
@@ -64,8 +64,8 @@ impl From<Fault> for PostgresOpenError {
 }
 
 impl PostgresStore {
-    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. Calls
-    /// `on_server_time` with the server's time now and every few seconds. Leases end by the server's clock, so the clock of
+    /// Connects, checks the database, migrates the schema, and listens for changes by other replicas. Calls `on_server_time` with
+    /// the server's time now and every few seconds. The server's clock decides when leases end, so the clock of
     /// [`StoreContext::env`] should follow the server's clock.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ async fn check_copy(context: &StoreContext, pool: &Pool) -> Result<(), PostgresO
 /// date.
 ///
 /// # Errors
-/// The [`PostgresOpenError`] that opening would fail with.
+/// [`PostgresOpenError`], as [`PostgresStore::open`] would return it.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, PostgresOpenError> {
     let timeout_of_operation = StoreContext::OPERATION_TIMEOUT;
     let (connector, listening) = connectors(url, settings, timeout_of_operation)?;

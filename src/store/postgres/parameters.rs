@@ -22,9 +22,9 @@ const PORT: u16 = 5432;
 /// A server of the URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DatabaseServer {
-    /// A name, an address or the folder of a Unix socket. The server's certificate must be valid for it.
+    /// A name, an address or the folder of a Unix socket. The server's certificate must be valid for this host.
     host: Option<String>,
-    /// The address to connect to, instead of those of `host`.
+    /// The address to connect to, instead of the addresses of `host`.
     address: Option<IpAddr>,
     port: u16,
 }
@@ -77,7 +77,7 @@ impl Parameters {
         let get = |key: &str| parameters.get(key).map(|value| value.as_str());
         let mut base = Config::new();
         base.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(NETWORK_TIMEOUT).keepalives_idle(KEEPALIVE);
-        // During a failover a name may lead to a standby, which cannot be written to.
+        // During a failover, a name may lead to a standby. A standby accepts no writes.
         base.target_session_attrs(TargetSessionAttrs::ReadWrite);
         base.application_name(get("fallback_application_name").unwrap_or("alovoice-gateway"));
         for (key, value) in &parameters {
@@ -109,7 +109,7 @@ fn apply(base: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let known = [("postgres", SslNegotiation::Postgres), ("direct", SslNegotiation::Direct)];
             base.ssl_negotiation(choose(key, value, &known)?);
         }
-        // As in libpq, zero stands for the default.
+        // As in libpq, zero means the default.
         "connect_timeout" => match number(key, value)? {
             0 => {}
             seconds => drop(base.connect_timeout(Duration::from_secs(seconds))),
@@ -119,7 +119,7 @@ fn apply(base: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "keepalives_interval" => drop(base.keepalives_interval(Duration::from_secs(number(key, value)?))),
         "keepalives_count" => drop(base.keepalives_retries(number(key, value)?)),
         "tcp_user_timeout" => drop(base.tcp_user_timeout(Duration::from_millis(number(key, value)?))),
-        // The gateway writes, so each of these means a server that can be written to.
+        // The gateway writes, so each of these values means a server that accepts writes.
         "target_session_attrs" => only(key, value, &["any", "read-write", "primary"])?,
         "client_encoding" => only(key, value, &["auto", "UTF8", "utf8", "UTF-8"])?,
         "gssencmode" => only(key, value, &["disable", "prefer"])?,

@@ -13,13 +13,13 @@ use super::fault::Fault;
 use super::migrations;
 use super::unsuitable::UnsuitableDatabase;
 
-/// The oldest version that the gateway is tested with, as `server_version_num`.
+/// The oldest version of PostgreSQL with which the gateway is tested, as `server_version_num`.
 const OLDEST_VERSION: i32 = 150_000;
 /// Number of transactions that are held open on other connections, to detect whether a pooler then moves a connection to
 /// another session.
 const HELD_TRANSACTIONS: usize = 2;
 
-/// How connections are assigned to sessions of the server.
+/// The assignment of connections to sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
     /// Each connection has its session for its whole life.
@@ -61,7 +61,8 @@ pub(super) async fn examine(connector: Connector, listening: Option<Connector>) 
 
 /// Finds out whether a pooler moves a connection to another session while transactions of other connections are open.
 async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling, Fault> {
-    // Settings of a session would stay with the pooler's session, which another client gets next.
+    // This connector does not set up sessions. Otherwise the settings would stay with the session of the pooler, which another
+    // client gets next.
     let connector = connector.clone().without_sessions();
     let (client, _driving) = connector.connect(None).await?;
     let Some(statement) = kept(client.prepare("SELECT pg_backend_pid()").await)? else {
@@ -84,8 +85,8 @@ async fn pooling(connector: &Connector, setting: &'static str) -> Result<Pooling
     }
 }
 
-/// Returns the answer to a prepared statement. Returns `None` if a pooler changed the session: the new session does not
-/// know the statement, or already has a statement of the same name.
+/// Returns the answer to a prepared statement. Returns `None` if a pooler changed the session. The new session then does not know
+/// the statement, or already has a statement of the same name.
 fn kept<T>(answer: Result<T, tokio_postgres::Error>) -> Result<Option<T>, Fault> {
     let lost = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
     match answer {
@@ -103,7 +104,7 @@ async fn hold(
     let open = async {
         let (client, driving) = match connector.connect(None).await {
             Ok(connected) => connected,
-            // The pooler accepts the connection and waits for a session of the server.
+            // The pooler has accepted the connection, but gets no session of the server.
             Err(error) if error.is_time_limit() => {
                 return Err(UnsuitableDatabase::Connections(setting).into());
             }

@@ -10,7 +10,7 @@ use super::super::{StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
 
-/// Maximum pause before a retry. Each pause is a random fraction of it.
+/// Maximum pause before a retry. Each pause is a random fraction of this maximum.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs an operation with [`retry`] on a connection from the pool, and measures the operation under its name.
@@ -28,7 +28,7 @@ where
     let attempt = async |deadline| {
         let outcome = operation(Session::take(pool, deadline).await?).await;
         if outcome.as_ref().is_err_and(Fault::is_read_only) {
-            // The other connections of the pool lead to the same server.
+            // The other connections of the pool lead to the same server, so they are closed too.
             pool.retain(|_, _| false);
         }
         outcome
@@ -38,9 +38,9 @@ where
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures, for four fifths of the time limit of an operation. In
-/// production this is longer than a restart of the database takes. `timeout` limits each attempt. `operation` gets the
-/// deadline of the attempt.
+/// Runs an operation, and repeats it after transient failures. The repetitions end after four fifths of the time limit of an
+/// operation. In production, this time is longer than a restart of the database. `timeout` limits each attempt. `operation` gets
+/// the deadline of the attempt.
 pub(super) async fn retry<T, F>(
     context: &StoreContext,
     timeout: Duration,
@@ -64,7 +64,7 @@ where
         if !fault.is_transient() || Instant::now() + pause >= end {
             return Err(fault);
         }
-        // During an outage many operations wait. One line of each is enough.
+        // During an outage many operations wait. One log line for each of them is enough.
         if !is_logged {
             tracing::warn!(transaction = name, error = %fault, "transaction failed and is retried");
             is_logged = true;

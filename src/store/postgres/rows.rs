@@ -35,7 +35,8 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Fault> {
     Ok(row.try_get(column)?)
 }
 
-/// Returns the error for a stored value that cannot be read. It does not contain the value, which may be the content of a call.
+/// Returns the error for a stored value that cannot be read. The error does not contain the value, which may be the content of a
+/// call.
 pub(super) fn unreadable(column: &str) -> Fault {
     StoreError::Corrupt(format!("column {column} holds an unexpected value")).into()
 }

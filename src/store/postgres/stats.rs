@@ -24,8 +24,8 @@ const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 
-/// Counts the webhooks of each tenant: all, the disabled ones, and those that are paused or probed. Parameter: the
-/// tenants.
+/// Counts the webhooks of each tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or probed.
+/// Parameter: the tenants.
 const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \

@@ -42,7 +42,7 @@ impl Target {
         let (mut migrating, _driving) = connector.connect(None).await.map_err(Fault::from)?;
         migrations::run(&mut migrating, &MIGRATIONS, &INDEXES).await?;
         let client = pool.get().await.map_err(|error| StoreError::from(Fault::from(error)))?;
-        // No request waits for a copy, and reading a large table takes long.
+        // Statements of a copy have no time limit: no request waits for a copy, and reading a large table takes long.
         client.batch_execute("SET statement_timeout = 0").await.map_err(StoreError::from)?;
         Ok(Self { client })
     }
@@ -113,7 +113,7 @@ impl Target {
         Ok(())
     }
 
-    /// Derives list and search entries from the next copied results. See [`listings::list_copied`].
+    /// Creates list and search entries for the next copied results. See [`listings::list_copied`].
     pub(in crate::store) async fn list_results(
         &self,
         after: Option<i64>,

@@ -51,7 +51,8 @@ impl TlsMode {
         let roots = get("sslrootcert").filter(|_| !system).map(PathBuf::from);
         let default = if system { "verify-full" } else { "prefer" };
         let (mode, check) = match get("sslmode").unwrap_or(default) {
-            // As in libpq: otherwise any certificate of a public authority would be accepted.
+            // As in libpq, `sslrootcert=system` requires `verify-full`. Otherwise any certificate of a public authority would be
+            // accepted.
             mode if system && mode != "verify-full" => {
                 return Err("sslrootcert=system: sslmode must be verify-full".to_owned());
             }

@@ -197,7 +197,7 @@ impl Transaction for PostgresTransaction<'_> {
         Ok(())
     }
 
-    /// Counts in memory, like [`Transaction::count_usage`].
+    /// Counts the usage in memory, as [`Transaction::count_usage`] does.
     async fn count_fact_usage(
         &self,
         tenant: &TenantId,

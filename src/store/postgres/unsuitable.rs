@@ -72,7 +72,7 @@ pub enum UnsuitableDatabase {
          (PgBouncer: default_pool_size must exceed store.max_connections)"
     )]
     Connections(&'static str),
-    /// The two URLs lead to different databases.
+    /// `store.url` and `store.listen_url` lead to different databases.
     #[error("store.listen_url does not receive what store.url sends: both must lead to the same database")]
     Listening,
 }

@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct UsageBuffer {
     counted: Mutex<CountedUsage>,
-    /// Locked during a flush. So after a flush, the database has all usage that was counted before it, even if another
-    /// flush was in progress.
+    /// This lock is held during a flush. So when a flush ends, the database has all usage that was counted before the flush
+    /// began, even if another flush was in progress at that time.
     flushing: tokio::sync::Mutex<()>,
 }
 

@@ -176,7 +176,7 @@ fn by_receiver(
     Ok((found, Some(last)))
 }
 
-/// Claims deliveries and records the attempts that begin. Returns the claimed deliveries, and the leases of the
+/// Claims deliveries and records the attempts that begin with the claim. Returns the claimed deliveries, and the leases of the
 /// deliveries that this version cannot read.
 fn take(
     connection: &Connection,

@@ -21,7 +21,7 @@ pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("0005.sql"),
 ];
 
-/// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed. It leaves the database as it is.
+/// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed. Does not change the database.
 ///
 /// # Errors
 /// The [`SqliteOpenError`] that opening would fail with.
@@ -55,8 +55,8 @@ pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), 
     }
 }
 
-/// Checks that this process may create files beside the database, as `SQLite` does. It creates a file, because
-/// rights, read-only file systems and quotas cannot be checked otherwise.
+/// Checks that this process may create files beside the database, as `SQLite` does. The check creates a file and removes it,
+/// because rights, read-only file systems and quotas cannot be checked otherwise.
 fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
     let probe = beside(path, ".check");
     let created = create_private(&probe).and_then(|_| std::fs::remove_file(&probe));
@@ -64,9 +64,9 @@ fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
     created.map_err(|source| SqliteOpenError::Folder { path: folder.to_owned(), source })
 }
 
-/// Returns the URI that opens the file for inspection. A reader of a WAL database would create a log file, perhaps as
-/// another user than the service. `immutable` prevents that. It is safe while there is no log, because then no
-/// process writes.
+/// Returns the URI that opens the file for inspection. A reader of a WAL database would create a log file, perhaps as another
+/// user than the service. The option `immutable` prevents this. The option is safe while there is no log, because then no process
+/// writes.
 fn inspected(path: &Path) -> OsString {
     if beside(path, "-wal").exists() {
         return path.into();
@@ -102,7 +102,8 @@ pub(super) fn open_exclusive(path: &Path) -> Result<(Connection, File), SqliteOp
     Ok((connection, lock))
 }
 
-/// Creates the file if it does not exist, readable by its owner only. `SQLite` gives the files beside it the same mode.
+/// Creates the file if it does not exist. Only its owner can read the file. `SQLite` gives the files beside the database the same
+/// mode.
 fn create_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }

@@ -11,8 +11,8 @@
 //! - The last frame of the log has the checksum that the index records. The frame that was the last one at the previous check
 //!   has not changed.
 //!
-//! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because no rule says which
-//! of the files is the right one: the process refuses all requests to the store until it is restarted.
+//! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because no rule says
+//! which of the files is the right one. The process refuses all requests to the store until it is restarted.
 
 use std::fs::{File, Metadata};
 use std::io::ErrorKind;
@@ -29,7 +29,8 @@ use crate::telemetry::metrics::Metrics;
 const LOG_HEADER: u64 = 32;
 /// Size of the header of a frame in bytes.
 const FRAME_HEADER: u64 = 24;
-/// Maximum number of repetitions of a check that another process disturbs. After them, a difference counts as a loss.
+/// Maximum number of repetitions of a check that another process disturbs. After the last repetition, a difference counts as a
+/// loss.
 const MAX_TRIES: usize = 10;
 
 /// The reason why the files are lost; empty until the watch has noticed a loss.
@@ -140,7 +141,7 @@ impl FileWatch {
     /// Checks the files. Call this only while no other process can write a commit, or directly after a commit.
     ///
     /// # Errors
-    /// [`FileFault`] if commits since the last check, or later ones, may be lost.
+    /// [`FileFault`] if commits since the last check, or later commits, may be lost.
     pub(super) fn check(&mut self) -> Result<(), FileFault> {
         if let Some(lost) = self.loss.get() {
             return Err(lost.clone());
@@ -183,7 +184,8 @@ impl FileWatch {
     /// Compares the files with their state at the last check. An error also contains the index that was read, if there
     /// is one.
     fn compare(&self) -> Result<(DatabaseState, LogIndex), (FileFault, Option<LogIndex>)> {
-        // The index is read before the state of the database. So a checkpoint that ends in between is noticed by the next check.
+        // The index is read before the state of the database. So the next check notices a checkpoint that ends between the two
+        // reads.
         let index = LogIndex::read(&self.index.1);
         let database = self.check_names().map_err(|fault| (fault, None))?;
         let overwritten = |path: &PathBuf| FileFault::Overwritten(path.clone());

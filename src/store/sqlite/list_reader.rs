@@ -188,7 +188,7 @@ impl SqliteListReader<'_> {
         Ok(true)
     }
 
-    /// Reads an analysis, unless it has another status than the filter.
+    /// Reads an analysis. Returns `None` if its status differs from the status in the filter.
     fn read(&self, connection: &Connection, id: i64) -> Result<Option<ListedRow>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, summary FROM analyses LEFT JOIN listings ON listings.analysis = analyses.id WHERE id = ?"
@@ -202,8 +202,9 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds the analyses with one of the attributes or tags, or else the analyses with all words. The `bool` is true if they were
-    /// found by their words. Returns `None` if there are too many, or if the search takes too long.
+    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
+    /// together. The first search that is selective enough and fast enough supplies the candidates. The `bool` is `true` if this
+    /// was the search for the words. Returns `None` if there is no such search.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {
@@ -240,9 +241,9 @@ impl SqliteListReader<'_> {
     }
 }
 
-/// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks the
-/// parts of the filter that are bounds of an index. If it reads `along` the index of an attribute, these parts are
-/// the attribute and the times of submission.
+/// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks only the parts
+/// of the filter that an index can select. If the statement reads `along` the index of an attribute, these parts are the
+/// attribute and the times of submission.
 pub(super) fn order_sql(
     tenant: &TenantId,
     query: &AnalysisQuery,

@@ -9,7 +9,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::search::SearchDocument;
 use crate::domain::summary::ResultSummary;
 
-/// Replaces the list and search entries of an analysis by those of its new result.
+/// Replaces the list and search entries of an analysis by the entries of its new result.
 pub(super) fn index(
     connection: &Connection,
     row: i64,

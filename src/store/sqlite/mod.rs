@@ -1,6 +1,6 @@
 //! The engine for a single gateway on one `SQLite` file, with a write-ahead log.
 //!
-//! - **Rules** run on the writer's thread, or, if they only read, on a pool of read-only connections.
+//! - **Rules** that write run on the writer's thread. Rules that only read run on a pool of read-only connections.
 //! - **Group commit.** Jobs that arrive during a commit share the next transaction, which is synced to the disk once
 //!   (`writer`). A successful write is on disk when the caller gets its result.
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row. The file belongs to

@@ -13,7 +13,7 @@ pub enum SqliteOpenError {
     TooNew {
         /// The path of the database file.
         path: PathBuf,
-        /// The version of its schema.
+        /// The schema version of the file.
         found: usize,
         /// The newest version that this program knows.
         known: usize,
@@ -25,7 +25,7 @@ pub enum SqliteOpenError {
     TooOld {
         /// The path of the database file.
         path: PathBuf,
-        /// The version of its schema.
+        /// The schema version of the file.
         found: usize,
         /// The version of this program.
         known: usize,

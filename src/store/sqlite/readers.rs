@@ -66,12 +66,12 @@ impl Readers {
 #[derive(Default)]
 pub(super) struct Interruption {
     is_cancelled: AtomicBool,
-    /// End of the time limit of a part of the query.
+    /// Time at which the part of the query that runs now must end; `None` if this part has no time limit.
     limit: Mutex<Option<Instant>>,
 }
 
 impl Interruption {
-    /// Runs a part of a query with a time limit. Returns `None` if the limit ended it.
+    /// Runs a part of a query with a time limit. Returns `None` if the time limit ended this part.
     pub(super) fn within<T>(
         &self,
         limit: Duration,

@@ -18,12 +18,13 @@ pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
 /// Counts the pending deliveries of a tenant. Parameter: the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Reads the due time of the oldest pending delivery, except for those to a disabled or paused webhook. Parameter: the
+/// Reads the due time of the oldest pending delivery, without the deliveries to disabled or paused webhooks. Parameter: the
 /// tenant.
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
      ORDER BY due_at LIMIT 1";
-/// Counts the webhooks of a tenant: all, the disabled ones, and those that are paused or probed. Parameter: the tenant.
+/// Counts the webhooks of a tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or probed. Parameter:
+/// the tenant.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";

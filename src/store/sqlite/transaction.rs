@@ -162,8 +162,9 @@ impl Transaction for SqliteTransaction<'_> {
     }
 }
 
-/// A row of a result. Readers ask for columns in the order of the statement, so the search for a column begins where the
-/// previous one ended. `rusqlite` would compare names from the first column each time, which costs more than the reading.
+/// A row of a result. Readers ask for columns in the order of the statement, so the search for a column begins at the position
+/// where the previous search ended. `rusqlite` would compare names from the first column each time, which takes longer than
+/// reading the value.
 pub(super) struct SqliteRow<'a> {
     row: &'a rusqlite::Row<'a>,
     previous: Cell<usize>,

@@ -20,7 +20,7 @@ pub(super) const TERMS_TABLE: &str =
     "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab (main, search, instance)";
 /// Maximum number of words that a prefix is expanded to.
 const MAX_EXPANDED: usize = 32;
-/// Maximum number of look-ups to expand all prefixes of a search. Each form of each prefix has the same share of them.
+/// Maximum number of look-ups to expand all prefixes of a search. All forms of all prefixes have equal shares of the look-ups.
 const MAX_LOOKUPS: usize = 400;
 
 /// A search of one tenant.
@@ -40,7 +40,7 @@ pub(super) struct WordSearch<'a> {
 pub(super) struct RangeMatches {
     /// Calls that match.
     matching: HashSet<i64>,
-    /// Other calls that match if their transcripts do; `None` if no other call matches.
+    /// Other calls, whose transcripts decide whether they match; `None` if there are no such calls.
     undecided: Option<HashSet<i64>>,
 }
 
@@ -66,7 +66,7 @@ impl RangeMatches {
 }
 
 impl<'a> WordSearch<'a> {
-    /// Prepares a search. Returns `None` if no call can match, because a prefix has no words.
+    /// Prepares a search. Returns `None` if no call can match, because no word begins with one of the prefixes.
     pub(super) fn prepare(
         connection: &Connection,
         tenant: &'a TenantId,
@@ -143,8 +143,8 @@ fn expression(terms: &[Term]) -> String {
     terms.collect::<Vec<_>>().join(" AND ")
 }
 
-/// Expands the forms of a prefix to the shortest words that begin with one of them, with at most `max_lookups` look-ups for each
-/// form. Returns whether these are all such words.
+/// Expands a prefix, which may have several forms, to the shortest words that begin with one of the forms. Makes at most
+/// `max_lookups` look-ups for each form. Returns whether the result has all words with the prefix.
 fn expand(
     connection: &Connection,
     prefixes: &[String],
@@ -157,7 +157,8 @@ fn expand(
     Ok((Term { forms, prefix: false }, has_all_words))
 }
 
-/// Adds the shortest words with a prefix, found with at most `max_lookups` look-ups. Returns whether these are all words with the prefix.
+/// Adds the shortest words with a prefix, found with at most `max_lookups` look-ups. Returns whether these are all words with the
+/// prefix.
 ///
 /// The words of a prefix form a tree: a branch for each next character. The function reads the tree level by level.
 fn add_words(

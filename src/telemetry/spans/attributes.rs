@@ -48,7 +48,7 @@ pub(super) enum Database {
     Postgresql,
 }
 
-/// A tracer that sets the kind of spans that have none: server for a caller's request, consumer for later work.
+/// A tracer that sets the kind of each span that has none. A caller's request gets the kind "server", and later work "consumer".
 #[derive(Debug)]
 pub(super) struct KindTracer(pub(super) SdkTracer);
 

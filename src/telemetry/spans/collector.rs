@@ -28,7 +28,7 @@ pub(super) struct CollectorClient {
     runtime: Handle,
 }
 
-/// The reason why the last request got no answer. The exporter of the SDK does not report it.
+/// The reason why the last request got no answer. The exporter of the SDK does not report this reason.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 

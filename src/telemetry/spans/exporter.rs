@@ -45,12 +45,12 @@ pub(super) fn exporter(
     })
 }
 
-/// Returns the URL of traces below an endpoint (OTLP/HTTP, "request").
+/// Returns the URL that receives traces. The URL is the endpoint with the path of traces (OTLP/HTTP, "request").
 fn traces_url(endpoint: &Url) -> String {
     format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'))
 }
 
-/// The OTLP exporter with metrics and logs. It removes from each span everything that is not in the allow-list.
+/// The OTLP exporter with metrics and logs. From each span, the exporter removes everything that is not in the allow-list.
 pub(super) struct CountingExporter {
     otlp: OtlpExporter,
     failure: LastTransportError,

@@ -53,7 +53,7 @@ use crate::http_client::Network;
 /// Target of spans that are exported and do not appear in log lines. Log lines inside such a span show the surrounding
 /// span.
 pub(super) const EXPORT_ONLY: &str = "alovoice_gateway::export_only";
-/// Prefix of the targets of exported spans. The targets of all spans of this crate begin with it.
+/// Prefix of the targets of exported spans. The targets of all spans of this crate begin with this prefix.
 const EXPORTED_TARGETS: &str = "alovoice_gateway";
 
 /// Reason why the exporter could not be built.
@@ -149,8 +149,8 @@ pub fn are_exported() -> bool {
 
 /// Starts `span` in the trace of the surrounding span, or in a new trace.
 ///
-/// Returns the trace context for work inside `span`. If `span` is not exported, this is `trace`, without the sampled flag if the
-/// sampler dropped `span`.
+/// Returns the trace context for work inside `span`. If spans are not exported, returns `trace`. If the sampler dropped `span`,
+/// returns `trace` without the sampled flag.
 pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     let context = span.context();
     let context = context.span().span_context().clone();
@@ -167,7 +167,7 @@ pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     TraceContext::of_span(u128::from_be_bytes(trace_id.to_bytes()), parent)
 }
 
-/// Starts `span` as a child of a trace context from a request or from the store. Returns the same as [`start`].
+/// Starts `span` as a child of a trace context from a request or from the store. Returns the same trace context as [`start`].
 pub fn resume(span: &Span, trace: TraceContext) -> TraceContext {
     let parent = SpanContext::new(
         TraceId::from(trace.trace_id()),

@@ -12,8 +12,8 @@ use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Span, Spa
 use super::exporter::CountingExporter;
 use crate::telemetry::metrics::Metrics;
 
-/// Maximum number of spans in memory, including those that are being sent. They take a few MB. At full load, this
-/// many spans end within about a second.
+/// Maximum number of spans in memory, including spans that are being sent. This many spans take a few MB. At full load, this many
+/// spans end within about a second.
 const MAX_WAITING: usize = 4096;
 /// Maximum number of spans in one request to the collector.
 const MAX_BATCH: usize = 512;

@@ -1,8 +1,8 @@
 //! The sampler: it decides which traces are exported.
 //!
-//! The decision of the parent applies, with one exception. A caller can set the sampled flag in `traceparent`, and
-//! callers must not make the gateway export all traces if the operator has set a low ratio. So a caller's sampled trace
-//! is sampled with the ratio for new traces, and additionally within `traces.caller_samples_per_second`. The sampler
+//! The decision of the parent applies, with one exception. A caller can set the sampled flag in `traceparent`, and callers must
+//! not make the gateway export all traces if the operator has set a low ratio. So the sampler does not simply follow a caller's
+//! sampled flag: it keeps the ratio for new traces, plus up to `traces.caller_samples_per_second` traces per second. The sampler
 //! does not derive its random decision from the trace id, because the caller chooses the id.
 
 use std::num::NonZeroU32;
@@ -27,7 +27,7 @@ pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
         .with_remote_parent_sampled(of_callers)
 }
 
-/// Samples spans whose parent is outside this process and sampled.
+/// Decides about spans with a sampled parent outside this process.
 #[derive(Debug, Clone)]
 struct CallerSampler {
     ratio: f64,

@@ -23,7 +23,7 @@ fn traces(sample_ratio: f64, caller_samples_per_second: u32) -> TracesSettings {
     TracesSettings { otlp_endpoint: None, headers_file: None, sample_ratio, caller_samples_per_second }
 }
 
-/// Stores the spans that it gets, reduced as the real exporter does.
+/// Stores the spans that it gets, and reduces them as the real exporter does.
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
 
@@ -82,7 +82,7 @@ fn a_trace_that_the_caller_does_not_sample_is_not_sampled() {
 fn sampled_traces_of_callers_are_sampled_up_to_the_allowance_and_then_by_the_ratio() {
     assert_eq!(count_sampled(&traces(1.0, 0), Some(SAMPLED), 1000), 1000);
     assert_eq!(count_sampled(&traces(0.0, 0), Some(SAMPLED), 1000), 0);
-    // The sampled traces are the allowance of the first second, and of a few more if the machine is that slow.
+    // The sampler keeps as many traces as the allowance admits in one second, or in a few more seconds if the machine is slow.
     assert!((7..500).contains(&count_sampled(&traces(0.0, 7), Some(SAMPLED), 1000)));
 }
 

@@ -52,7 +52,7 @@ fn a_poll_for_late_tags_replaces_nothing_by_less() {
     }
     let effect = whole().step(after(180), empty());
     assert!(effect.discarded.is_some() && effect.obtained.is_none(), "{effect:?}");
-    // The answer may be whole again, with more.
+    // A later answer may be complete again and contain more tags.
     let mut scenario = whole();
     scenario.step(after(180), tagged("bir", 0));
     assert_eq!(scenario.line(after(190), tagged(WHOLE, 5)), "completed → analysis.updated");

@@ -70,7 +70,7 @@ fn happenings() -> impl Strategy<Value = RandomEvent> {
     ]
 }
 
-/// Generates time steps: mostly small ones, some past the deadline, some backwards.
+/// Generates time steps: mostly small steps, some past the deadline, and some backwards.
 fn jumps() -> impl Strategy<Value = i64> {
     prop_oneof![4 => 0..20 * MINUTE, 1 => 0..3000 * MINUTE, 1 => -3000 * MINUTE..0]
 }
@@ -220,7 +220,7 @@ proptest! {
             now = now.max(work.due_at);
             check_step(&mut scenario, now, step_of(work.stage, submit, poll))?;
         }
-        // There is the poll at the deadline, and one more if the call was accepted only then.
+        // The last poll happens at the deadline. One more poll follows if the call was accepted only at the deadline.
         prop_assert!(now.since(started) <= PollingPolicy::default().deadline + PollingPolicy::default().min_interval * 2);
     }
 }

@@ -101,7 +101,7 @@ fn the_old_result_does_not_confirm_a_submit_of_unknown_outcome() {
     scenario.step(after(AGAIN), Step::Submitted(SubmitOutcome::Unknown(fault(FaultCode::VendorTimeout))));
     let line = scenario.line(after(AGAIN + 5), ready("salom"));
     assert_eq!(line, "completed, confirm in 5 s, last error unconfirmed");
-    // Twice the 99th percentile that is assumed until it is learned.
+    // The wait is twice the 99th percentile that is assumed until the gateway has learned it.
     let line = scenario.line(after(AGAIN + 599), ready("salom"));
     assert_eq!(line, "completed, confirm in 5 s, last error unconfirmed");
     assert_eq!(

@@ -52,7 +52,7 @@ fn fate(accepted_after: Option<u64>, lost: FaultCode) -> SubmitFate {
     SubmitFate { accepted_after: accepted_after.map(Duration::from_secs), lost: Some(lost) }
 }
 
-/// Returns the cases to test: a crash at each operation, and no crash.
+/// Returns the cases to test: no crash, and a crash at each operation, before or after the request was sent.
 fn crashes() -> Vec<Option<(usize, bool)>> {
     let mut crashes = vec![None];
     crashes.extend((0..10).flat_map(|operation| [Some((operation, false)), Some((operation, true))]));
@@ -74,7 +74,7 @@ fn every_call_is_submitted_once_and_completes() {
         for history in History::ALL {
             let past = history.of(form);
             for lost in [FaultCode::VendorUnreachable, FaultCode::VendorTimeout, FaultCode::VendorError] {
-                // Accepted at once, never, or while the gateway still waits.
+                // The vendor accepts the call at once, never, or while the gateway still waits.
                 for accepted_after in [Some(0), None, Some(7)] {
                     for crash in crashes() {
                         for takes in [20, 100, 180] {
@@ -109,7 +109,7 @@ fn a_lost_call_is_submitted_once_more_after_server_errors() {
             let lost = fate(None, FaultCode::VendorTimeout);
             let case = Case { form, fates: vec![lost], crash, takes };
             let model = run(case, &past);
-            // A process that dies with a claimed submit uses up one of the two.
+            // The call may have at most two submits. A process that dies with a claimed submit uses up one of them.
             assert!(crash.is_some() || model.accepted_at.len() == 1);
             if !model.accepted_at.is_empty() {
                 check_end(&model, &format!("{history:?} {crash:?}"));
@@ -154,7 +154,8 @@ fn calls_in_progress_survive_maintenance_of_the_vendor() {
                     let case = Case { form, fates: vec![SubmitFate::ANSWERED], crash: None, takes };
                     let model = Model::new(case, &scenario, after(start)).with_maintenance(20, 20_000).run();
                     let name = format!("{form:?} {history:?} {takes:?} {start}");
-                    // Until such a call was ready once, the answer of a call in progress looks like that of an unknown call.
+                    // Until such a call was ready once, the answer for a call in progress looks like the answer for an unknown
+                    // call.
                     if form == UnknownForm::LikePending
                         && history == History::None
                         && takes.as_secs() > 20_600

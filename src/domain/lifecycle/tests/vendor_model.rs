@@ -103,7 +103,7 @@ pub(super) struct Model {
     fates: VecDeque<SubmitFate>,
     /// Times at which the vendor accepts the call.
     pub(super) accepted_at: Vec<Timestamp>,
-    /// Times of the submits, and whether the vendor had the call before.
+    /// Times of the submits. The flag says whether the vendor already had the call.
     pub(super) submits: Vec<(Timestamp, bool)>,
     pub(super) probes: usize,
     probe_free_at: Timestamp,

@@ -1,4 +1,4 @@
-//! How receivers say that they accepted a request, want it later, or never want it.
+//! Judges the answers of receivers: a request was accepted, may be accepted later, or will never be accepted.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 pub struct ReceiverAnswer<'a> {
     /// HTTP status of the answer.
     pub status: u16,
-    /// The first 4 KiB of the body; `None` if they did not arrive wholly.
+    /// The first 4 KiB of the body; `None` if they did not arrive completely.
     pub body: Option<&'a [u8]>,
     /// Time of the answer.
     pub now: Timestamp,
@@ -27,7 +27,8 @@ impl ReceiverAnswer<'_> {
 /// The meaning of an answer for the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AnswerVerdict {
-    /// The status decides, as for every receiver: 2xx is delivered, 410 ends the delivery or disables the webhook, the rest is retried.
+    /// The status decides, as for every receiver: 2xx means delivered, 410 ends the delivery or disables the webhook, and other
+    /// statuses are retried.
     OfStatus,
     /// The receiver did not accept the event now. The reason is a code or a few words.
     Later { reason: String, after: Duration },
@@ -37,11 +38,11 @@ pub(super) enum AnswerVerdict {
     Incomplete,
 }
 
-/// How a preset judges answers.
+/// The function with which a preset judges answers.
 pub(super) type Judge = fn(&ReceiverAnswer<'_>) -> AnswerVerdict;
 
-/// Statuses that a repeat of the same request cannot change. Others, such as 401 and 403, end when someone changes the
-/// settings of the receiver or of the webhook.
+/// Statuses that a repeat of the same request cannot change. Other errors, such as 401 and 403, end when the settings of the
+/// receiver or of the webhook change.
 const FINAL: [u16; 7] = [400, 404, 405, 413, 414, 415, 422];
 /// Maximum length of a reason.
 const MAX_REASON: usize = 100;
@@ -49,7 +50,7 @@ const MAX_REASON: usize = 100;
 const SHORT_PAUSE: Duration = Duration::from_secs(5);
 /// Pause while a call is not finished in Bitrix24.
 const UNFINISHED_PAUSE: Duration = Duration::from_mins(1);
-/// Pause after `OPERATION_TIME_LIMIT` without a time: Bitrix24 measures the last ten minutes.
+/// Pause after `OPERATION_TIME_LIMIT` if the answer does not say when the limit ends. Bitrix24 measures the last ten minutes.
 const OPERATION_PAUSE: Duration = Duration::from_mins(10);
 
 /// Errors of Bitrix24 that end without a change of the request.
@@ -77,7 +78,7 @@ pub(super) const fn generic(_: &ReceiverAnswer<'_>) -> AnswerVerdict {
     AnswerVerdict::OfStatus
 }
 
-/// Judges by the status; statuses that a repeat cannot change are final.
+/// Judges by the status. Statuses that a repeat of the request cannot change are final.
 pub(super) fn by_status(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     if FINAL.contains(&answer.status) {
         AnswerVerdict::Never {
@@ -88,7 +89,7 @@ pub(super) fn by_status(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     }
 }
 
-/// Bitrix24 describes errors in the body, also with status 200.
+/// Judges an answer of Bitrix24. Bitrix24 describes errors in the body, also with status 200.
 pub(super) fn bitrix24(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let code = match &body["error"] {
@@ -117,7 +118,8 @@ pub(super) fn bitrix24(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     AnswerVerdict::Never { reason }
 }
 
-/// amoCRM answers 2xx without a call if no contact has the phone number. The contact may be created later, and nothing was added.
+/// Judges an answer of amoCRM to a new call. If no contact has the phone number, amoCRM adds no call and still answers 2xx. The
+/// contact may be created later.
 pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let added = body.pointer("/_embedded/calls").and_then(Value::as_array).map(Vec::len);
@@ -129,7 +131,7 @@ pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     by_status(answer)
 }
 
-/// The Bot API answers `{"ok": false}` with a description, and the pause of a 429 in the body.
+/// Judges an answer of Telegram. The Bot API answers `{"ok": false}` with a description, and the pause of a 429 in the body.
 pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let description = short(body["description"].as_str().unwrap_or_default());
@@ -147,8 +149,8 @@ pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     }
 }
 
-/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such values
-/// are erased from the reason later.
+/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such
+/// values are erased from the reason later.
 fn short(text: &str) -> String {
     text.chars().filter(|&c| c == '\t' || !c.is_control()).take(MAX_REASON).collect()
 }

@@ -8,7 +8,7 @@ use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::transcript::Turn;
 
-/// The data of an event, with the values of the transform. It collects the problems of a rendering.
+/// The data of an event, with the values of the transform. The view collects the problems of a rendering.
 pub(super) struct CallView<'a> {
     data: &'a Value,
     values: &'a Map<String, Value>,

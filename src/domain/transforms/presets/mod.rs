@@ -28,7 +28,7 @@ use crate::domain::retries::AttemptOutcome;
 pub struct Preset {
     /// Name in the API.
     pub name: &'static str,
-    /// The request that the body is for.
+    /// Description of the request that has this body.
     pub description: &'static str,
     /// Example of a URL that gets the request.
     pub url: &'static str,
@@ -48,7 +48,7 @@ pub struct Preset {
     render: fn(&mut CallView<'_>) -> Rendering,
 }
 
-/// A value that a preset needs. It comes from `values` of the transform, else from `call.crm`, else from `metadata`.
+/// A value that a preset needs. The value comes from `values` of the transform, or else from `call.crm`, or else from `metadata`.
 #[derive(Debug)]
 pub struct Need {
     /// Name of the value.
@@ -120,8 +120,8 @@ impl Preset {
         values.iter().filter_map(rule).collect()
     }
 
-    /// Judges an answer, whose status alone means `by_status`. Returns `None` if the preset judges by the body, and the body is
-    /// incomplete.
+    /// Judges an answer. `by_status` is the outcome that its status alone means. Returns `None` if the preset judges by the body,
+    /// and the body is incomplete.
     pub fn judge(&self, answer: ReceiverAnswer<'_>, by_status: AttemptOutcome) -> Option<AttemptOutcome> {
         let status = answer.status;
         Some(match ((self.judge)(&answer), by_status) {
@@ -131,7 +131,7 @@ impl Preset {
             (AnswerVerdict::OfStatus, by_status) => by_status,
             (AnswerVerdict::Never { reason }, _) => AttemptOutcome::Rejected { status, reason },
             (AnswerVerdict::Later { reason, after }, by_status) => {
-                // `Retry-After` of the answer is a floor, too.
+                // The `Retry-After` of the answer is also a floor.
                 let floor = match by_status {
                     AttemptOutcome::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
                     _ => Duration::ZERO,
@@ -141,7 +141,7 @@ impl Preset {
         })
     }
 
-    /// Renders an event.
+    /// Renders an event with the values of the transform.
     pub(super) fn render(
         &self,
         event: &Value,

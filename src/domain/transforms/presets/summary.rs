@@ -8,7 +8,7 @@ use crate::domain::transcript::Turn;
 
 /// A line of text for a receiver.
 pub(super) struct Line {
-    /// Part that is emphasized where the receiver can do so. May be empty.
+    /// Part that is emphasized if the receiver supports emphasis. It may be empty.
     pub(super) label: String,
     /// The rest of the line.
     pub(super) text: String,
@@ -52,9 +52,9 @@ fn line(label: &str, text: &str) -> Line {
     Line { label: label.to_owned(), text: text.to_owned() }
 }
 
-/// How a receiver wants text.
+/// The rules of a receiver for a text: its limit, its markup and its line breaks.
 pub(super) struct TextStyle {
-    /// Maximum length in UTF-16 units, of which every text has at least as many as characters.
+    /// Maximum length in UTF-16 units. A text never has more characters than UTF-16 units.
     pub(super) limit: usize,
     /// Escapes text for the receiver's markup.
     pub(super) escape: fn(&str) -> Cow<'_, str>,

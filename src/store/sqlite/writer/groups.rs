@@ -17,13 +17,13 @@ use super::lock;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage};
 
-/// Maximum number of jobs in one transaction. It bounds the time that the first job of a group waits for its commit.
+/// Maximum number of jobs in one transaction. This limit bounds the time that the first job of a group waits for its commit.
 const MAX_GROUP: usize = 512;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It
-/// writes each page once, however often the log has the page, so rarer checkpoints write less. One block of the log's index
+/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It writes
+/// each page once, even if the log has the page several times, so rarer checkpoints write less. One block of the log's index
 /// describes this many frames.
 const CHECKPOINT_FRAMES: u32 = 4000;
 
@@ -129,7 +129,7 @@ impl Groups {
         Ok(checked?)
     }
 
-    /// Begins a new transaction in place of the present one, which may have ended already.
+    /// Begins a new transaction in place of the current one, which may have ended already.
     fn begin_again(&mut self) -> Result<(), StoreError> {
         if !lock(&self.connection).is_autocommit() {
             lock(&self.connection).execute_batch("ROLLBACK")?;
@@ -150,7 +150,8 @@ impl Groups {
 
 /// Counts the usage of a group, and commits the group.
 fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> Result<(), rusqlite::Error> {
-    // After a rollback there is no transaction, so the usage would be committed alone. `COMMIT` then fails.
+    // After a rollback, no transaction is open. Usage that is written now would be committed alone, so it is not written.
+    // `COMMIT` then fails.
     let is_open = !connection.is_autocommit();
     let mut counted = usage.iter().filter(|_| is_open);
     let counted =
@@ -158,7 +159,7 @@ fn commit(connection: &Connection, usage: &HashMap<(TenantId, Day), Usage>) -> R
     counted.and_then(|()| connection.execute_batch("COMMIT")).inspect_err(|error| {
         tracing::error!(%error, "failed to commit");
         if !connection.is_autocommit() {
-            // If this fails too, the next BEGIN reports it.
+            // If the rollback fails too, the next BEGIN reports the failure.
             let _ = connection.execute_batch("ROLLBACK");
         }
     })

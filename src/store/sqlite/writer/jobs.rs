@@ -34,7 +34,7 @@ pub(super) trait Job: Send {
     /// Runs the job, and keeps its outcome. Returns whether the job succeeded.
     fn run(&mut self, connection: &Mutex<Connection>, isolation: Isolation) -> bool;
 
-    /// Adds the effects of a successful job to those of its group.
+    /// Adds the effects of a successful job to the effects of its group.
     fn add_effects(&mut self, effects: &mut GroupEffects);
 
     /// Answers the caller. `committed` is the outcome of the commit of the job's group.

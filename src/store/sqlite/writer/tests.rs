@@ -12,7 +12,7 @@ fn writer() -> (tempfile::TempDir, Writer, Connection) {
     (folder, writer, disk)
 }
 
-/// Like [`writer`], with a receiver of the announced changes.
+/// Creates the same as [`writer`], and a receiver of the announced changes.
 fn writer_with_listener() -> (tempfile::TempDir, Writer, Connection, broadcast::Receiver<Change>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
@@ -50,7 +50,7 @@ async fn in_one_group<const N: usize>(writer: &Writer, jobs: [TestJob; N]) -> Ve
     let wait = Mutex::new(wait);
     let hold = writer.run(move |_| {
         let _ = begun.try_send(());
-        // Fails as soon as the sender is dropped, also if the job runs again.
+        // The wait ends as soon as the sender is dropped, also if the job runs again.
         let _ = wait.lock().unwrap().recv();
         Ok(Done::quiet(()))
     });
@@ -119,7 +119,7 @@ async fn a_failed_commit_fails_its_whole_group_and_no_later_one() {
         &writer,
         [
             |connection| insert(connection, 1),
-            // SQLite does the same when the disk is full.
+            // SQLite also rolls the transaction back when the disk is full.
             |connection| {
                 connection.execute_batch("ROLLBACK")?;
                 Err(StoreError::Unavailable("the disk is full".into()))
