@@ -76,7 +76,7 @@ pub(super) async fn get_audio(
     Ok(response)
 }
 
-/// Streams a recording from AloVoice, with the ranges and conditions of the request.
+/// Streams a recording from AloVoice. The ranges and conditions of the request are passed on to AloVoice.
 pub(super) async fn stream(
     request: &HttpRequest,
     state: &ApiState,

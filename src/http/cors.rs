@@ -36,7 +36,7 @@ const API_HEADERS: &[&str] = &[
 /// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API
 /// allows and ignores them, so pages need not remove them.
 const IGNORED_HEADERS: &[&str] = &[
-    // Safelisted headers. A browser asks for them if their values are unusual.
+    // Safelisted headers. A browser asks for permission to send them if their values are unusual.
     "accept-language",
     "content-language",
     "device-memory",

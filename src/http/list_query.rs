@@ -117,7 +117,8 @@ fn named_parameters() -> Parameter {
         .build()
 }
 
-/// Filters and paging. They have no examples, because Swagger UI would fill them in and find nothing.
+/// Filters and paging of a list of analyses. The parameters have no examples, because Swagger UI would send them and find
+/// nothing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

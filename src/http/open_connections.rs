@@ -178,7 +178,7 @@ mod tests {
         assert!(second.is_evicted() && !first.is_evicted() && !new.is_evicted());
         assert_eq!(connections.open.get(), 3);
 
-        // The head of the new connection arrives, and its answer ends: it counts like any other.
+        // After its first request and answer, the new connection counts like any other.
         new.end_idle();
         new.begin_idle(Waker::noop());
         second.end_idle();

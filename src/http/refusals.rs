@@ -131,7 +131,7 @@ impl RefusalLog {
         if window.suppressed == 1 { Admission::SuppressedFirst } else { Admission::Suppressed }
     }
 
-    /// Returns the number of lines suppressed since the last call, and begins to count again.
+    /// Returns the number of lines suppressed since the last call, and resets this number.
     fn take_suppressed(&self, kind: &Kind) -> u64 {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.get_mut(kind).map_or(0, |window| std::mem::take(&mut window.suppressed))

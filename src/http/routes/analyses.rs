@@ -53,8 +53,8 @@ route_table! { "analyses":
     /// Returns summaries, newest first. An analysis must match all filters. Get a single analysis for its transcript and
     /// for the places where tags matched.
     ///
-    /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis submitted later is newer than the
-    /// first page, so it is not on the other pages. Use a cursor with the filters it was created with; `limit` may change.
+    /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis that is submitted later is newer than the
+    /// first page, so it is not on the other pages. Use a cursor only with the filters of the first page; `limit` may change.
     ///
     /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
     /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
@@ -105,7 +105,7 @@ route_table! { "analyses":
             (status = 202, description = "The refresh is planned.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."),
                         ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
-            (status = 200, description = "The refresh has ended (with `Prefer: wait`).", body = AnalysisResource,
+            (status = 200, description = "The refresh has ended. Only with `Prefer: wait`.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."))),
         )
     }
@@ -149,9 +149,9 @@ route_table! { "analyses":
 
     /// List the presets of renderings
     ///
-    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has its needs, its
-    /// limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook or callback, or
-    /// read its rendering of a call.
+    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has the values
+    /// that it needs, its limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook
+    /// or callback, or read its rendering of a call.
     get "/v1/renderings" => renderings::list_renderings, Token(AnalysesRead);
     {
         responses((status = 200, description = "All presets.", body = PresetList))
@@ -159,8 +159,8 @@ route_table! { "analyses":
 
     /// Get the rendering of a call for a CRM
     ///
-    /// Returns the request body that a webhook with this preset sends for the call. If the call lacks a value that the preset needs,
-    /// the answer is 422 and `errors` names each value.
+    /// Returns the request body that a webhook with this preset sends for the call. If the call lacks values that the preset
+    /// needs, the answer is 422 and `errors` names each missing value.
     get "/v1/analyses/{call_id}/renderings/{preset}" => renderings::get_rendering, Token(AnalysesRead);
     {
         params(IfNoneMatch),
