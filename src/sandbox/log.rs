@@ -80,7 +80,7 @@ mod tests {
         let log = RequestLog::new();
         log.push(1);
         let found = log.wait_for(|entries| {
-            // Another thread adds the entry, as the servers of the sandbox do.
+            // Another thread adds the entry, as in the servers of the sandbox.
             std::thread::scope(|threads| threads.spawn(|| log.push(2)).join().unwrap());
             entries.len() < log.count(|_| true)
         });

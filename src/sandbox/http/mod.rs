@@ -51,7 +51,7 @@ impl Server {
                     () = stopping.cancelled() => return,
                 };
                 let Ok((stream, _)) = accepted else {
-                    // Usually the process has too many open files, and some will be closed soon.
+                    // The usual cause of the error is too many open files, and some of them will be closed soon.
                     tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
                     continue;
                 };
