@@ -199,7 +199,7 @@ impl VendorClient {
     ) -> Result<Response, Unanswered> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            // The only line that exposes a vendor token.
+            // This is the only line that exposes a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
         // The library does not encode brackets, which some servers refuse.
@@ -262,7 +262,7 @@ impl VendorClient {
         Ok((without_token(body.freeze(), token), permit))
     }
 
-    /// Returns the vendor's current time, computed from the last answer that showed it; `None` unless that answer arrived at
+    /// Returns the vendor's current time, computed from the last answer with a time; `None` unless that answer arrived at
     /// `since` or later.
     pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
         self.time.now(since)

@@ -8,7 +8,8 @@
 //! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5`, `007` and `0x1f`;
 //! - `NaN`, `-Infinity`, `1.#QNAN` and other words instead of numbers, which become `null`.
 //!
-//! A missing comma, quote or bracket and other words are not repaired, because their meaning would be a guess.
+//! A missing comma, quote or bracket is not repaired, because its place would be a guess. Other words are not repaired, because
+//! their meaning would be a guess.
 
 #[cfg(test)]
 mod tests;

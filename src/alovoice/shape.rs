@@ -89,7 +89,7 @@ fn structure_of(value: &Value, call_id: &CallId, strings: &mut Vec<String>) -> S
 
 /// Returns the name of a member, or `#` if it is an id.
 fn without_ids<'a>(name: &'a str, call_id: &CallId) -> &'a str {
-    /// Number of digits from which a name counts as an id. Names of parameters have fewer digits.
+    /// Minimum number of digits of a name that counts as an id. Names of parameters have fewer digits.
     const DIGITS_OF_ID: usize = 8;
     let digits = name.bytes().filter(u8::is_ascii_digit).count();
     let is_id = name.eq_ignore_ascii_case(call_id.as_str()) || digits >= DIGITS_OF_ID;

@@ -64,7 +64,7 @@ mod tests {
     fn an_old_or_slow_reading_is_not_used() {
         let (time, began) = (VendorTime::default(), Instant::now());
         assert_eq!(time.now(began), None);
-        // The request begins in an hour, so the answer is not slow however busy the machine is.
+        // The request begins one hour later, so the answer never counts as slow, even on a busy machine.
         let later = began + Duration::from_hours(1);
         time.read(&headers(&[(DATE, "Mon, 20 May 2024 12:20:17 GMT")]), later);
         assert!(time.now(began).unwrap() >= Timestamp::from_millis(1_716_207_617_500));
