@@ -52,7 +52,7 @@ impl<'a> Jws<'a> {
 
 /// Checks the header's extensions and type, and returns its algorithm.
 fn check_header(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
-    // `b64` changes the signed bytes (RFC 7797). The RFC requires `crit` beside it; a token without `crit` is refused
+    // `b64` changes the signed bytes (RFC 7797). The RFC requires `crit` in such a token; a token without `crit` is refused
     // too.
     if header.contains_key("crit") || header.contains_key("b64") {
         return Err(Rejection::Crit);

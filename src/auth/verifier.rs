@@ -166,7 +166,7 @@ impl Verifier {
         names.into_iter()
     }
 
-    /// Returns the current time, which the times of tokens are compared with.
+    /// Returns the current time, for the comparison with the times in tokens.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }

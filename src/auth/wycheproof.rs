@@ -59,7 +59,7 @@ enum RawJws {
 struct Verdicts {
     valid: usize,
     invalid: usize,
-    /// The verdicts that differ from the vector's expected result, by vector.
+    /// The verdicts that differ from the expected results, by number of the vector.
     dissent: BTreeMap<u32, &'static str>,
 }
 
