@@ -104,8 +104,8 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of bytes.
-    /// Waits first for memory for the events.
+    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of
+    /// bytes. Before the read, the function waits for memory for the events.
     ///
     /// # Errors
     /// If the store fails, or if there is no memory in time.
@@ -136,7 +136,7 @@ impl Feed {
         }
     }
 
-    /// Reserves a stream. Dropping the receiver releases it.
+    /// Reserves a stream. Dropping the receiver releases the stream.
     ///
     /// # Errors
     /// If the tenant has too many streams.

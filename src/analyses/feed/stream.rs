@@ -89,7 +89,7 @@ impl EventStream {
                 () = self.feed.draining.cancelled() => continue,
                 () = tokio::time::sleep(self.feed.settings.heartbeat) => return Ok(StreamItem::Heartbeat),
             };
-            // The signal is marked as seen before the read, so that no signal between the two is missed.
+            // The signal is marked as seen before the read, so that a signal during the read is not missed.
             self.signal.mark_unchanged();
             let limits = PageLimits { bytes: self.page_bytes, ..PAGE };
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, limits).await {

@@ -15,7 +15,7 @@ pub struct ReplayRequest {
     pub since: Timestamp,
     /// End of the time span; `None` means the current time.
     pub until: Option<Timestamp>,
-    /// Types of the events; `None` for the types that the webhook receives.
+    /// Types of the events; `None` selects the types that the webhook receives.
     pub events: Option<EventFilter>,
 }
 
