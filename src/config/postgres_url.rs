@@ -85,7 +85,7 @@ impl PostgresUrl {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=').ok_or(InvalidPostgresUrl)?;
             match (key, value) {
-                // Written for JDBC. libpq accepts it too.
+                // URLs for JDBC have this parameter. libpq accepts it too.
                 ("ssl", "true") => set("sslmode", "require")?,
                 _ => set(key, &value.replace('+', "%20"))?,
             }
