@@ -81,7 +81,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// Returns the OpenAPI document, equal to the committed `openapi/` file.
+/// Returns the OpenAPI document. It is equal to the committed file in `openapi/`.
 ///
 /// # Errors
 /// If the document cannot be serialized as JSON, which would be a bug.
@@ -112,7 +112,7 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
     };
     let gateway = started.map_err(|error| Failed::of_start(&error))?;
     shutdown.await;
-    // The leases of unfinished work were released: other replicas, or the next start, continue it.
+    // The drain releases the leases of unfinished work, so other replicas or the next start can continue this work.
     gateway.drain().await;
     Ok(())
 }

@@ -98,7 +98,7 @@ pub struct CopyArgs {
 
     /// Copy nothing; only compare file and database.
     ///
-    /// They are identical only until a gateway starts on the database.
+    /// File and database are identical only until a gateway starts on the database.
     #[arg(long)]
     pub verify_only: bool,
 }
