@@ -108,7 +108,8 @@ impl ServerCertVerifier for CertificateVerifier {
         let verified =
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let Err(error) = verified else { return verified };
-        // webpki reports an authority that is used for a server only after it has checked that the certificate is valid now.
+        // webpki first checks that the certificate is valid now. Only then does it report that the certificate of a server is
+        // that of an authority.
         if is_authority_of_server(&error) && self.is_authority(end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
