@@ -70,7 +70,7 @@ impl CertificateVerifier {
     /// Creates a verifier that trusts these authorities.
     ///
     /// # Errors
-    /// If there are no authorities.
+    /// Returns an error if there are no authorities.
     pub fn new(authorities: RootCertStore) -> Result<Self, VerifierBuilderError> {
         let (authorities, provider) = (Arc::new(authorities), Arc::new(aws_lc_rs::default_provider()));
         let webpki =

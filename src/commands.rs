@@ -84,7 +84,7 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
 /// Returns the OpenAPI document. It is equal to the committed file in `openapi/`.
 ///
 /// # Errors
-/// If the document cannot be serialized as JSON, which would be a bug.
+/// Returns an error if the document cannot be serialized as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
     document::document(&PublicUrl::default()).to_pretty_json().map_err(Failed::fault)
 }

@@ -49,7 +49,7 @@ impl Network {
     /// Loads the certificate authorities of the system and of `network.ca_file`.
     ///
     /// # Errors
-    /// If a file cannot be used, or if there are no certificate authorities at all.
+    /// Returns an error if a file cannot be used, or if there are no certificate authorities at all.
     pub fn new(settings: &NetworkSettings) -> Result<Self, SettingsProblems> {
         let authorities = Arc::new(Authorities::load(settings)?);
         let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -66,8 +66,8 @@ impl AnswerReader<'_> {
     /// Reads a body. `content_type` may declare its encoding.
     ///
     /// # Errors
-    /// If the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags. The text is for
-    /// people.
+    /// Returns an error if the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags.
+    /// The text is for people.
     pub fn read(
         &self,
         body: &Bytes,

@@ -83,7 +83,7 @@ impl VendorClient {
     /// Builds the client without connecting.
     ///
     /// # Errors
-    /// If TLS cannot be set up.
+    /// Returns an error if TLS cannot be set up.
     pub fn new(settings: &VendorSettings, network: &Network, env: Env) -> Result<Self, reqwest::Error> {
         let http = network
             .builder()
@@ -122,7 +122,7 @@ impl VendorClient {
     /// Opens a recording on the vendor's host.
     ///
     /// # Errors
-    /// If the vendor does not answer, or answers with a status other than 200, 206, 304, 404, 412 and 416.
+    /// Returns an error if the vendor does not answer, or answers with a status other than 200, 206, 304, 404, 412 and 416.
     pub async fn recording(
         &self,
         (tenant, call_id): (&TenantId, &CallId),

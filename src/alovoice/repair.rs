@@ -19,7 +19,8 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 /// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text.
 ///
 /// # Errors
-/// If there is no such value, or if its JSON has more than `max_bytes`. The error is the number of bytes that were read.
+/// Returns an error if there is no such value, or if its JSON has more than `max_bytes`. The error is the number of bytes that
+/// were read.
 pub(super) fn repair<'a>(
     text: &'a str,
     max_bytes: usize,

@@ -26,7 +26,8 @@ impl<'a> Jws<'a> {
     /// Parses a token.
     ///
     /// # Errors
-    /// If the token does not have three base64url segments (an encrypted token has five), or if its header is not acceptable.
+    /// Returns an error if the token does not have three base64url segments (an encrypted token has five), or if its header is
+    /// not acceptable.
     pub(super) fn parse(token: &'a str) -> Result<Self, Rejection> {
         let mut segments = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =

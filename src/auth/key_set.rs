@@ -70,7 +70,8 @@ impl KeySet {
     /// Reads the keys and pins each of them to the `allowed` algorithms that fit it.
     ///
     /// # Errors
-    /// If the content has the wrong form, if none of its keys can be used, or if a set mixes shared secrets with public keys.
+    /// Returns an error if the content has the wrong form, if none of its keys can be used, or if a set mixes shared secrets
+    /// with public keys.
     pub(super) fn parse(
         format: KeyFormat,
         content: &[u8],

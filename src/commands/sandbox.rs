@@ -43,7 +43,7 @@ const PROCESSING: Duration = Duration::from_secs(4);
 /// Runs the sandbox until `stop`.
 ///
 /// # Errors
-/// If an address is taken or the data directory cannot be written.
+/// Returns an error if an address is taken or the data directory cannot be written.
 pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
     let home = Home::open(arguments.data_dir.clone()).map_err(Failed::fault)?;
     let secrets = Secrets::in_folder(&home.path, &SystemEntropy)?;

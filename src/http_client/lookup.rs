@@ -16,7 +16,7 @@ pub trait Lookup: Send + Sync {
     /// Returns all addresses of a name.
     ///
     /// # Errors
-    /// If the name has no address, or cannot be resolved now.
+    /// Returns an error if the name has no address, or cannot be resolved now.
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 

@@ -83,7 +83,7 @@ impl Receiver {
     /// Binds the address and starts to receive requests.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn start(options: ReceiverOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let inbox = Arc::new(Inbox {

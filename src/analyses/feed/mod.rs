@@ -108,7 +108,7 @@ impl Feed {
     /// bytes. Before the read, the function waits for memory for the events.
     ///
     /// # Errors
-    /// If the store fails, or if there is no memory in time.
+    /// Returns an error if the store fails, or if there is no memory in time.
     pub async fn page(
         &self,
         tenant: &TenantId,
@@ -139,7 +139,7 @@ impl Feed {
     /// Reserves a stream. Dropping the receiver releases the stream.
     ///
     /// # Errors
-    /// If the tenant has too many streams.
+    /// Returns an error if the tenant has too many streams.
     pub fn join(&self, tenant: &TenantId) -> Result<watch::Receiver<()>, TooManyStreams> {
         let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(tenant.clone()).or_default();
@@ -153,7 +153,7 @@ impl Feed {
     /// Streams all events after a start, until the caller's token expires at `until`.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn stream(
         self: &Arc<Self>,
         tenant: &TenantId,

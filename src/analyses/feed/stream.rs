@@ -70,7 +70,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store fails. An outage of the store, or a refusal because it is busy, only delays the stream.
+    /// Returns the errors of the store, with two exceptions: an outage and a refusal of a busy store only delay the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {

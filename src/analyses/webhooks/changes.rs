@@ -77,8 +77,8 @@ impl Webhooks {
     /// Registers a webhook. Only this answer contains the secret.
     ///
     /// # Errors
-    /// If the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant has too many
-    /// webhooks, or the store fails.
+    /// Returns an error if the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant
+    /// has too many webhooks, or the store fails.
     pub async fn create(
         &self,
         tenant: &TenantId,
@@ -127,8 +127,8 @@ impl Webhooks {
     /// gone.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or the URL cannot be encrypted
-    /// or decrypted, concurrent changes conflict too often, or the store fails.
+    /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or
+    /// the URL cannot be encrypted or decrypted, concurrent changes conflict too often, or the store fails.
     pub async fn change(
         &self,
         tenant: &TenantId,

@@ -73,7 +73,7 @@ impl Webhooks {
     /// Shows the request of a registered webhook for a call.
     ///
     /// # Errors
-    /// If the tenant has no such webhook or no such call, or other renderings leave no memory in time.
+    /// Returns an error if the tenant has no such webhook or no such call, or other renderings leave no memory in time.
     pub async fn preview_registered(
         &self,
         tenant: &TenantId,
@@ -92,7 +92,7 @@ impl Webhooks {
     /// Shows the request of a webhook that need not be registered.
     ///
     /// # Errors
-    /// If the tenant has no such call, or other renderings leave no memory in time.
+    /// Returns an error if the tenant has no such call, or other renderings leave no memory in time.
     pub async fn preview(
         &self,
         tenant: &TenantId,

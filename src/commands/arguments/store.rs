@@ -111,7 +111,7 @@ impl UrlText {
     /// Parses the URL.
     ///
     /// # Errors
-    /// If the URL is invalid. The error does not contain the URL.
+    /// Returns an error if the URL is invalid. The error does not contain the URL.
     pub fn parse(&self) -> Result<StoreUrl, InvalidStoreUrl> {
         self.0.parse()
     }

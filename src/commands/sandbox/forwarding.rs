@@ -67,7 +67,7 @@ impl Forwarding {
     /// webhook and returns `None`.
     ///
     /// # Errors
-    /// If the gateway refuses the webhook, or the store fails.
+    /// Returns an error if the gateway refuses the webhook, or the store fails.
     pub(super) async fn set_up(
         (store, tenant): (Arc<dyn Store>, TenantId),
         api: OwnApi<'_>,

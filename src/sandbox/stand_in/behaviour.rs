@@ -113,7 +113,7 @@ impl Behaviour {
     /// Returns a call id with this behaviour.
     ///
     /// # Errors
-    /// If `rest` makes the id invalid.
+    /// Returns an error if `rest` makes the id invalid.
     pub fn call_id(self, rest: &str) -> Result<CallId, InvalidId> {
         CallId::parse(&format!("{}~{rest}", self.name()))
     }

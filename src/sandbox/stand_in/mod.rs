@@ -90,7 +90,7 @@ impl VendorStandIn {
     /// Binds the address and starts to answer requests.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn start(options: VendorOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let mut other_host = http::base_url(address);
