@@ -74,7 +74,7 @@ async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
 /// Returns all metrics in the text format of Prometheus. The statistics of the store are read on each scrape.
 async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     let metrics = &state.env.metrics;
-    // This is read first, because reading the statistics uses a connection of the store.
+    // The resources are read first, because reading the statistics uses a connection of the store.
     observe_resources(&state).await;
     let (ready, observed) = tokio::join!(
         check(&readiness, &state),

@@ -76,8 +76,8 @@ route_table! { "webhooks":
 
     /// Delete a webhook
     ///
-    /// Also deletes its deliveries and their attempts; a large number is deleted in the background. The gateway sends nothing
-    /// more to the webhook, except a request that is being sent at this moment.
+    /// Also deletes the deliveries of the webhook and their attempts; a large number of them is deleted in the background. The
+    /// gateway sends nothing more to the webhook, except a request that is being sent at this moment.
     delete "/v1/webhooks/{webhook_id}" => webhooks::delete_webhook, Token(WebhooksManage);
     {
         responses((status = 204, description = "The webhook is deleted."))
