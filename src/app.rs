@@ -148,7 +148,7 @@ pub async fn start(
     let shared = (receivers.clone(), renderings.clone());
     let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), shared);
 
-    // The subscription precedes every change of the store by a component, because a missed change would leave a stale answer in
+    // The subscription begins before any component can change the store, because a missed change would leave a stale answer in
     // the cache.
     let wakes = Wakes::default();
     let stopping = &tasks.stopping;

@@ -13,8 +13,8 @@ use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 /// Verifies the certificates of servers with webpki.
 ///
-/// Like OpenSSL, it also accepts a server whose own certificate is one of the trusted authorities. `openssl req -x509` makes such
-/// certificates.
+/// Like OpenSSL, the verifier also accepts a server whose own certificate is one of the trusted authorities.
+/// `openssl req -x509` makes such certificates.
 #[derive(Debug)]
 pub struct CertificateVerifier {
     webpki: Arc<WebPkiServerVerifier>,

@@ -90,7 +90,8 @@ impl VendorClient {
             // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // It is shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
+            // The connection has a shorter time-out than the whole request, to distinguish an unreachable vendor from a slow
+            // one.
             .connect_timeout(settings.request_timeout / 2)
             .build()?;
         Ok(Self {

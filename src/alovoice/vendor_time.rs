@@ -26,7 +26,8 @@ impl VendorTime {
         }
     }
 
-    /// Returns the vendor's current time, computed from the last reading; `None` unless it was taken at `since` or later.
+    /// Returns the vendor's current time, computed from the last reading; `None` unless the reading was taken at `since` or
+    /// later.
     pub(super) fn now(&self, since: Instant) -> Option<Timestamp> {
         let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())

@@ -60,7 +60,7 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
             line.push(c);
         }
     }
-    // The token is removed again: invisible characters in it may have hidden it.
+    // The token is removed again, because invisible characters in the token may have hidden it.
     let line = token.erased_from_text(line);
     let line = line.trim();
     let words = match line.char_indices().nth(MAX_CHARS) {

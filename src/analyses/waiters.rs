@@ -11,7 +11,7 @@ use super::cache::Key;
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<HashMap<Key, watch::Sender<()>>>);
 
-/// The registration of one waiting request. Dropping it ends the registration.
+/// The registration of one waiting request. Dropping the value ends the registration.
 pub(super) struct Waiting<'a> {
     waiters: &'a Waiters,
     key: Key,

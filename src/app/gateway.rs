@@ -33,7 +33,7 @@ pub struct Gateway {
     pub(super) telemetry: Telemetry,
     /// Value of `server.shutdown_grace`: the maximum duration of a shutdown.
     pub(super) grace: Duration,
-    /// Value of `server.shutdown_delay`: the time from readiness off until the API server accepts no more requests.
+    /// Value of `server.shutdown_delay`: the time from the end of readiness until the API server accepts no more requests.
     pub(super) delay: Duration,
 }
 

@@ -171,7 +171,7 @@ impl Verifier {
         self.clock.now()
     }
 
-    /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.
+    /// Fetches concurrently the keys of every JWKS URL that is due, and calls the observer for each of them.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
         join_all(self.remote().filter(|keys| keys.due(now) <= now).map(RemoteKeys::refresh_if_due)).await;

@@ -88,7 +88,7 @@ pub struct Feed {
     /// Token that is cancelled when the gateway drains. Streams end then.
     draining: CancellationToken,
     settings: EventSettings,
-    /// A signal per tenant that has had a stream, with a receiver per open stream.
+    /// One signal for each tenant that has had a stream. Each open stream has a receiver of the signal.
     signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
 }
 

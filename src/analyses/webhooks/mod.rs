@@ -1,6 +1,7 @@
 //! The use cases about webhooks: register, change, test, rotate the secret, list deliveries and replay events.
 //!
-//! Secrets and header values are encrypted before they are stored. Only the answer that creates a secret contains it.
+//! Secrets and header values are encrypted before they are stored. Only the answer to the request that creates a secret
+//! contains the secret.
 
 mod changes;
 mod deliveries;

@@ -23,7 +23,7 @@ const UNFINISHED: &str = "unfinished";
 /// The rate limit of requests: a leaky bucket.
 #[derive(Debug, Default)]
 pub(super) struct LeakyBucket {
-    /// Time at which the bucket is empty.
+    /// Time at which the bucket will be empty.
     empty_at: Option<Timestamp>,
 }
 

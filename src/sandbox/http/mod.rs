@@ -25,7 +25,7 @@ pub(super) trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
 }
 
-/// A listening socket and its connections. Dropping it closes them without waiting; see [`Server::stop`].
+/// A listening socket and its connections. Dropping the server closes them without waiting; [`Server::stop`] waits.
 pub(super) struct Server {
     address: SocketAddr,
     stopping: CancellationToken,
