@@ -25,7 +25,7 @@ use crate::http::document;
 use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// The error of a command. The variant decides the exit code.
+/// The error of a command. The variant determines the exit code.
 #[derive(Debug)]
 pub enum Failed {
     /// An error at run time: exit code 1.

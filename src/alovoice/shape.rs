@@ -96,7 +96,7 @@ fn without_ids<'a>(name: &'a str, call_id: &CallId) -> &'a str {
     if is_id { "#" } else { name }
 }
 
-/// Returns the words of `text`, which is in lower case. Ids and times become `#`, and so does `call_id`.
+/// Returns the words of `text`, which is in lower case. Ids, times and `call_id` become `#`.
 fn words_of(text: &str, call_id: Option<&CallId>) -> String {
     let is_separator = |c: char| !(c.is_alphanumeric() || "#_~:@+=-.%".contains(c));
     let without_id = call_id.map(|id| without(text, &id.as_str().to_lowercase()));

@@ -108,7 +108,7 @@ settings! {
 }
 
 settings! {
-    /// Encryption protects secrets in the database and links that the gateway hands out.
+    /// Encryption protects secrets in the database and links that the gateway creates.
     struct EncryptionSettings {
         /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
         /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the

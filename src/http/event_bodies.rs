@@ -125,7 +125,7 @@ type ThinTestAnalysis = MergedSchema<ThinAnalysis, ThinTestEventData>;
 /// Data of a test event: the analysis of a call that does not exist, and two fields that mark the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestEventData {
-    /// Always `true`.
+    /// Always `true`: the event is a test.
     is_test: bool,
     /// The id of the webhook.
     #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
@@ -136,7 +136,7 @@ pub struct TestEventData {
 /// the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ThinTestEventData {
-    /// Always `true`.
+    /// Always `true`: the event is a test.
     is_test: bool,
     /// The id of the webhook.
     #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
