@@ -1,12 +1,10 @@
 //! The composition root: builds every component once, in the order of [`start`], and runs the gateway.
 //!
 //! [`Gateway::drain`] shuts down in this order:
-//!
 //! 1. Readiness is switched off, workers claim no more work, and waiting requests are answered early.
 //! 2. After `server.shutdown_delay`, the API server accepts no more requests.
 //! 3. Requests and work in progress finish within the grace period.
-//! 4. The leases are released.
-//! 5. The admin port closes.
+//! 4. The leases are released, and then the admin port closes.
 
 mod clocks;
 mod gateway;
