@@ -39,7 +39,7 @@ impl IntoResponses for AudioResponses {
                 .content("application/octet-stream", content())
         };
         ResponsesBuilder::new()
-            .response("200", sound("The recording."))
+            .response("200", sound("The whole recording."))
             .response("206", sound("The requested part of the recording."))
             .response("304", ResponseBuilder::new().description("The recording has not changed."))
             .response("412", shared_problem("PreconditionFailed"))

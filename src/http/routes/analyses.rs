@@ -132,7 +132,7 @@ route_table! { "analyses":
     {
         params(TranscriptQuery, IfNoneMatch),
         responses(
-            (status = 200, description = "The transcript.", content(
+            (status = 200, description = "The transcript in the chosen format.", content(
                 (TranscriptAnswer = "application/json"),
                 (String = "text/plain", example = "[0:00:01] Operator: assalomu alaykum\n"),
                 (String = "text/markdown", example = "# Call 1716207617.42\n\n- Begin: 2024-05-20T12:20:17Z\n- Duration: 0:00:51\n- Operator: 0:00:30 of talk, 64 %\n- Client: 0:00:17 of talk, 36 %\n\n## Transcript\n\n0:00:01 **Operator:** assalomu alaykum\n"),
@@ -154,7 +154,7 @@ route_table! { "analyses":
     /// or callback, or read its rendering of a call.
     get "/v1/renderings" => renderings::list_renderings, Token(AnalysesRead);
     {
-        responses((status = 200, description = "All presets.", body = PresetList))
+        responses((status = 200, description = "The list of all presets.", body = PresetList))
     }
 
     /// Get the rendering of a call for a CRM
@@ -165,7 +165,7 @@ route_table! { "analyses":
     {
         params(IfNoneMatch),
         responses(
-            (status = 200, description = "The rendering.", content(
+            (status = 200, description = "The rendering of the call.", content(
                 (Value = "application/json", example = json!({"text": "*Call:* 1716207617.42\n*Duration:* 0:00:02\n\n*0:00:01 Operator:* assalomu alaykum"})),
                 (String = "text/markdown", example = "**Call:** 1716207617.42  \n**Duration:** 0:00:02\n"),
                 (String = "text/html", example = "<p><b>Call:</b> 1716207617.42<br>\n<b>Duration:</b> 0:00:02</p>\n"),

@@ -36,7 +36,7 @@ route_table! { "webhooks":
     /// Returns all webhooks of the tenant, at most 50, without paging.
     get "/v1/webhooks" => webhooks::list_webhooks, Token(WebhooksManage);
     {
-        responses((status = 200, description = "All webhooks.", body = WebhookList))
+        responses((status = 200, description = "All webhooks of the tenant.", body = WebhookList))
     }
 
     /// Preview the request of a webhook that is not registered
@@ -46,7 +46,7 @@ route_table! { "webhooks":
     post "/v1/webhooks/preview" => webhook_previews::preview_unregistered_webhook, Token(WebhooksManage);
     {
         request_body = PreviewWebhook,
-        responses((status = 200, description = "The request.", body = PreviewResource), ResourceNotFound)
+        responses((status = 200, description = "The request that the webhook would get.", body = PreviewResource), ResourceNotFound)
     }
 
     /// Get a webhook and its health
@@ -54,7 +54,7 @@ route_table! { "webhooks":
     /// The answer does not contain the secret or the values of custom headers.
     get "/v1/webhooks/{webhook_id}" => webhooks::get_webhook, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The webhook.", body = WebhookResource))
+        responses((status = 200, description = "The webhook and its health.", body = WebhookResource))
     }
 
     /// Change, enable or disable a webhook
@@ -104,7 +104,7 @@ route_table! { "webhooks":
     post "/v1/webhooks/{webhook_id}/preview" => webhook_previews::preview_webhook, Token(WebhooksManage);
     {
         request_body = PreviewCall,
-        responses((status = 200, description = "The request.", body = PreviewResource))
+        responses((status = 200, description = "The request that the webhook would get.", body = PreviewResource))
     }
 
     /// Rotate the secret of a webhook
@@ -143,6 +143,6 @@ route_table! { "webhooks":
     /// A finished replay is kept for the retention period of the gateway (`store.retention`).
     get "/v1/webhooks/{webhook_id}/replays/{replay_id}" => webhook_replays::get_replay, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The replay.", body = ReplayResource))
+        responses((status = 200, description = "The replay and its progress.", body = ReplayResource))
     }
 }
