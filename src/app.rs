@@ -1,8 +1,10 @@
 //! The composition root: builds every component once, in the order of [`start`], and runs the gateway.
 //!
-//! [`Gateway::drain`] shuts down in this order: readiness off, no new claims, waits end early; after `server.shutdown_delay` the API
-//! server stops accepting; requests and work in progress finish within the grace period; leases are released; the admin port closes
-//! last.
+//! [`Gateway::drain`] shuts down in this order:
+//! 1. Readiness is switched off, workers claim no more work, and waiting requests are answered early.
+//! 2. After `server.shutdown_delay`, the API server accepts no more requests.
+//! 3. Requests and work in progress finish within the grace period.
+//! 4. The leases are released, and then the admin port closes.
 
 mod clocks;
 mod gateway;
@@ -144,8 +146,8 @@ pub async fn start(
     let shared = (receivers.clone(), renderings.clone());
     let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), shared);
 
-    // Subscribes before any component can change the store, because a missed change would leave a stale answer in the
-    // cache.
+    // The subscription begins before any component can change the store, because a missed change would leave a stale answer in
+    // the cache.
     let wakes = Wakes::default();
     let stopping = &tasks.stopping;
     tasks.background.spawn(wakes.clone().follow(store.changes(), vendor_permits.clone(), stopping.clone()));

@@ -13,8 +13,8 @@ use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
 /// Verifies the certificates of servers with webpki.
 ///
-/// Like OpenSSL, it also accepts a server whose own certificate is one of the trusted authorities. `openssl req -x509` makes such
-/// certificates.
+/// Like OpenSSL, the verifier also accepts a server whose own certificate is one of the trusted authorities.
+/// `openssl req -x509` makes such certificates.
 #[derive(Debug)]
 pub struct CertificateVerifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -70,7 +70,7 @@ impl CertificateVerifier {
     /// Creates a verifier that trusts these authorities.
     ///
     /// # Errors
-    /// If there are no authorities.
+    /// Returns an error if there are no authorities.
     pub fn new(authorities: RootCertStore) -> Result<Self, VerifierBuilderError> {
         let (authorities, provider) = (Arc::new(authorities), Arc::new(aws_lc_rs::default_provider()));
         let webpki =
@@ -108,7 +108,8 @@ impl ServerCertVerifier for CertificateVerifier {
         let verified =
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let Err(error) = verified else { return verified };
-        // webpki reports an authority that is used for a server only after it has checked that the certificate is valid now.
+        // webpki first checks that the certificate is valid now. Only then does it report that the certificate of a server is
+        // that of an authority.
         if is_authority_of_server(&error) && self.is_authority(end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());

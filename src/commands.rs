@@ -25,7 +25,7 @@ use crate::http::document;
 use crate::http_client::Network;
 use crate::telemetry::{Telemetry, TelemetryError};
 
-/// The error of a command. The variant decides the exit code.
+/// The error of a command. The variant determines the exit code.
 #[derive(Debug)]
 pub enum Failed {
     /// An error at run time: exit code 1.
@@ -81,10 +81,10 @@ pub async fn run(cli: Cli) -> Result<(), Failed> {
     }
 }
 
-/// Returns the OpenAPI document, equal to the committed `openapi/` file.
+/// Returns the OpenAPI document. It is equal to the committed file in `openapi/`.
 ///
 /// # Errors
-/// If the document cannot be serialized as JSON, which would be a bug.
+/// Returns an error if the document cannot be serialized as JSON, which would be a bug.
 pub fn openapi() -> Result<String, Failed> {
     document::document(&PublicUrl::default()).to_pretty_json().map_err(Failed::fault)
 }
@@ -112,7 +112,7 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
     };
     let gateway = started.map_err(|error| Failed::of_start(&error))?;
     shutdown.await;
-    // The leases of unfinished work were released: other replicas, or the next start, continue it.
+    // The drain releases the leases of unfinished work, so other replicas or the next start can continue this work.
     gateway.drain().await;
     Ok(())
 }

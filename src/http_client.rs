@@ -2,7 +2,7 @@
 //!
 //! The clients of the vendor, the issuers, the receivers and the trace collector start from [`Network`], which knows the
 //! forward proxies and the certificate authorities. Each of them adds its own time-outs, resolver and retry rule.
-//! [`Network::explain`] gives the reason of a failed request, the same for all of them.
+//! [`Network::explain`] returns the reason of a failed request, with the same rules for all clients.
 
 mod authorities;
 mod failure;
@@ -49,7 +49,7 @@ impl Network {
     /// Loads the certificate authorities of the system and of `network.ca_file`.
     ///
     /// # Errors
-    /// If a file cannot be used, or if there are no certificate authorities at all.
+    /// Returns an error if a file cannot be used, or if there are no certificate authorities at all.
     pub fn new(settings: &NetworkSettings) -> Result<Self, SettingsProblems> {
         let authorities = Arc::new(Authorities::load(settings)?);
         let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -73,12 +73,12 @@ impl Network {
         Self { proxies: Arc::clone(&self.proxies_of_callbacks), ..self.clone() }
     }
 
-    /// Starts a client that uses the proxies.
+    /// Returns a builder of clients that use the proxies.
     pub fn builder(&self) -> ClientBuilder {
         self.proxies.add_to(self.direct_builder())
     }
 
-    /// Starts a client that connects to every server directly.
+    /// Returns a builder of clients that connect to every server directly.
     pub fn direct_builder(&self) -> ClientBuilder {
         builder().tls_backend_preconfigured(self.tls.clone()).dns_resolver(self.lookup.clone())
     }
@@ -109,10 +109,10 @@ pub fn explain(error: &reqwest::Error) -> TransportError {
     failure::explain(error, |_| false)
 }
 
-/// Starts a client without proxies and with the certificate authorities of the system.
+/// Returns a builder of clients without proxies and with the certificate authorities of the system.
 ///
-/// Redirects are not followed. A redirect would carry tokens and headers to another host, and past the address guard of
-/// callbacks.
+/// The clients follow no redirects. A redirect could carry tokens and headers to another host, and could bypass the address
+/// guard of callbacks.
 pub fn builder() -> ClientBuilder {
     ClientBuilder::new()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))

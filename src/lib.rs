@@ -12,13 +12,13 @@
 //! | --- | --- |
 //! | [`domain`] | pure rules: identifiers, states and transitions, schedules, talk metrics. No I/O, no async, no framework |
 //! | [`store`] | the only place with SQL, for SQLite and PostgreSQL. A state change, its event and its deliveries are written in one transaction |
-//! | [`alovoice`] | the client of AloVoice. AloVoice's own terms (`stalk`, `aicallid`) and its token stay here |
-//! | [`callbacks`] | signs deliveries, checks the addresses of receivers, sends |
+//! | [`alovoice`] | the client of AloVoice. AloVoice's own terms (`stalk`, `aicallid`) and its token stay in this module |
+//! | [`callbacks`] | signs deliveries, checks the addresses of receivers, and sends the deliveries |
 //! | [`auth`] | checks tokens and loads the keys of the issuers |
-//! | [`analyses`] | use cases: submit, get, wait, list, delete, follow events, manage webhooks. The cache lives here |
+//! | [`analyses`] | use cases: submit, get, wait, list, delete, follow events, manage webhooks. The module contains the cache |
 //! | [`workers`] | background work: submit, poll, deliver, replay, retention, refresh of keys and secrets |
 //! | [`http`] | the only place with the web framework, except for the start of the servers: one file per resource, one route table, one error table |
-//! | [`app`] | the composition root: builds everything once, runs it, drains it |
+//! | [`app`] | the composition root: builds all components once, runs the gateway and shuts it down |
 //! | [`commands`] | the command line: arguments, and one file per command |
 //! | [`sandbox`] | the stand-in for AloVoice and the receiver of callbacks, used by the `sandbox` command and by tests |
 //! | [`env`](mod@env) | clocks, randomness and metrics, built once and passed down |
@@ -42,7 +42,7 @@
 //! [`workers::Deliverer`], waiting requests and the streams of `GET /v1/events` ([`analyses::Feed`]).
 //!
 //! `GET /v1/analyses/{call_id}` is answered from the cache, else from the store. For a call that was never submitted, the
-//! gateway asks AloVoice: once, however many callers ask at the same time.
+//! gateway asks AloVoice, and sends only one request even if many callers ask at the same time.
 
 pub mod alovoice;
 pub mod analyses;

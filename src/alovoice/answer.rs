@@ -1,8 +1,8 @@
 //! Parses the answers of `callgetairesult`. The parser is lenient: it reads the fields that are valid and omits the
 //! others, and it tolerates unambiguous errors. It counts these deviations as warnings of the result.
 //!
-//! The memory it uses is bounded by the size of the answer: [`super::json`] builds no tree of values, and the numbers
-//! of turns and tags are limited.
+//! The size of the answer bounds the memory that the parser uses: [`super::json`] builds no tree of values, and the numbers of
+//! turns and tags are limited.
 
 #[cfg(test)]
 mod tests;
@@ -27,13 +27,13 @@ use crate::domain::vendor_token::VendorToken;
 const MAX_TURNS: usize = 20_000;
 /// Maximum number of tags of a call.
 const MAX_TAGS: usize = 20_000;
-/// Maximum total size of the lists and objects among the tag values of a call. Values beyond it are kept as text.
+/// Maximum total size of the lists and objects among the tag values of a call. Values beyond this limit are kept as text.
 const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Returns whether a body confirms a submit: it has the documented `answer.aicallid`. The body may have errors that the reader
-/// of results tolerates.
+/// Returns whether a body confirms a submit: it has the documented `answer.aicallid`. The body may have the errors that
+/// [`AnswerReader`] tolerates.
 pub(super) fn is_acceptance(body: &[u8], content_type: Option<&str>) -> bool {
     let mut warnings = AnswerWarnings::default();
     let text = decode(body, content_type, &mut warnings);
@@ -66,8 +66,8 @@ impl AnswerReader<'_> {
     /// Reads a body. `content_type` may declare its encoding.
     ///
     /// # Errors
-    /// If the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags. The text is for
-    /// people.
+    /// Returns an error if the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags.
+    /// The text is for people.
     pub fn read(
         &self,
         body: &Bytes,
@@ -148,7 +148,8 @@ fn turns(fragments: Vec<Json<'_>>, warnings: &mut AnswerWarnings) -> Vec<Turn> {
         let (begin_ms, end_ms) = match (begin.and_then(millis), end.and_then(millis)) {
             (Some(begin), Some(end)) => (begin, end),
             (one, other) => {
-                // A length would be a guess. Without any time, the turn stays behind the one before it.
+                // The turn has no length, because any length would be a guess. If the turn has no time at all, it stays behind
+                // the previous turn.
                 unknown_times += 1;
                 let time = one.or(other).unwrap_or(before);
                 (time, time)

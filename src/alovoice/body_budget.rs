@@ -1,8 +1,8 @@
 //! The memory that answers of the vendor may use in total, for all tenants and requests.
 //!
-//! Small answers need no permit, because the number of concurrent requests bounds them. A larger answer waits for a permit
-//! of its size, and the budget suffices for several answers of the largest size. A request that needs a larger permit releases
-//! the one that it has before it waits, so waiters cannot deadlock.
+//! Small answers need no permit, because the number of concurrent requests bounds their memory. A larger answer waits for a
+//! permit of its size, and the budget suffices for several answers of the largest size. A request that needs a larger permit
+//! releases the one that it has before it waits, so waiters cannot deadlock.
 
 use std::sync::Arc;
 use std::time::Duration;

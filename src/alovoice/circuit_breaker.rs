@@ -87,8 +87,8 @@ pub(super) struct CircuitBreaker {
 enum CircuitState {
     /// After an outage the limit starts low, so that the work that has become due does not arrive all at once.
     Closed { limit: usize, failures: u32 },
-    /// No request is allowed before `unfailed_from`, then one request at a time about calls that have not failed. From `until` on
-    /// the circuit is half-open: one request at a time is allowed.
+    /// Before `unfailed_from`, no request is allowed. From then on, one request at a time is allowed, and only about calls that
+    /// have not failed. From `until` on, the circuit is half-open: one request at a time is allowed, about any call.
     Open { since: Timestamp, unfailed_from: Timestamp, until: Timestamp },
 }
 

@@ -83,14 +83,15 @@ impl VendorClient {
     /// Builds the client without connecting.
     ///
     /// # Errors
-    /// If TLS cannot be set up.
+    /// Returns an error if TLS cannot be set up.
     pub fn new(settings: &VendorSettings, network: &Network, env: Env) -> Result<Self, reqwest::Error> {
         let http = network
             .builder()
             // One submit must be one request, so the client does not retry.
             .retry(reqwest::retry::never())
             .timeout(settings.request_timeout)
-            // It is shorter than the whole time-out, to distinguish an unreachable vendor from a slow one.
+            // The connection has a shorter time-out than the whole request, to distinguish an unreachable vendor from a slow
+            // one.
             .connect_timeout(settings.request_timeout / 2)
             .build()?;
         Ok(Self {
@@ -122,7 +123,7 @@ impl VendorClient {
     /// Opens a recording on the vendor's host.
     ///
     /// # Errors
-    /// If the vendor does not answer, or answers with a status other than 200, 206, 304, 404, 412 and 416.
+    /// Returns an error if the vendor does not answer, or answers with a status other than 200, 206, 304, 404, 412 and 416.
     pub async fn recording(
         &self,
         (tenant, call_id): (&TenantId, &CallId),
@@ -199,7 +200,7 @@ impl VendorClient {
     ) -> Result<Response, Unanswered> {
         let mut url = self.base_url.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            // The only line that exposes a vendor token.
+            // This is the only line that exposes a vendor token.
             path.pop_if_empty().extend([method.name, request.token.expose()]);
         }
         // The library does not encode brackets, which some servers refuse.
@@ -262,7 +263,7 @@ impl VendorClient {
         Ok((without_token(body.freeze(), token), permit))
     }
 
-    /// Returns the vendor's current time, computed from the last answer that showed it; `None` unless that answer arrived at
+    /// Returns the vendor's current time, computed from the last answer with a time; `None` unless that answer arrived at
     /// `since` or later.
     pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
         self.time.now(since)

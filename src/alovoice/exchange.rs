@@ -19,7 +19,7 @@ pub(super) struct Exchange<'a> {
     pub(super) call_id: &'a CallId,
     pub(super) began: Instant,
     span: Span,
-    /// Status of the answer, once it arrived.
+    /// Status of the answer; `None` until the answer has arrived.
     status: Option<u16>,
 }
 

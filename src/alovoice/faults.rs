@@ -20,7 +20,7 @@ pub(super) fn fault_of_status(
         429 => FaultCode::VendorThrottled,
         304 => return None,
         300..=399 | 408 | 425 | 500.. => FaultCode::VendorError,
-        // A proxy sent this answer: the vendor did not see the request.
+        // A proxy sent this answer, so the vendor did not see the request.
         407 => {
             return Some(fault(
                 FaultCode::VendorUnreachable,
@@ -33,8 +33,8 @@ pub(super) fn fault_of_status(
 }
 
 /// Whether a status for which [`fault_of_status`] returns a fault may be the vendor's answer for a call that it does not know.
-/// Such a status is a redirect or an error of the vendor's program. The other faults come from the vendor's proxies or concern
-/// the caller.
+/// Such a status is a redirect or an error of the vendor's program. The other faults come from the vendor's proxies, or concern
+/// the token, the rate or the timing of requests.
 pub(super) fn may_be_about_call(status: StatusCode) -> bool {
     matches!(status.as_u16(), 300..=303 | 305..=399 | 500 | 501 | 505..=511)
 }

@@ -4,9 +4,9 @@
 //! `client` puts it into a URL, and no error, log line or answer that leaves the module contains a URL.
 //!
 //! - `client` sends the requests; `recordings` streams the recordings; `connection` checks that the vendor answers.
-//! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON and `repair` corrects it,
-//!   `json` reads its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body`
-//!   reads such answers.
+//! - `answer` reads the results: `encoding` decodes the bytes, `document` finds the JSON, `repair` corrects it, and `json`
+//!   reads its parts. `words` finds the vendor's explanation in an answer without a result, and `error_body` reads such
+//!   answers.
 //! - `results` requests results, and `probe` requests the result of a call that cannot exist. `shape` derives the shape of
 //!   an answer: the answer without ids and times. Similar answers have the same shape.
 //! - `exchange` reports each request in metrics, spans and logs; `faults` has the reasons why requests fail.

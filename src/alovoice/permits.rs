@@ -1,4 +1,4 @@
-//! Limits the requests to the vendor in flight, per tenant.
+//! Limits the number of concurrent requests to the vendor, per tenant.
 //!
 //! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it. The circuit breaker also has
 //! a separate limit for requests about calls whose earlier requests failed.
@@ -43,7 +43,7 @@ struct TenantPermits {
     any_released: Arc<Notify>,
 }
 
-/// Right to have one request in flight. Dropping it releases the permit.
+/// Permission to have one request in flight. Dropping the value releases the permit.
 pub struct VendorPermit {
     permits: Arc<TenantPermits>,
     acquired_at: Timestamp,
@@ -146,7 +146,7 @@ impl VendorPermits {
         let place = Arc::clone(&permits.lookups).acquire_owned().await.ok();
         let _waiting = WaitingLookup::begin(permits);
         loop {
-            // Created before the check, so that a permit released in between is not missed.
+            // The future is created before the check, so that a permit that is released in between is not missed.
             let released = permits.released.notified();
             {
                 let _taking = self.taking.lock().await;
@@ -162,7 +162,7 @@ impl VendorPermits {
         }
     }
 
-    /// Allows a request of the tenant now, even if its circuit is open: the token that the vendor refused was replaced.
+    /// Allows a request of the tenant now, even if its circuit is open, because the token that the vendor refused was replaced.
     pub fn token_changed(&self, tenant: &TenantId) {
         let Some(permits) = self.tenants.get(tenant) else { return };
         permits.state().breaker.probe_at_once(self.env.clock.now());
@@ -221,7 +221,7 @@ impl TenantPermits {
 }
 
 impl VendorPermit {
-    /// Returns the tenant whose permit this is.
+    /// Returns the tenant of the permit.
     pub(super) fn tenant(&self) -> &TenantId {
         &self.permits.tenant
     }
@@ -289,7 +289,7 @@ impl<'a> WaitingLookup<'a> {
 impl Drop for WaitingLookup<'_> {
     fn drop(&mut self) {
         self.0.state().waiting -= 1;
-        // The permit that was reserved for this lookup may be free.
+        // The permit that was reserved for this lookup may be free now.
         self.0.any_released.notify_one();
     }
 }

@@ -23,8 +23,8 @@ const RESPONSE_HEADERS: [&str; 6] =
 
 /// Number of bytes of one recording that the vendor may send over HTTP/2 before the caller has read them.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Number of bytes that the vendor may send over one HTTP/2 connection before the callers have read them. It is larger than the
-/// sum of the windows of the recordings, so one recording cannot block the others.
+/// Number of bytes that the vendor may send over one HTTP/2 connection before the callers have read them. The window is larger
+/// than the sum of the windows of the recordings, so one recording cannot block the others.
 const CONNECTION_WINDOW: u32 = 256 << 20;
 
 /// A request for a recording or a part of it.

@@ -8,7 +8,7 @@
 //! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5`, `007` and `0x1f`;
 //! - `NaN`, `-Infinity`, `1.#QNAN` and other words instead of numbers, which become `null`.
 //!
-//! A missing comma, quote or bracket and other words are not repaired, because their meaning would be a guess.
+//! A missing comma, quote or bracket is not repaired, and other words are not, because any correction would be a guess.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 /// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text.
 ///
 /// # Errors
-/// If there is no such value, or if its JSON has more than `max_bytes`. The error is the number of bytes that were read.
+/// Returns the number of bytes that were read, if there is no such value or if its JSON has more than `max_bytes`.
 pub(super) fn repair<'a>(
     text: &'a str,
     max_bytes: usize,

@@ -15,7 +15,7 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::lifecycle::{PollOutcome, VendorFault};
 use crate::domain::vendor_token::VendorToken;
 
-/// Maximum size of a stored `ETag` in bytes. A longer one is not stored.
+/// Maximum size of a stored `ETag` in bytes. A longer `ETag` is not stored.
 const MAX_ETAG_BYTES: usize = 256;
 
 /// The vendor's answer to a request for a result.
@@ -112,7 +112,7 @@ impl VendorClient {
     }
 }
 
-/// Returns the `ETag`. One that contains the token is not stored, so the next poll is unconditional.
+/// Returns the `ETag`. An `ETag` that contains the token is not stored, so the next poll is unconditional.
 fn etag_of(headers: &HeaderMap, token: &VendorToken) -> Option<String> {
     text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES && !token.is_in(etag.as_bytes()))
 }

@@ -89,14 +89,14 @@ fn structure_of(value: &Value, call_id: &CallId, strings: &mut Vec<String>) -> S
 
 /// Returns the name of a member, or `#` if it is an id.
 fn without_ids<'a>(name: &'a str, call_id: &CallId) -> &'a str {
-    /// Number of digits from which a name counts as an id. Names of parameters have fewer digits.
+    /// Minimum number of digits of a name that counts as an id. Names of parameters have fewer digits.
     const DIGITS_OF_ID: usize = 8;
     let digits = name.bytes().filter(u8::is_ascii_digit).count();
     let is_id = name.eq_ignore_ascii_case(call_id.as_str()) || digits >= DIGITS_OF_ID;
     if is_id { "#" } else { name }
 }
 
-/// Returns the words of `text`, which is in lower case. Ids and times become `#`, and so does `call_id`.
+/// Returns the words of `text`, which is in lower case. Ids, times and `call_id` become `#`.
 fn words_of(text: &str, call_id: Option<&CallId>) -> String {
     let is_separator = |c: char| !(c.is_alphanumeric() || "#_~:@+=-.%".contains(c));
     let without_id = call_id.map(|id| without(text, &id.as_str().to_lowercase()));

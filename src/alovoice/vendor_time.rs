@@ -26,7 +26,8 @@ impl VendorTime {
         }
     }
 
-    /// Returns the vendor's current time, computed from the last reading; `None` unless it was taken at `since` or later.
+    /// Returns the vendor's current time, computed from the last reading; `None` unless the reading was taken at `since` or
+    /// later.
     pub(super) fn now(&self, since: Instant) -> Option<Timestamp> {
         let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())
@@ -64,7 +65,7 @@ mod tests {
     fn an_old_or_slow_reading_is_not_used() {
         let (time, began) = (VendorTime::default(), Instant::now());
         assert_eq!(time.now(began), None);
-        // The request begins in an hour, so the answer is not slow however busy the machine is.
+        // The request begins one hour later, so the answer never counts as slow, even on a busy machine.
         let later = began + Duration::from_hours(1);
         time.read(&headers(&[(DATE, "Mon, 20 May 2024 12:20:17 GMT")]), later);
         assert!(time.now(began).unwrap() >= Timestamp::from_millis(1_716_207_617_500));

@@ -60,7 +60,7 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
             line.push(c);
         }
     }
-    // The token is removed again: invisible characters in it may have hidden it.
+    // The token is removed again, because invisible characters in the token may have hidden it.
     let line = token.erased_from_text(line);
     let line = line.trim();
     let words = match line.char_indices().nth(MAX_CHARS) {
@@ -70,7 +70,7 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// Returns the words of JSON that reports an error beside its answer; `None` if it reports no error.
+/// Returns the words of JSON that reports an error in addition to its answer; `None` if it reports no error.
 pub(super) fn of_error(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     leaves.0.iter().find(|leaf| leaf.reports_error()).and_then(|first| {

@@ -20,11 +20,11 @@ pub struct BatchItem {
 
 impl Analyses {
     /// Stores submissions in their order in one transaction. If a stored call cannot be read, each submission gets its own
-    /// transaction instead. The submissions are on disk when this returns.
+    /// transaction instead. The submissions are on disk when the function returns.
     ///
     /// # Errors
-    /// If the store fails. If that happens in the common transaction, no submission is stored. The errors of single submissions
-    /// are in the list.
+    /// Returns an error if the store fails. If the common transaction fails, no submission is stored. The errors of single
+    /// submissions are in the list.
     pub async fn submit_all(
         &self,
         tenant: &Tenant,

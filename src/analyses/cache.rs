@@ -17,8 +17,8 @@ use crate::domain::ids::{CallId, TenantId};
 /// Tenant and call id of an analysis.
 pub(super) type Key = (TenantId, CallId);
 
-/// Number of epochs. It needs little memory, and it is large enough that a change rarely prevents the insertion of
-/// another call.
+/// Number of epochs. The epochs need little memory, and with this number a change rarely prevents the insertion of another
+/// call.
 const EPOCHS: usize = 1024;
 /// Approximate size of an entry without its body, in bytes.
 const ENTRY_OVERHEAD: usize = 256;

@@ -1,9 +1,8 @@
 //! Cursors: each is an opaque text with the position at which a page of a list ends. Callers send it back unchanged.
 //!
-//! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the
-//! tenant and the filters, so a cursor that is damaged or belongs to another list is rejected. The digest does not
-//! protect against forgery. That is harmless, because a forged cursor only leads to another position in the caller's
-//! own list.
+//! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the tenant and the
+//! filters, so a cursor that is damaged or belongs to another list is rejected. The digest does not protect against forgery. A
+//! forged cursor is harmless, because it only leads to another position in the caller's own list.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;

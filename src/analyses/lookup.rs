@@ -133,7 +133,8 @@ async fn ask(
     }
 }
 
-/// Whether an answer that cannot be read is the vendor's answer for unknown calls. Sends a probe if that is not yet known.
+/// Whether an answer that cannot be read is the vendor's answer for unknown calls. If this is not known yet, the function sends
+/// a probe.
 async fn is_unknown(
     analyses: &Analyses,
     tenant: &Tenant,

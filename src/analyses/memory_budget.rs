@@ -1,6 +1,6 @@
 //! A budget of memory for the data of callers, in total and per tenant.
 //!
-//! A request takes a permit before it reads data. It holds the permit until a body is processed, or until an answer is sent. A
+//! A request takes a permit before it reads data. It holds the permit until the body is processed or the answer is sent. A
 //! tenant can use at most its share of the budget, so the other tenants always have the rest.
 //!
 //! While the budget is used up, a request waits for a permit. After a wait has timed out, further requests of the tenant are
@@ -44,7 +44,7 @@ struct Share {
     is_stuck: AtomicBool,
 }
 
-/// A part of the budget. Dropping it returns the part.
+/// A part of the budget. Dropping the permit returns the part.
 #[derive(Debug)]
 #[must_use = "dropping the permit returns its part of the budget"]
 pub struct MemoryPermit {
@@ -59,7 +59,8 @@ pub struct MemoryPermit {
 pub struct MemoryUsedUp;
 
 impl MemoryBudget {
-    /// Creates a budget of `bytes`. With several tenants, the share of a tenant is half of it.
+    /// Creates a budget of `bytes`. The share of a single tenant is the whole budget. With several tenants, the share of each
+    /// tenant is half of the budget.
     pub fn new<'a>(
         (resource, bytes): (&'static str, usize),
         metrics: Arc<Metrics>,
@@ -102,7 +103,7 @@ impl MemoryBudget {
         let take = async |semaphore: &Arc<Semaphore>| {
             Arc::clone(semaphore).acquire_many_owned(units).await.map_err(|_| MemoryUsedUp)
         };
-        // A tenant that waits for its share holds nothing of the total.
+        // A request that waits for the share of its tenant holds no part of the total.
         let share = self.share_of(Some(tenant));
         let of_share = take(&share.free).await?;
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total).await? })

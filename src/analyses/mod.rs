@@ -217,7 +217,7 @@ impl Analyses {
         Ok(representation)
     }
 
-    /// Reads the analysis from the store, else from the vendor. Returns a permit with a large result.
+    /// Reads the analysis from the store, else from the vendor. A large result comes with a permit for its memory.
     async fn find(
         &self,
         tenant: &Tenant,

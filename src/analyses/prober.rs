@@ -43,7 +43,7 @@ impl Prober {
     /// is needed for a vendor that answers unknown calls with an error, because these answers open the circuit.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn probe(
         &self,
         tenant: &Tenant,

@@ -11,8 +11,8 @@ use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
 impl Analyses {
-    /// Plans one more poll of a finished analysis. Changes nothing if an analysis or a refresh of the call is in progress.
-    /// With `wait`, returns when neither is in progress any more, or when `wait` has elapsed.
+    /// Plans one more poll of a finished analysis. Changes nothing if an analysis or a refresh of the call is in progress. With
+    /// `wait`, returns when no analysis and no refresh of the call is in progress, or when `wait` has elapsed.
     ///
     /// # Errors
     /// The errors of [`Analyses::get`], and [`AnalysesError::TooManyRefreshes`].

@@ -1,4 +1,4 @@
-//! Renders calls with presets, as webhooks and callbacks with the preset get them.
+//! Renders calls with presets, in the same way as for webhooks and callbacks.
 
 use tokio::task::spawn_blocking;
 
@@ -13,11 +13,11 @@ use crate::domain::transforms::{MAX_BODY_BYTES, RenderedBody, Transform, Transfo
 use crate::store::{StoreError, StoredAnalysis};
 use crate::tenants::Tenant;
 
-/// Memory that a rendering takes from the budget of renderings, in bytes. It is the same for each, so that the budget also limits
-/// the number of simultaneous renderings.
+/// Memory that a rendering takes from the budget of renderings, in bytes. The value is the same for every rendering, so that
+/// the budget also limits the number of simultaneous renderings.
 pub const RENDERING: usize = 2 * MAX_BODY_BYTES;
-/// Size of the memory budget of renderings in bytes. It suffices for two renderings, of which a tenant can have one if there are
-/// several tenants. Requests and deliveries share it.
+/// Size of the memory budget of renderings in bytes. The budget suffices for two renderings. With several tenants, a tenant can
+/// have only one of them at a time. Requests and deliveries share the budget.
 pub const RENDERINGS: usize = 2 * RENDERING;
 
 impl Analyses {
@@ -35,7 +35,7 @@ impl Analyses {
     ) -> Result<(RenderedBody, Option<MemoryPermit>), AnalysesError> {
         let (StoredAnalysis { analysis, result }, memory) =
             self.find(tenant, &(tenant.id().clone(), call_id.clone()), trace).await?;
-        // The search may wait for the vendor, so it precedes the permit.
+        // The read may wait for the vendor, so the permit is taken after the read.
         let permit = self.renderings.take_in_time(tenant.id(), RENDERING).await?;
         let now = self.env.clock.now();
         let kind = match (analysis.status, &result) {

@@ -13,7 +13,7 @@ impl Analyses {
     /// Checks a submission's callback without writing to the store.
     ///
     /// # Errors
-    /// If the address or the transform is forbidden, or if the tenant has no secret to sign callbacks.
+    /// Returns an error if the address or the transform is forbidden, or if the tenant has no secret to sign callbacks.
     pub fn admit(&self, tenant: &Tenant, submission: &Submission) -> Result<(), AnalysesError> {
         if let Some(callback) = &submission.callback {
             self.guard.admit(&callback.url)?;

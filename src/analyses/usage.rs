@@ -9,7 +9,7 @@ impl Analyses {
     /// read has `None`.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn usage(
         &self,
         tenant: &Tenant,
@@ -28,7 +28,7 @@ impl Analyses {
     /// with the most submissions.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn usage_by_fact(
         &self,
         tenant: &Tenant,

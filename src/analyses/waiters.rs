@@ -11,7 +11,7 @@ use super::cache::Key;
 #[derive(Default)]
 pub(super) struct Waiters(Mutex<HashMap<Key, watch::Sender<()>>>);
 
-/// The registration of one waiting request. Dropping it ends the registration.
+/// The registration of one waiting request. Dropping the value ends the registration.
 pub(super) struct Waiting<'a> {
     waiters: &'a Waiters,
     key: Key,
@@ -19,7 +19,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiters {
-    /// Registers a waiting request. From now on it misses no change of `key`.
+    /// Registers a waiting request. From now on, the request misses no change of `key`.
     pub(super) fn join(&self, key: Key) -> Waiting<'_> {
         let mut signals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();

@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::store::Store;
 use crate::workers::{ClockKeeper, Clocks};
 
-/// Maximum gradual correction of the clock at one comparison. It is so small that no lease ends early because of it.
+/// Maximum gradual correction of the clock at one comparison. The correction is so small that it ends no lease early.
 const GRADUAL: Duration = Duration::from_millis(200);
 
 /// Creates the keeper of the gateway's clock `own`, and sets `own` to its initial time. `server` shows the time of a

@@ -33,20 +33,20 @@ pub struct Gateway {
     pub(super) telemetry: Telemetry,
     /// Value of `server.shutdown_grace`: the maximum duration of a shutdown.
     pub(super) grace: Duration,
-    /// Value of `server.shutdown_delay`: the time from readiness off until the API server accepts no more requests.
+    /// Value of `server.shutdown_delay`: the time from the end of readiness until the API server accepts no more requests.
     pub(super) delay: Duration,
 }
 
 /// The tasks of a gateway, grouped by the order in which they end.
 #[derive(Default)]
 pub(super) struct Tasks {
-    /// Token that is cancelled when the shutdown begins: workers claim no more work, waiting requests are answered,
+    /// Token that is cancelled when the shutdown begins. Workers then claim no more work, waiting requests are answered, and
     /// streams end.
     pub(super) draining: CancellationToken,
     /// Token that is cancelled when the grace period ends before all work has ended. Workers then discard the outcomes
     /// that are not stored yet.
     pub(super) grace_over: CancellationToken,
-    /// Token that is cancelled when requests and work have ended: followers of the store's changes end.
+    /// Token that is cancelled when requests and work have ended. The followers of the store's changes then end.
     pub(super) stopping: CancellationToken,
     /// The loops of the workers.
     pub(super) workers: TaskTracker,
@@ -76,7 +76,7 @@ impl Gateway {
 
     /// Shuts down in order. Returns whether all requests and all work ended within the grace period.
     pub async fn drain(self) -> bool {
-        // Readiness is cleared before the log line, so that an operator who reads the line finds `/readyz` off.
+        // Readiness is switched off before the log line, so that an operator who reads the line finds `/readyz` off.
         self.readiness.set(false);
         tracing::info!(grace = ?self.grace, "shutdown started: /readyz answers 503, no new work is claimed");
         self.tasks.draining.cancel();
@@ -102,8 +102,8 @@ impl Gateway {
         in_time
     }
 
-    /// Waits until all requests and all work have ended. Requests are accepted for a while after readiness is off,
-    /// because load balancers notice it late.
+    /// Waits until all requests and all work have ended. Requests are accepted for a while after readiness is off, because load
+    /// balancers notice this with a delay.
     async fn requests_and_work(&self) {
         let work = async {
             // The loops must end first, because a step in progress can still start work.
@@ -137,8 +137,8 @@ impl Gateway {
         }
     }
 
-    /// Waits until this gateway holds the last reference to the store. The servers' threads drop theirs a little after the servers
-    /// have ended.
+    /// Waits until this gateway holds the last reference to the store. The threads of the servers drop their references shortly
+    /// after the servers have ended.
     async fn store_unused(&self) {
         let unused = async {
             while Arc::strong_count(&self.store) > 1 {

@@ -56,7 +56,8 @@ pub(super) fn serve_api(
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (server, state, draining) = (settings.server.clone(), state.clone(), draining.clone());
     let (public_url, of_pages) = (state.env.public_url.clone(), settings.cors.clone());
-    // The limit applies to each server thread. A thread closes idle connections to keep its last place free for a new one.
+    // The limit applies to each server thread. A thread closes idle connections to keep its last place free for a new
+    // connection.
     let max_connections = server.max_connections.div_ceil(workers).max(2);
     let builder = Server::build()
         .workers(workers)
@@ -77,7 +78,7 @@ pub(super) fn serve_api(
                 let is_safe = request.method().is_safe();
                 let (answering, draining) = (api.call(request), draining.clone());
                 async move {
-                    // A write is executed even if the caller disconnects.
+                    // A request that may change data is executed even if the caller disconnects.
                     let answer = if is_safe { answering.await? } else { run_to_end(answering).await? };
                     Ok(last_if(draining.is_cancelled(), answer))
                 }

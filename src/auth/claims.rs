@@ -107,8 +107,9 @@ impl Claims {
     }
 }
 
-/// Returns the name of a tenant. The claim is a value that [`single_text`] accepts, or an object with one member: its name is the
-/// tenant, and its value is an object. Keycloak issues an organization with its details as `{"acme": {"id": "…"}}`.
+/// Returns the name of a tenant. The claim is a value that [`single_text`] accepts, or an object with one member. The name of
+/// this member is the tenant, and its value is an object. Keycloak issues an organization with its details as
+/// `{"acme": {"id": "…"}}`.
 fn tenant_name(value: &Value) -> Option<String> {
     match value {
         Value::Object(organizations) if organizations.len() == 1 => {

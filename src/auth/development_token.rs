@@ -51,7 +51,7 @@ impl DevelopmentToken<'_> {
     /// Signs the token with the content of a secret file; a trailing line break is not part of the secret.
     ///
     /// # Errors
-    /// If the algorithm is not HMAC, if the secret is too short for it (RFC 7518, 3.2), or if signing fails.
+    /// Returns an error if the algorithm is not HMAC, if the secret is too short for it (RFC 7518, 3.2), or if signing fails.
     pub fn mint(&self, secret: &[u8], now: Timestamp) -> Result<String, MintError> {
         if self.algorithm.family() != jsonwebtoken::AlgorithmFamily::Hmac {
             return Err(MintError::NotHmac(self.algorithm));

@@ -41,7 +41,7 @@ impl TokenCheck {
 impl Verifier {
     /// Explains each step of the verification of a token. Ends early if a failed step makes the next steps impossible.
     ///
-    /// It loads the keys of the token's issuer, and compares times with the clock of this verifier.
+    /// The function loads the keys of the token's issuer, and compares times with the clock of this verifier.
     pub async fn explain(&self, token: &str) -> Vec<TokenCheck> {
         let (jws, claims) = match parse(token) {
             Ok(parsed) => parsed,

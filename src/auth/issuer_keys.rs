@@ -26,7 +26,7 @@ impl IssuerKeys {
     /// issuer.
     ///
     /// # Errors
-    /// If the file cannot be read or has no usable key, or if no HTTP client can be built.
+    /// Returns an error if the file cannot be read or has no usable key, or if no HTTP client can be built.
     pub(super) fn load(
         settings: &IssuerSettings,
         path: &str,

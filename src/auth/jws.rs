@@ -26,7 +26,8 @@ impl<'a> Jws<'a> {
     /// Parses a token.
     ///
     /// # Errors
-    /// If the token does not have three base64url segments (an encrypted token has five), or if its header is not acceptable.
+    /// Returns an error if the token does not have three base64url segments (an encrypted token has five), or if its header is
+    /// not acceptable.
     pub(super) fn parse(token: &'a str) -> Result<Self, Rejection> {
         let mut segments = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
@@ -52,7 +53,7 @@ impl<'a> Jws<'a> {
 
 /// Checks the header's extensions and type, and returns its algorithm.
 fn check_header(header: &Map<String, Value>) -> Result<Algorithm, Rejection> {
-    // `b64` changes the signed bytes (RFC 7797). The RFC requires `crit` beside it; a token without `crit` is refused
+    // `b64` changes the signed bytes (RFC 7797). The RFC requires `crit` in such a token; a token without `crit` is refused
     // too.
     if header.contains_key("crit") || header.contains_key("b64") {
         return Err(Rejection::Crit);

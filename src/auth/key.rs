@@ -1,4 +1,4 @@
-//! One key. From the moment it is loaded, it is pinned to the algorithms that it may be used with.
+//! One key. When a key is loaded, it is pinned to the algorithms for which it may be used.
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::{hmac, signature};
@@ -32,7 +32,7 @@ pub enum KeyFault {
     /// The key works with none of the issuer's algorithms.
     #[error("fits none of the issuer's algorithms")]
     NotAllowed,
-    /// The RSA key is shorter than 2,048 bits (RFC 7518, 3.3) or longer than 8,192.
+    /// The RSA key is shorter than 2,048 bits (RFC 7518, 3.3) or longer than 8,192 bits.
     #[error("has {bits} bits; RSA keys must have 2048 to 8192")]
     RsaSize {
         /// The length of the modulus in bits.
@@ -65,7 +65,7 @@ pub enum KeyFault {
 /// A key that verifies signatures.
 pub(super) struct Key {
     id: Option<String>,
-    /// The key parsed for each algorithm that it may be used with. A token's `alg` can only select one of these.
+    /// The key, parsed for each algorithm for which it may be used. A token's `alg` can only select one of these.
     uses: Vec<(Algorithm, Material)>,
 }
 

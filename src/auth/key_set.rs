@@ -39,7 +39,7 @@ pub enum KeySetError {
         /// The reason why the first key cannot be used.
         first: KeyFault,
     },
-    /// The set has shared secrets beside public keys. Such a set is likely to be published by mistake.
+    /// The set has shared secrets in addition to public keys. Such a set is likely to be published by mistake.
     #[error("has shared secrets and public keys in one set")]
     Mixed,
     /// The only key of a PEM or secret file cannot be used.
@@ -70,7 +70,8 @@ impl KeySet {
     /// Reads the keys and pins each of them to the `allowed` algorithms that fit it.
     ///
     /// # Errors
-    /// If the content has the wrong form, if none of its keys can be used, or if a set mixes shared secrets with public keys.
+    /// Returns an error if the content has the wrong form, if none of its keys can be used, or if a set mixes shared secrets
+    /// with public keys.
     pub(super) fn parse(
         format: KeyFormat,
         content: &[u8],
@@ -123,7 +124,7 @@ impl KeySet {
     }
 }
 
-/// Reads a JWK Set (RFC 7517, 5). Keys that cannot be used are skipped, as that section asks.
+/// Reads a JWK Set (RFC 7517, 5). Keys that cannot be used are skipped, as that section recommends.
 fn from_jwks(json: &[u8], allowed: &[Algorithm], published: bool) -> Result<Vec<Key>, KeySetError> {
     #[derive(Deserialize)]
     struct Jwks<'a> {

@@ -39,7 +39,7 @@ pub enum Rejection {
     /// The request has no `Authorization` header.
     #[error("a bearer token is required")]
     Missing,
-    /// The request has more than one `Authorization` header. Proxies and servers might use different ones.
+    /// The request has more than one `Authorization` header. A proxy and a server might use different ones of these headers.
     #[error("the request has more than one Authorization header")]
     SeveralHeaders,
     /// The authentication scheme is not `Bearer`.
@@ -166,7 +166,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the same token may be accepted later. Then the status is 503 instead of 401.
+    /// Whether the same token may be accepted later. If it may, the status is 503 instead of 401.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
     }

@@ -20,7 +20,7 @@ use crate::domain::clock::{Clock, Timestamp};
 
 /// Pause between the first failed fetch and the next one. The pause doubles with each further failure.
 const MIN_RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// Maximum pause between fetches while they fail. So the end of an outage is noticed within this time.
+/// Maximum pause between fetches while they fail. The gateway notices the end of an outage within this time.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// The result of one fetch of an issuer's keys.
@@ -134,7 +134,8 @@ impl RemoteKeys {
         Ok(keys)
     }
 
-    /// Returns the time of the next fetch. A time that is too far in the future comes from a clock that was wrong: the fetch is due now.
+    /// Returns the time of the next fetch. A time that is too far in the future comes from a clock that was wrong, so the fetch
+    /// is due now.
     pub(super) fn due(&self, now: Timestamp) -> Timestamp {
         let due = self.read_state().due.unwrap_or(Timestamp::from_millis(i64::MIN));
         if due > now + self.timing.refresh { now } else { due }

@@ -5,7 +5,7 @@
 pub enum Scope {
     /// Read analyses, events and usage.
     AnalysesRead,
-    /// Submit and delete analyses.
+    /// Submit, refresh and delete analyses.
     AnalysesWrite,
     /// Read recordings and create links to them.
     AudioRead,

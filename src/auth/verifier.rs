@@ -166,12 +166,12 @@ impl Verifier {
         names.into_iter()
     }
 
-    /// Returns the current time, which the times of tokens are compared with.
+    /// Returns the current time, for the comparison with the times in tokens.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Fetches the keys of every JWKS URL that is due, concurrently, and calls the observer for each of them.
+    /// Fetches concurrently the keys of every JWKS URL that is due, and calls the observer for each of them.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
         join_all(self.remote().filter(|keys| keys.due(now) <= now).map(RemoteKeys::refresh_if_due)).await;

@@ -59,7 +59,7 @@ enum RawJws {
 struct Verdicts {
     valid: usize,
     invalid: usize,
-    /// The verdicts that differ from the vector's expected result, by vector.
+    /// The verdicts that differ from the expected results, by number of the vector.
     dissent: BTreeMap<u32, &'static str>,
 }
 
@@ -119,8 +119,8 @@ fn key_set_vectors() {
     let vectors = include_str!("../../tests/fixtures/jose/json_web_key_test.json");
     let verdicts = Verdicts::on(vectors, str::to_owned);
     let expected = BTreeMap::from([
-        // An RSA key with the ROCA weakness (CVE-2017-15361). No library checks for it by default. An issuer whose
-        // keys can be factored is not protected by a check in one verifier.
+        // An RSA key with the ROCA weakness (CVE-2017-15361). No library checks for it by default. A check in one verifier does
+        // not protect an issuer whose keys can be factored.
         (7, "valid"),
     ]);
     assert_eq!(verdicts.dissent, expected);

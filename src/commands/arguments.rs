@@ -63,9 +63,8 @@ pub enum Command {
 
     /// Run a gateway for trials on this machine, without settings or accounts.
     ///
-    /// One process runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks. It
-    /// prints the address of the Swagger UI, a token and curl commands. Do not use it in production: its analyses are
-    /// not real.
+    /// One process runs the gateway, a stand-in for AloVoice, a development issuer and a receiver of callbacks. The command
+    /// prints the address of the Swagger UI, a token and curl commands. Do not use it in production: its analyses are not real.
     Sandbox(SandboxArgs),
 
     /// Create a development token, signed with the secret of an HMAC issuer in the settings.
@@ -82,8 +81,8 @@ pub enum Command {
     /// Reports all problems at once and changes nothing. Exits with 0 if `serve` would start, with 2 if settings or files
     /// are wrong, and with 1 if there are only other problems, such as an unreachable store or issuer.
     ///
-    /// With --token it explains instead, step by step, whether the gateway would accept a token and which operations the token
-    /// allows. It does not print the token. Exits with 0 if the token would be accepted, with 1 if not.
+    /// With --token, the command instead explains step by step whether the gateway would accept a token and which operations
+    /// the token allows. It does not print the token. Exits with 0 if the token would be accepted, with 1 if not.
     #[command(after_help = SETTINGS_HELP)]
     Check(CheckArgs),
 
@@ -140,8 +139,8 @@ pub struct SandboxArgs {
 
     /// Deliver every event to your own receiver, too.
     ///
-    /// The receiver gets the requests of a webhook, signed with the secret that the sandbox prints as FORWARD_SECRET. It may be on this
-    /// machine or in a private network. The sandbox prints a line for each attempt.
+    /// The receiver gets the requests of a webhook, signed with the secret that the sandbox prints as FORWARD_SECRET. The
+    /// receiver may be on this machine or in a private network. The sandbox prints a line for each attempt.
     #[arg(long, value_name = "URL", value_parser = CallbackUrl::parse)]
     pub forward_to: Option<CallbackUrl>,
 }
@@ -165,7 +164,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = lifetime)]
     pub expires_in: Duration,
 
-    /// Issuer that signs. Needed only if several issuers in the settings have an HMAC secret.
+    /// Issuer of the token. Needed only if several issuers in the settings have an HMAC secret.
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,
 

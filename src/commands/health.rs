@@ -9,7 +9,8 @@ use super::{Failed, print};
 use crate::config::Settings;
 use crate::http_client;
 
-/// Deadline of the whole request. It is shorter than the deadline of the image's health check, so that the reason is printed.
+/// Deadline of the whole request. It is shorter than the deadline of the image's health check, so that the command can print
+/// the reason.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {

@@ -35,7 +35,7 @@ use crate::telemetry::Telemetry;
 const CALL: &str = "1716207600.1";
 /// Networks to which the gateway may send callbacks: this machine.
 const LOOPBACK: &str = "127.0.0.0/8,::1/128";
-/// Private networks, which the receiver of `--forward-to` may be in.
+/// Private networks that may contain the receiver of `--forward-to`.
 const PRIVATE: &str = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7";
 /// Time that the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
@@ -43,7 +43,7 @@ const PROCESSING: Duration = Duration::from_secs(4);
 /// Runs the sandbox until `stop`.
 ///
 /// # Errors
-/// If an address is taken or the data directory cannot be written.
+/// Returns an error if an address is taken or the data directory cannot be written.
 pub(super) async fn run(arguments: &SandboxArgs, stop: impl Future<Output = ()>) -> Result<(), Failed> {
     let home = Home::open(arguments.data_dir.clone()).map_err(Failed::fault)?;
     let secrets = Secrets::in_folder(&home.path, &SystemEntropy)?;
@@ -94,7 +94,7 @@ fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> Failed {
     Failed::fault(format!("cannot listen on {address}: {error}; choose another address with {flag}"))
 }
 
-/// Returns the settings of the sandbox as environment variables, so that they are checked like those of `serve`.
+/// Builds the settings of the sandbox from environment variables, so that they are checked like the settings of `serve`.
 fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Result<Settings, Failed> {
     let file = |name: &str| home.join(name).display().to_string();
     let tenant = |key: &str| format!("GATEWAY_TENANTS__{}__{key}", TENANT.to_uppercase());
@@ -128,7 +128,8 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
     config::load(None, pairs.into_iter()).map_err(Failed::fault)
 }
 
-/// Answers as the stand-in for a CRM whose path a request has, and prints the entry in the CRM or the error.
+/// Returns the function that answers requests to the paths of the CRMs. It answers as the stand-in for the CRM, and prints the
+/// new entry in the CRM or the error.
 fn answer_as_crm() -> ChooseAnswer {
     let stand_ins = CrmStandIns::default();
     Arc::new(move |received: &Received| {
@@ -148,7 +149,8 @@ fn answer_as_crm() -> ChooseAnswer {
     })
 }
 
-/// Prints a line for every callback, after checking its signature as a receiver should.
+/// Returns the function that checks the signature of every callback, as a receiver should, and prints a line about the
+/// callback.
 fn announce(secret: CallbackSecret) -> OnReceived {
     Arc::new(move |received: &Received| {
         if received.path.starts_with(CrmStandIns::PATH) {
@@ -171,7 +173,7 @@ fn announce(secret: CallbackSecret) -> OnReceived {
         let event: serde_json::Value = serde_json::from_slice(&received.body).unwrap_or_default();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
         let (kind, call_id) = (text(&event["type"]), text(&event["data"]["call_id"]));
-        // The sandbox keeps running after its standard output was closed.
+        // The sandbox keeps running even if its standard output is closed.
         let _ = writeln!(io::stdout(), "receiver: {kind}, call {call_id}, webhook-id {id}, {verdict}");
     })
 }

@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &TokenArgs) -> Result<(), Failed> {
     print(&token.mint(&secret, SystemClock.now()).map_err(Failed::usage)?)
 }
 
-/// Refuses a tenant that is not in the settings: the gateway would refuse its token.
+/// Refuses a tenant that is not in the settings, because the gateway would refuse its token.
 fn check_tenant(settings: &Settings, arguments: &TokenArgs) -> Result<(), Failed> {
     let tenant = &arguments.tenant;
     if settings.tenants.contains_key(tenant) {

@@ -38,14 +38,14 @@ settings! {
         issuer: String = text().required().example("https://sso.example.uz/realms/crm"),
         /// Audiences of this gateway. The aud claim of a token must name one of them.
         audiences: Vec<String> = list_of(text()).not_empty().required().example(vec!["alovoice-gateway"]),
-        /// Algorithms that the issuer may sign tokens with. HS256, HS384 and HS512 need hmac_secret_file and exclude
-        /// all others.
+        /// Algorithms with which the issuer may sign tokens. HS256, HS384 and HS512 need hmac_secret_file and exclude all
+        /// others.
         algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
         /// Claim that names the tenant, or a list of claims. The first one in the token is used. Each is a name, a JSON Pointer
-        /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, a list of one of these, or an
-        /// object whose only key is the tenant and has an object as its value.
+        /// (/app/tenant) or names joined by dots (app.tenant). The value is a string, a whole number, a list of one of these,
+        /// or an object with one key: the key is the tenant, and its value is an object.
         tenant_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("tenant").example("https://example.uz/tenant"),
         /// Claim with the scopes, or a list of claims. The first one that has a scope of this API is used. Each is written as in
         /// tenant_claim. The value is a list, or a string with spaces between the scopes.
@@ -76,7 +76,7 @@ pub enum KeySource {
         max_stale: Duration,
         /// Minimum pause between two fetches that tokens with an unknown `kid` cause.
         refetch_pause: Duration,
-        /// Deadline of a fetch. Tests set a longer one than [`JWKS_TIMEOUT`], because the machine may be busy.
+        /// Deadline of a fetch. Tests set a longer deadline than [`JWKS_TIMEOUT`], because the machine may be busy.
         timeout: Duration,
     },
     /// A JWK Set in a file, re-read when the file changes.

@@ -22,14 +22,14 @@ pub(super) trait SettingsTable: Sized {
     fn describe(table: &mut DeclaredTable);
 }
 
-/// Describes the table `T`, which stands at `path`.
+/// Describes the table `T`, which is at `path`.
 pub(super) fn describe<T: SettingsTable>(path: String, shape: Shape) -> DeclaredTable {
     let mut table = DeclaredTable::new(path, shape, T::ABOUT);
     T::describe(&mut table);
     table
 }
 
-/// The source of one field: one key, or several that belong together.
+/// The source of one field: one key, or several keys that belong together.
 pub(super) trait FieldSource<T> {
     /// Reads the field. Returns `None` if the value is invalid or missing, and records the problem.
     fn read(&self, section: &mut Section<'_>, name: &'static str) -> Option<T>;
@@ -102,7 +102,8 @@ pub(super) struct Optional {
 pub(super) struct Required;
 
 impl<C: Contents, P> Setting<C, P> {
-    /// Sets a valid value that differs from the default. The documentation and the tests of the Helm chart use it.
+    /// Sets the example: a valid value that differs from the default. The documentation and the tests of the Helm chart use the
+    /// example.
     pub(super) fn example(self, example: impl Into<Value>) -> Self {
         Self { example: Some(example.into()), ..self }
     }

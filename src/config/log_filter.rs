@@ -23,7 +23,7 @@ const AUDIT: &str = "audit=info";
 
 /// Parses a filter such as `info` or `info,alovoice_gateway=debug`.
 ///
-/// It is stricter than `tracing`, which would treat an unknown word as the name of a module: with `warning`,
+/// The function is stricter than `tracing`, which would treat an unknown word as the name of a module: with `warning`,
 /// `tracing` would log almost nothing and report no error.
 ///
 /// # Errors

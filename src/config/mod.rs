@@ -73,8 +73,8 @@ pub fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Settings, SettingsProblems> {
-    // An unreadable file is the only problem that is reported. Otherwise every key that the file sets would be
-    // reported as missing.
+    // If the file is unreadable, only this problem is reported. Otherwise every key that the file sets would be reported as
+    // missing.
     let mut table =
         file.map_or(Ok(toml::Table::new()), read_file).map_err(|problem| SettingsProblems(vec![problem]))?;
     let mut problems = Vec::new();

@@ -35,12 +35,13 @@ settings! {
         /// Hosts to connect to without a proxy: names (including their subdomains), addresses, networks, each with or without a port, or
         /// "*" for all. Without it, the variable NO_PROXY applies.
         no_proxy: Vec<String> = list_of(text()).default(Value::Array(Vec::new())).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
-        /// Also sends callbacks through the proxy. The proxy connects to the receivers, so the proxy must refuse internal addresses. The
-        /// gateway still refuses a receiver whose name it resolves to a forbidden address.
+        /// Also sends callbacks through the proxy. The proxy connects to the receivers, so the proxy must refuse internal
+        /// addresses. If the gateway itself resolves the name of a receiver to a forbidden address, it still refuses the
+        /// receiver.
         proxy_callbacks: bool = boolean().default(false),
-        /// PEM file with certificate authorities and self-signed server certificates that are trusted in addition to those of the system, for AloVoice, issuers, receivers
-        /// and the trace collector. The gateway re-reads the file when it changes. The variables SSL_CERT_FILE and SSL_CERT_DIR replace
-        /// the authorities of the system.
+        /// PEM file with certificate authorities and self-signed server certificates that are trusted in addition to those of
+        /// the system, for AloVoice, issuers, receivers and the trace collector. The gateway re-reads the file when it changes.
+        /// The variables SSL_CERT_FILE and SSL_CERT_DIR replace the authorities of the system.
         ca_file: Option<PathBuf> = file().optional().example("/etc/alovoice/corporate-ca.pem"),
     }
 }

@@ -47,7 +47,7 @@ impl PostgresUrl {
     /// counts.
     ///
     /// # Errors
-    /// If the URL does not have the form of libpq. Names and values of parameters are not checked.
+    /// Returns an error if the URL does not have the form of libpq. Names and values of parameters are not checked.
     pub fn expose(&self) -> Result<ConnectionParameters, InvalidPostgresUrl> {
         let url = self.0.as_str();
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
@@ -85,7 +85,7 @@ impl PostgresUrl {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=').ok_or(InvalidPostgresUrl)?;
             match (key, value) {
-                // Written for JDBC. libpq accepts it too.
+                // URLs for JDBC have this parameter. libpq accepts it too.
                 ("ssl", "true") => set("sslmode", "require")?,
                 _ => set(key, &value.replace('+', "%20"))?,
             }

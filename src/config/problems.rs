@@ -5,8 +5,7 @@ use std::fmt;
 /// Problem of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsProblem {
-    /// Path of the key, such as `vendor.polling.min_interval`. If the file itself is the problem, the path of the
-    /// file.
+    /// Path of the key, such as `vendor.polling.min_interval`. If the file itself is the problem, this is the path of the file.
     pub path: String,
     /// Description of the mistake and of valid values. It never repeats a secret.
     pub detail: String,

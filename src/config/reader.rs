@@ -18,7 +18,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts with the problems found so far.
+    /// Creates a reader with the problems that were found so far.
     pub(super) fn new(origins: Origins, problems: Vec<SettingsProblem>) -> Self {
         Self { origins, problems: RefCell::new(problems) }
     }
@@ -140,7 +140,7 @@ impl<'r> Section<'r> {
         }))
     }
 
-    /// Reads a table inside this one. An absent table counts as an empty one.
+    /// Reads a table inside this one. An absent table counts as an empty table.
     pub(super) fn table<T>(
         &mut self,
         key: &'static str,
@@ -212,7 +212,7 @@ fn table(given: RawValue<'_>) -> Result<Table, InvalidValue> {
     given.table().ok_or_else(|| InvalidValue::because("must be a table"))
 }
 
-/// Returns the known key that was probably meant. It allows one typing error per three letters.
+/// Returns the known key that was probably meant. The function allows one typing error per three letters.
 fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let distance = |known: &str| strsim::osa_distance(&key, known);

@@ -31,11 +31,12 @@ settings! {
         /// nothing of an answer for this time is disconnected.
         body_timeout: Duration = duration(MILLISECOND..=HOUR).default("30s"),
         /// Maximum number of open connections. A further connection closes the one that has been idle longest, or waits if all
-        /// connections have requests in progress. With several tenants, a tenant gets half of them at most. Each connection needs a file
-        /// descriptor: see ulimit -n.
+        /// connections have requests in progress. With several tenants, a tenant gets at most half of the connections. Each
+        /// connection needs a file descriptor: see ulimit -n.
         max_connections: usize = integer(1..=1_000_000).default(4_096),
-        /// Public URL of the API. All links in answers and events begin with it: Location, audio_url, links to recordings, the type of a
-        /// problem, the server in the OpenAPI document. Without it, links are paths. It may have a path that a proxy in front removes.
+        /// Public URL of the API. All links in answers and events begin with it: Location, audio_url, links to recordings, the
+        /// type of a problem, the server in the OpenAPI document. Without this URL, links are paths. The URL may have a path
+        /// that a proxy in front of the gateway removes.
         public_url: Option<Url> = base_url().optional().example("https://calls.example.uz"),
     }
     check |section| {

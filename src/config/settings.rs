@@ -70,7 +70,8 @@ settings! {
 settings! {
     /// Event streams are answers of GET /v1/events as text/event-stream.
     struct EventSettings {
-        /// Interval of the comments that keep an idle event stream open. Use less than the idle timeout of every proxy in between.
+        /// Interval of the comments that keep an idle event stream open. Use less than the idle timeout of every proxy between
+        /// the gateway and its clients.
         heartbeat: Duration = duration(MILLISECOND..=HOUR).default("15s"),
         /// Maximum number of open event streams per tenant and replica.
         streams_per_tenant: usize = integer(1..=100_000).default(100),
@@ -99,15 +100,15 @@ settings! {
         /// Allows templates in new transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
         /// templates only if you trust all tenants. Presets need no permission.
         allow_templates: bool = boolean().default(false),
-        /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each. After the last attempt, the
-        /// delivery fails.
+        /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each pause. After the last attempt,
+        /// the delivery fails.
         retry_schedule: Vec<Duration> = list_of(duration(Duration::ZERO..=30 * DAY)).at_most(32)
             .default(vec!["5s", "5m", "30m", "2h", "5h", "10h", "10h"]),
     }
 }
 
 settings! {
-    /// Encryption protects secrets in the database and links that the gateway hands out.
+    /// Encryption protects secrets in the database and links that the gateway creates.
     struct EncryptionSettings {
         /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
         /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the
@@ -130,8 +131,9 @@ settings! {
     struct LogSettings {
         /// Format of a log line: a JSON object, or text for people.
         format: LogFormat = one_of(&LOG_FORMATS).default("json"),
-        /// A level (off, error, warn, info, debug, trace), or levels for parts, such as "info,alovoice_gateway=debug". The audit log
-        /// does not depend on the level. The filter "info,audit=off" turns it off, and "info,audit::read=off" turns it off for reads.
+        /// A level (off, error, warn, info, debug, trace), or levels for parts, such as "info,alovoice_gateway=debug". The
+        /// audit log does not depend on the level. The filter "info,audit=off" turns the audit log off, and
+        /// "info,audit::read=off" turns it off for reads.
         filter: String = log_filter().default("info").example("info,alovoice_gateway::http=debug"),
     }
 }

@@ -21,8 +21,8 @@ settings! {
         /// Vendor token of the tenant.
         vendor_token: SecretSource = RequiredSecret(&VENDOR_TOKEN),
         /// Secret that signs the callbacks of the tenant's submissions: "whsec_" and the base64 form of 24 to 64 bytes. To
-        /// rotate it, list several secrets, separated by white space, newest first: each callback has a signature of each. Without
-        /// a secret, submissions with a callback are refused.
+        /// rotate it, list several secrets, separated by white space, newest first. Each callback then has one signature for
+        /// each secret. Without a secret, submissions with a callback are refused.
         callback_secret: Option<SecretSource> = CALLBACK_SECRET,
         /// Sustained number of requests per second. It overrides rate_limit.requests_per_second.
         requests_per_second: Option<u32> = integer(RATE).optional().example(50),

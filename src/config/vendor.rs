@@ -23,9 +23,9 @@ settings! {
     struct VendorSettings {
         /// Base URL of AloVoice. A path in the URL is kept as a prefix.
         base_url: Url = base_url().default("https://cld.alovoice.uz").example("https://vendor.example.uz"),
-        /// Allows a base_url with http://. The vendor's URLs contain the tenants' tokens, so everyone on the network path can read
-        /// them. Set this key if a proxy beside the gateway adds TLS. Without it, "alovoice-gateway check" fails and the gateway logs a
-        /// warning, unless the host is a loopback address.
+        /// Allows a base_url with http://. The vendor's URLs contain the tenants' tokens, so everyone on the network path can
+        /// read them. Set this key if a proxy next to the gateway adds TLS. Without this key, "alovoice-gateway check" fails
+        /// and the gateway logs a warning, unless the host is a loopback address.
         allow_http: bool = boolean().default(false),
         /// Deadline of one request, from connecting to the end of the answer.
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
@@ -48,16 +48,16 @@ impl VendorSettings {
 settings! {
     /// Schedule of the polls for a result.
     fields of PollingPolicy {
-        /// Time from the vendor's acceptance of a call to the first poll, while the gateway does not know the tenant's processing
-        /// times yet. After a submit without an answer, the call is submitted again only if the vendor reports it as unknown for
-        /// this time.
+        /// Time from the vendor's acceptance of a call to the first poll, while the gateway does not know the tenant's
+        /// processing times yet. After a submit without an answer, the call is submitted again only if the vendor reports the
+        /// call as unknown for this time.
         first_after: Duration = duration(PAUSE).default("10s"),
         /// Minimum interval between two polls. It must not exceed max_interval.
         min_interval: Duration = duration(INTERVAL).default("5s"),
         /// Maximum interval between two polls.
         max_interval: Duration = duration(INTERVAL).default("5m"),
-        /// Next interval as a share of the time since the vendor accepted the call. A result is found late by at most
-        /// this share of its processing time.
+        /// Next interval as a share of the time since the vendor accepted the call. The gateway finds a result with a delay of
+        /// at most this share of its processing time.
         growth: f64 = number(0.0..=10.0).default(0.1),
         /// Time from the submission after which the analysis fails with deadline_exceeded.
         deadline: Duration = duration(INTERVAL).default("24h"),

@@ -16,7 +16,7 @@ const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of the store's statistics for `/metrics`: half of the default scrape timeout of Prometheus.
 const STATISTICS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether this replica accepts requests. A drain begins by clearing it.
+/// Whether this replica accepts requests. At the beginning of a drain, the value becomes `false`.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -41,12 +41,12 @@ async fn livez() -> HttpResponse {
     HttpResponse::Ok().body("ok\n")
 }
 
-/// The line in the body of `/readyz` while notifications from other replicas might be lost.
+/// The line in the body of `/readyz` while notifications of other replicas may be lost.
 const NOT_CURRENT: &str =
     "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
-/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body report a clock in doubt
-/// and missing notifications of other replicas.
+/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body warn if the clock is in
+/// doubt, and if notifications of other replicas may be lost.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => {
@@ -74,7 +74,7 @@ async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
 /// Returns all metrics in the text format of Prometheus. The statistics of the store are read on each scrape.
 async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     let metrics = &state.env.metrics;
-    // This is read first, because reading the statistics uses a connection of the store.
+    // The resources are read first, because reading the statistics uses a connection of the store.
     observe_resources(&state).await;
     let (ready, observed) = tokio::join!(
         check(&readiness, &state),

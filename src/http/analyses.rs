@@ -59,8 +59,8 @@ pub struct SubmitAnalysis {
     reanalyze: bool,
 }
 
-/// Returns the schema of an object with any members. Its size limit of 4 KiB also limits their number: the shortest
-/// member is `"":0,`.
+/// Returns the schema of an object with any members. The size limit of the object, 4 KiB, also limits the number of members:
+/// the shortest member is `"":0,`.
 fn metadata_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
@@ -78,9 +78,9 @@ fn metadata_schema() -> Schema {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Callback {
-    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. The gateway
-    /// sends a POST request that is signed as Standard Webhooks specifies. Without a 2xx answer it retries for more than a
-    /// day, but not after a 410.
+    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. The gateway sends
+    /// a POST request that is signed as Standard Webhooks specifies. Without a 2xx answer, the gateway retries for more than a
+    /// day. After a 410 it does not retry.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
@@ -91,7 +91,8 @@ pub struct Callback {
     /// receivers that limit the size of a request: a transcript of three hours can have several megabytes. The default is `full`.
     #[serde(default)]
     payload: EventPayload,
-    /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
+    /// How the body is made from the event. Without a transform, the event itself is the body. With a transform, `payload` has
+    /// no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
@@ -144,7 +145,7 @@ impl SubmitAnalysis {
         let metadata = self.metadata.and_then(|object| errors.take("#/metadata", Metadata::parse(object.0)));
         let call = self.call.map(|Object(call)| call.into_facts(region, &mut errors)).unwrap_or_default();
         errors.check()?;
-        // An invalid call id is among the errors already.
+        // The collected errors already include the error of an invalid call id.
         let call_id = call_id.ok_or_else(|| ApiError::invalid(Vec::new()))?;
         Ok(Submission { call_id, callback, metadata, call, reanalyze: self.reanalyze, trace })
     }
@@ -177,7 +178,7 @@ pub(super) async fn get_analysis(
     Ok(if unchanged { response.finish() } else { response.body(analysis.body.clone()) })
 }
 
-/// Plans one more poll of a finished analysis, and waits for its end if the caller prefers that.
+/// Plans one more poll of a finished analysis, and waits for the end of the poll if the caller prefers that.
 pub(super) async fn refresh_analysis(
     request: ApiRequest<CallId, NoQuery, OptionalBody<NoFields>>,
 ) -> Result<HttpResponse, ApiError> {

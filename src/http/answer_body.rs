@@ -19,11 +19,11 @@ use crate::analyses::MemoryPermit;
 
 /// Maximum size of a chunk. The buffer of a connection holds up to two chunks.
 const CHUNK: usize = 32 << 10;
-/// Maximum size in bytes of an answer that does not count against a budget. The buffer of every connection has this
-/// size.
+/// Maximum size in bytes of an answer that does not count against a budget. The buffer of every connection has this size from
+/// the start.
 const UNCOUNTED: usize = 8 << 10;
-/// Maximum size of a small answer in bytes. Small answers use a separate budget, because reads of events take the whole budget of
-/// larger answers at times.
+/// Maximum size of a small answer in bytes. Small answers use a separate budget, because reads of events can temporarily use
+/// the whole budget of larger answers.
 const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
@@ -43,7 +43,8 @@ pub(super) fn shared(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// Marks the body of an answer as a stream that holds its own permit. The length of the stream may be known.
+/// Marks the body of an answer as a stream that holds its own permit. The mark is necessary, because a stream of known length
+/// looks like a body in memory.
 pub(super) fn streamed(mut response: HttpResponse) -> HttpResponse {
     response.extensions_mut().insert(OtherMemory::Streamed);
     response

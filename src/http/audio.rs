@@ -39,7 +39,7 @@ impl IntoResponses for AudioResponses {
                 .content("application/octet-stream", content())
         };
         ResponsesBuilder::new()
-            .response("200", sound("The recording."))
+            .response("200", sound("The whole recording."))
             .response("206", sound("The requested part of the recording."))
             .response("304", ResponseBuilder::new().description("The recording has not changed."))
             .response("412", shared_problem("PreconditionFailed"))
@@ -76,7 +76,7 @@ pub(super) async fn get_audio(
     Ok(response)
 }
 
-/// Streams a recording from AloVoice, with the ranges and conditions of the request.
+/// Streams a recording from AloVoice. The ranges and conditions of the request are passed on to AloVoice.
 pub(super) async fn stream(
     request: &HttpRequest,
     state: &ApiState,

@@ -25,7 +25,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 use crate::tenants::Tenant;
 
-/// Path of linked recordings, before the token of the link.
+/// Beginning of the path of a linked recording. The token of the link follows.
 const LINKED: &str = "/v1/audio/";
 
 /// Options of a link.
@@ -65,7 +65,7 @@ pub struct AudioLinkResource {
     expires_at: Timestamp,
 }
 
-/// Creates a link, if the call has a recording.
+/// Creates a link to the recording of a call. The call must have a recording.
 pub(super) async fn create_audio_link(
     request: ApiRequest<CallId, NoQuery, OptionalBody<CreateAudioLink>>,
 ) -> Result<HttpResponse, ApiError> {
@@ -118,7 +118,7 @@ pub(super) async fn get_linked_audio(
 ) -> Result<HttpResponse, ApiError> {
     let state = state_of(&http)?;
     let mut response = audio::stream(&http, state, &request.tenant, &request.call_id, trace.0).await?;
-    // Pages of other origins may embed a linked recording, even if they are isolated.
+    // Pages of other origins may embed a linked recording, even if these pages are cross-origin isolated.
     response.headers_mut().insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

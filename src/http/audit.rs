@@ -31,11 +31,11 @@ struct Entry {
     action: &'static str,
     only_reads: bool,
     actor: AuditActor,
-    /// The id of the request. For an operation that only reads, it is known only with the answer.
+    /// The id of the request. For an operation that only reads, the id is `None` until the answer.
     request_id: Option<String>,
     trace: Option<TraceContext>,
-    /// The calls that the request concerns. A call of a batch also has the status of its item. Each call gets a line; a
-    /// request without calls gets one.
+    /// The calls that the request concerns. A call of a batch also has the status of its item. Each call gets its own line. A
+    /// request without calls gets one line.
     calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,
@@ -123,7 +123,7 @@ pub(super) fn record<B>(request: &HttpRequest, response: &HttpResponse<B>, reque
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The caller disconnected before the answer, and the operation changes nothing.
+        // The caller disconnected before the answer, and the operation only reads, so there is no line.
         let Some(request_id) = &self.request_id else { return };
         match self.calls.as_slice() {
             [] => self.write(request_id, None),

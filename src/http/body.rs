@@ -46,7 +46,7 @@ pub trait RequestBody: Sized {
         Vec::new()
     }
 
-    /// Whether the request is a dry run. Its answer is not stored under an `Idempotency-Key`.
+    /// Whether the request is a dry run. The answer to a dry run is not stored under an `Idempotency-Key`.
     fn is_dry_run(&self) -> bool {
         false
     }

@@ -19,8 +19,8 @@ use crate::domain::phone::{PhoneNumber, Region};
 #[expect(dead_code, reason = "only describes a schema of the document")]
 pub struct FactTextSchema(String);
 
-/// Facts of the call that AloVoice does not know. All are optional; send those that you have. A later submission replaces the facts
-/// that it has and keeps the others; `agent` and `crm` are each replaced as a whole.
+/// Facts of the call that AloVoice does not know. All are optional; send those that you have. A later submission replaces only
+/// the facts that it contains; `agent` and `crm` are each replaced as a whole.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SubmittedCall, example = json!({"direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"},
@@ -80,7 +80,7 @@ fn crm_schema() -> Schema {
         .pattern(Some("^[A-Za-z0-9_.-]+$"));
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
-        .description(Some("Ids of the call in your CRM, by a name that you choose."))
+        .description(Some("Ids of the call in your CRM. You choose the name of each id."))
         .property_names(Some(name.build()))
         .additional_properties(Some(AdditionalProperties::RefOr(FactTextSchema::schema())))
         .max_properties(Some(CallFacts::MAX_CRM_IDS))
@@ -101,7 +101,7 @@ impl CallInput {
         let queue = text("queue", queue);
         let phone = phone.and_then(|phone| errors.take("#/call/phone", PhoneNumber::parse(&phone, region)));
         let crm = crm.map(|ids| crm_ids(ids, errors));
-        // An agent without an id and a name says nothing.
+        // An agent without an id and without a name is ignored.
         let agent = agent.filter(|agent| agent.id.is_some() || agent.name.is_some());
         CallFacts { direction, agent, phone, queue, started_at, crm }
     }

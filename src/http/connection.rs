@@ -33,8 +33,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Maximum number of bytes that the framework gets at once. The framework must handle these bytes before it gets more.
 const READ_AT_ONCE: usize = 16 << 10;
-/// Maximum number of bytes of a head, or of written bytes that the client has not read, for which a connection needs no permit.
-/// Every connection has a buffer of this size.
+/// Maximum number of bytes for which a connection needs no permit. These are the bytes of a head, or written bytes that the
+/// client has not read. Every connection has a buffer of this size from the start.
 const SMALL: usize = 8 << 10;
 /// Maximum number of written bytes of one connection that the client has not read.
 const WRITE_BUFFER: usize = 64 << 10;
@@ -96,7 +96,7 @@ impl Connection {
         }
     }
 
-    /// Returns the state that requests share.
+    /// Returns the state that the connection shares with its requests.
     pub fn state(&self) -> Rc<ConnectionState> {
         Rc::clone(&self.state)
     }
@@ -134,8 +134,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Holds back the bytes after a head that no request handles yet. Most clients send no such bytes. Until such bytes arrive,
-    /// the connection waits for the socket, and so detects that the client disconnects.
+    /// Holds back the bytes that follow a head until a handler has taken the request of this head. Most clients send no such
+    /// bytes. Until such bytes arrive, the connection waits for the socket, and so detects that the client disconnects.
     fn poll_ahead(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
             let before = buffer.filled().len();

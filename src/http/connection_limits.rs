@@ -18,14 +18,14 @@ pub struct ConnectionLimits(HashMap<TenantId, Arc<Semaphore>>);
 pub struct TooManyConnections;
 
 impl ConnectionLimits {
-    /// Creates the limits. With several tenants, the limit of a tenant is half of all connections.
+    /// Creates the limits. A single tenant may use all connections. With several tenants, each may use half of them.
     pub fn new<'a>(max_connections: usize, tenants: impl IntoIterator<Item = &'a TenantId>) -> Self {
         let tenants: Vec<_> = tenants.into_iter().collect();
         let most = if tenants.len() > 1 { max_connections.div_ceil(2) } else { max_connections };
         Self(tenants.into_iter().map(|tenant| (tenant.clone(), Arc::new(Semaphore::new(most)))).collect())
     }
 
-    /// Counts the connection of a request as a connection of the tenant, until it closes or another tenant uses it.
+    /// Counts the connection of a request as a connection of the tenant, until the connection closes or another tenant uses it.
     ///
     /// # Errors
     /// [`TooManyConnections`] if the tenant has reached its limit. This connection then ends after the answer.

@@ -16,7 +16,7 @@ pub struct ConnectionState {
     pub(super) open: Rc<OpenConnection>,
     /// Number of requests whose answers are not complete.
     requests: Cell<usize>,
-    /// The place of this connection in a tenant's connection limit. The tenant is that of the last request with a valid
+    /// The place of this connection in a tenant's connection limit. The tenant is the one of the last request with a valid
     /// token or link.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
@@ -114,9 +114,9 @@ impl ConnectionState {
     }
 }
 
-/// Whether the connection of a request ends after the answer. This is so if the tenant has too many connections, if the
-/// server needs room for another connection, or if the client asks for another protocol, which the gateway does not
-/// support.
+/// Whether the connection of a request ends after the answer. The connection ends if the tenant has too many connections, if
+/// the server needs room for another connection, or if the client asks for another protocol. The gateway supports no other
+/// protocol.
 pub fn is_last(request: &HttpRequest) -> bool {
     let ends = |state: &Rc<ConnectionState>| state.is_last.get() || state.open.is_last_place_taken();
     request.head().upgrade() || ConnectionState::of(request).is_some_and(ends)

@@ -36,7 +36,7 @@ const API_HEADERS: &[&str] = &[
 /// Request headers that HTTP libraries, frameworks and monitoring scripts add to every request of a page. The API
 /// allows and ignores them, so pages need not remove them.
 const IGNORED_HEADERS: &[&str] = &[
-    // Safelisted headers. A browser asks for them if their values are unusual.
+    // Safelisted headers. A browser asks for permission to send them if their values are unusual.
     "accept-language",
     "content-language",
     "device-memory",
@@ -47,11 +47,12 @@ const IGNORED_HEADERS: &[&str] = &[
     "save-data",
     "viewport-width",
     "width",
-    // Caching.
+    // Headers for caching.
     "cache-control",
     "expires",
     "pragma",
-    // Frameworks and browsers: Laravel, Livewire, jQuery, Angular, Django, Rails, htmx, Inertia, Bitrix24 and others.
+    // Headers of frameworks and browsers: Laravel, Livewire, jQuery, Angular, Django, Rails, htmx, Inertia, Bitrix24 and
+    // others.
     "access-control-allow-origin",
     "bx-ajax",
     "csrf-token",
@@ -86,10 +87,11 @@ const IGNORED_HEADERS: &[&str] = &[
     "x-timezone-offset",
     "x-turbo-request-id",
     "x-xsrf-token",
-    // Tunnels for development.
+    // Headers for tunnels in development.
     "bypass-tunnel-reminder",
     "ngrok-skip-browser-warning",
-    // Tracing: W3C, Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic, Application Insights, AWS, Google, Instana, Dynatrace.
+    // Headers for tracing: W3C, Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic, Application Insights, AWS, Google,
+    // Instana, Dynatrace.
     "b3",
     "baggage",
     "correlation-context",

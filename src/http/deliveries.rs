@@ -19,7 +19,7 @@ use crate::store::{DeliveryWithAttempts, RecordedAttempt, RecordedDelivery};
 const MAX_LIMIT: u32 = 200;
 const DEFAULT_LIMIT: u32 = 50;
 
-/// Filters and paging.
+/// Filters and paging of a list of deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -30,7 +30,7 @@ pub struct ListDeliveries {
     /// Filter by status.
     #[param(inline)]
     status: Option<DeliveryStatus>,
-    /// Filter by call.
+    /// Filter by the id of a call.
     #[param(min_length = 1, max_length = 128, pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##)]
     call_id: Option<String>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
@@ -210,7 +210,7 @@ pub(super) async fn get_delivery(request: ApiRequest<DeliveryId>) -> Result<Http
     Ok(HttpResponse::Ok().json(DeliveryResource::from(found)))
 }
 
-/// Schedules a delivery again.
+/// Schedules a new attempt of a delivery.
 pub(super) async fn redeliver(
     request: ApiRequest<DeliveryId, NoQuery, OptionalBody<NoFields>>,
 ) -> Result<HttpResponse, ApiError> {

@@ -39,7 +39,7 @@ pub struct AnalysisEventBody {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The analysis at that time.
+    /// The analysis at the time of the event.
     data: AnalysisResource,
 }
 
@@ -81,7 +81,7 @@ pub struct WebhookDisabledBody {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The webhook.
+    /// The disabled webhook.
     data: DisabledWebhook,
 }
 
@@ -114,7 +114,7 @@ pub struct ThinTestEventBody {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The part of the analysis of a call that does not exist.
+    /// The ids, the status, the revision and the URL of the analysis of a call that does not exist.
     #[schema(value_type = ThinTestAnalysis)]
     data: ThinTestEventData,
 }
@@ -122,20 +122,21 @@ pub struct ThinTestEventBody {
 type TestAnalysis = MergedSchema<AnalysisResource, TestEventData>;
 type ThinTestAnalysis = MergedSchema<ThinAnalysis, ThinTestEventData>;
 
-/// Data of a test event: the analysis of a call that does not exist, and the marks of a test.
+/// Data of a test event: the analysis of a call that does not exist, and two fields that mark the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestEventData {
-    /// Always `true`.
+    /// Always `true`: the event is a test.
     is_test: bool,
     /// The id of the webhook.
     #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     webhook: String,
 }
 
-/// Data of a test event with the payload `thin`: a part of the analysis of a call that does not exist, and the marks of a test.
+/// Data of a test event with the payload `thin`: a part of the analysis of a call that does not exist, and two fields that mark
+/// the test.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ThinTestEventData {
-    /// Always `true`.
+    /// Always `true`: the event is a test.
     is_test: bool,
     /// The id of the webhook.
     #[schema(max_length = 36, example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]

@@ -42,7 +42,7 @@ enum StreamState {
     Closed,
 }
 
-/// Returns the body of the stream. The server polls it again after the last chunk was sent.
+/// Returns the body of the stream. The server polls the body for the next chunk after it has sent the previous one.
 pub(super) fn stream(
     events: EventStream,
     token: StreamToken,

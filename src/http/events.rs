@@ -77,11 +77,11 @@ pub struct AnalysisEvent {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The analysis at that time.
+    /// The analysis at the time of the event.
     data: AnalysisResource,
 }
 
-/// The gateway disabled a webhook of the tenant. A webhook that a caller disables causes no event.
+/// The gateway disabled a webhook of the tenant. If a caller disables a webhook, there is no event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookDisabledEvent {
     /// The id of the event, the same in the feed, in streams and in deliveries.
@@ -92,7 +92,7 @@ pub struct WebhookDisabledEvent {
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// The webhook.
+    /// The disabled webhook.
     data: DisabledWebhook,
 }
 

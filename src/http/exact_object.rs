@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 /// serde_json parses integers outside this range as floating-point numbers, which would lose digits.
 const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0;
 
-/// An object without loss: no duplicate keys on any level, and no integers of more than 64 bits.
+/// An object that was parsed without loss. It has no duplicate keys on any level and no integers of more than 64 bits.
 #[derive(Debug)]
 pub(super) struct ExactObject(pub(super) Map<String, Value>);
 
@@ -45,7 +45,7 @@ fn members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Map<String, Value>, A::
     Ok(object)
 }
 
-/// A JSON value without loss, by the rules of [`ExactObject`].
+/// A JSON value that was parsed without loss, by the rules of [`ExactObject`].
 struct Exact(Value);
 
 impl<'de> Deserialize<'de> for Exact {
@@ -76,7 +76,8 @@ impl<'de> Deserialize<'de> for Exact {
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-                // The smallest integer is no floating-point number, unless a smaller one was rounded to it.
+                // serde_json parses the smallest 64-bit integer as an integer. So the floating-point number of this value is a
+                // smaller integer that was rounded.
                 if !INTEGERS.contains(&value) || value == INTEGERS.start {
                     return Err(E::custom(
                         "has a number of more than 64 bits, which would lose digits; send it as a string",

@@ -117,7 +117,8 @@ fn named_parameters() -> Parameter {
         .build()
 }
 
-/// Filters and paging. They have no examples, because Swagger UI would fill them in and find nothing.
+/// Filters and paging of a list of analyses. The parameters have no examples, because Swagger UI would send them and find
+/// nothing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -152,10 +153,10 @@ pub struct ListAnalyses {
     /// the country code also counts as `+`.
     #[param(min_length = 2, max_length = 40, pattern = r"^[0-9\s+()./\u2010-\u2015\u2212-]+$")]
     phone: Option<String>,
-    /// Only calls first submitted after this time, for example `2026-11-01T00:00:00Z`.
+    /// Only calls whose first submission was after this time, for example `2026-11-01T00:00:00Z`.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_after: Option<QueryTime>,
-    /// Only calls first submitted before this time.
+    /// Only calls whose first submission was before this time.
     #[param(value_type = Option<String>, format = DateTime, max_length = 40)]
     submitted_before: Option<QueryTime>,
     /// The `next_cursor` of the previous page. Use it with the same filters.

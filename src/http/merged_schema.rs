@@ -1,4 +1,5 @@
-//! Schemas of objects with the fields of two types. `allOf` would say the same, but generators make poor types of it.
+//! Schemas of objects with the fields of two types. `allOf` would describe the same objects, but code generators produce poor
+//! types from it.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;

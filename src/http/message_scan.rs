@@ -1,6 +1,6 @@
 //! Finds the ends of heads and of chunked bodies in the bytes of a connection. The bytes may arrive in pieces of any size.
 //!
-//! The framework parses the messages. The scans only decide how far it may read.
+//! The framework parses the messages. The scans only decide how far the framework may read.
 
 /// The end of a chunked body without trailers. If the data of a body contains these bytes, the framework gets the body in more
 /// pieces, which does no harm.

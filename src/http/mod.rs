@@ -1,4 +1,4 @@
-//! The HTTP API: the only module with the web framework, except for the start of the servers in [`crate::app`].
+//! The HTTP API. Only this module uses the web framework, except for the start of the servers in [`crate::app`].
 //!
 //! A request passes the middleware [`observe`], which gives it an id, a trace, a log line and metrics. The router finds
 //! its operation in the route table ([`routes`]). The extractor [`request::ApiRequest`] authenticates the caller and

@@ -5,9 +5,9 @@ use actix_web::http::header::{Accept, Header, Quality};
 
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
-/// Returns the index in `offered` of the preferred type. The highest quality wins, then the most specific media
-/// range, then the default if no range names a type exactly, then the order of `offered`. Without a valid `Accept`,
-/// the default wins.
+/// Returns the index in `offered` of the preferred type. The type with the highest quality wins. Among types of equal quality,
+/// the type with the most specific media range wins. If several types remain, the default wins if it is one of them and no
+/// range names a type exactly. Otherwise the first of them in `offered` wins. Without a valid `Accept`, the default wins.
 ///
 /// Parameters of a range, such as `charset`, are ignored, because each type has one variant.
 ///

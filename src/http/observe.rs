@@ -70,7 +70,7 @@ pub async fn observe(
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
-        // Another service is unavailable. The code that noticed it logs the reason.
+        // Another service is unavailable. The code that detected the failure logs the reason.
         503 => {
             tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: service unavailable");
         }
@@ -212,7 +212,7 @@ fn as_problem(
     response.into_response(problem)
 }
 
-/// Returns the kind with this status, or a general kind of the same class.
+/// Returns the kind of problem with this HTTP status, or a general kind of the same class.
 fn kind_of(status: actix_web::http::StatusCode) -> &'static ProblemKind {
     let of_class = if status.is_client_error() { problem::MALFORMED_REQUEST } else { problem::INTERNAL };
     problem::ALL.iter().copied().find(|kind| kind.status == status).unwrap_or(of_class)

@@ -4,11 +4,11 @@
 //! connecting. A connection is idle while no request is in progress, even if part of a head has arrived. The connection
 //! of a caller without a valid token is also idle while the caller does not read its answer.
 //!
-//! A server thread has a fixed number of places for connections, and keeps the last place free for a new one. A
-//! connection that takes the last place evicts the connection that has been idle longest. If none is idle, the
-//! connection whose answer ends next is closed after that answer. A connection with a request in progress is never
-//! evicted. An evicted connection reads once more before it closes, and stays open if a head has arrived. It then evicts another
-//! idle connection, but not the one that took the last place: the head of a new connection is still on its way.
+//! A server thread has a fixed number of places for connections, and keeps the last place free for a new connection. A
+//! connection that takes the last place evicts the connection that has been idle longest. If none is idle, the connection whose
+//! answer ends next is closed after that answer. A connection with a request in progress is never evicted. An evicted
+//! connection reads once more before it closes, and stays open if a head has arrived. It then evicts another idle connection,
+//! but not the one that took the last place: the head of a new connection is still on its way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -178,7 +178,7 @@ mod tests {
         assert!(second.is_evicted() && !first.is_evicted() && !new.is_evicted());
         assert_eq!(connections.open.get(), 3);
 
-        // The head of the new connection arrives, and its answer ends: it counts like any other.
+        // After its first request and answer, the new connection counts like any other.
         new.end_idle();
         new.begin_idle(Waker::noop());
         second.end_idle();

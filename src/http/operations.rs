@@ -31,7 +31,7 @@ pub enum Access {
     Link,
 }
 
-/// A path with its operations. Each resource of the router carries one.
+/// A path with its operations. Each resource of the router has such a value.
 #[derive(Clone)]
 pub(super) struct PathOperations {
     pub(super) path: &'static str,

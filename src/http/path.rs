@@ -13,7 +13,7 @@ pub trait PathParameters: Sized {
     /// Parses the path of a request.
     ///
     /// # Errors
-    /// If a parameter is invalid. The caller gets the error as a problem.
+    /// The problem of an invalid parameter.
     fn parse(request: &HttpRequest) -> Result<Self, ApiError>;
 
     /// Returns the call that the path names.
@@ -72,12 +72,13 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// Answers 404 if a text is neither a generated id nor a known name, as for the id of an unknown resource.
+/// Returns `id`. If it is `None`, the text in the path is neither a generated id nor a known name; the answer is then 404, as
+/// for the id of an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }
 
-/// Returns the call id in the path, decoded once. It is read from the raw path, because the router decodes only some
+/// Returns the call id in the path, percent-decoded once. The function reads the raw path, because the router decodes only some
 /// escapes.
 pub(super) fn call_id(request: &HttpRequest) -> Result<CallId, InvalidCallId> {
     let template = request.app_data::<PathOperations>().map_or("", |path| path.path);

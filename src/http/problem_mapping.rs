@@ -22,7 +22,7 @@ impl ApiError {
         Self::new(ENCRYPTION_NOT_CONFIGURED, "the operator must configure encryption.key_file")
     }
 
-    /// Creates the problem of a URL that the address rules forbid.
+    /// Creates the problem of a transform with an invalid field.
     fn invalid_transform(pointer: &str, problem: &FieldProblem) -> Self {
         Self::invalid_field(format!("{pointer}{}", problem.pointer), &problem.detail)
     }

@@ -43,7 +43,7 @@ pub(super) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiErro
     })
 }
 
-/// A time in a query. The `+` of an offset means a space unless it is encoded, so a space there counts as `+`.
+/// A time in a query, where a `+` that is not encoded means a space. So a space before the offset counts as `+`.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryTime(pub Timestamp);
 

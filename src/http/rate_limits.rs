@@ -95,7 +95,7 @@ impl Remaining {
     /// Writes the headers `RateLimit-Policy` and `RateLimit`.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
-        // The text is written on the stack, because every answer has this header.
+        // The text is written on the stack and not on the heap, because every answer has this header.
         let mut buffer = [0; 64];
         let mut rest = &mut buffer[..];
         // The longest value has 45 bytes.

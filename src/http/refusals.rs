@@ -1,5 +1,5 @@
-//! The log of refused requests: a line for an answer with status 401 or 403. It has the reason and the claim that caused the
-//! refusal, but not the token.
+//! The log of refused requests: a line for an answer with status 401 or 403. The line has the reason and the claim that caused
+//! the refusal, but not the token.
 //!
 //! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. A further line
 //! has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
@@ -74,7 +74,7 @@ struct Window {
     suppressed: u64,
 }
 
-/// Decision whether the line of a refused request is written.
+/// The decision whether the line of a refused request is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
@@ -131,7 +131,7 @@ impl RefusalLog {
         if window.suppressed == 1 { Admission::SuppressedFirst } else { Admission::Suppressed }
     }
 
-    /// Returns the number of lines suppressed since the last call, and begins to count again.
+    /// Returns the number of lines suppressed since the last call, and resets this number.
     fn take_suppressed(&self, kind: &Kind) -> u64 {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.get_mut(kind).map_or(0, |window| std::mem::take(&mut window.suppressed))

@@ -19,7 +19,7 @@ pub struct PresetResource {
     /// Name of the preset, for `transform` and for the path of a rendering.
     #[schema(max_length = 64, example = "zendesk.comment")]
     preset: &'static str,
-    /// The request that the body is for.
+    /// The request for which the preset makes the body.
     #[schema(max_length = 1024)]
     description: &'static str,
     /// HTTP method of the request.
@@ -37,7 +37,7 @@ pub struct PresetResource {
     /// Values that the preset reads in addition to the result of the analysis.
     #[schema(max_items = 16)]
     needs: Vec<NeedResource>,
-    /// Limits of the receiver, and how the preset keeps them.
+    /// Limits of the receiver, and how the preset complies with them.
     #[schema(max_length = 1024)]
     limits: &'static str,
     /// Rules that the documentation of the receiver does not state; `null` if there are none.
@@ -58,7 +58,7 @@ pub struct NeedResource {
     /// Description of the value.
     #[schema(max_length = 1024)]
     description: &'static str,
-    /// Whether the preset cannot render a call without the value.
+    /// Whether the preset needs the value to render a call.
     required: bool,
 }
 

@@ -121,7 +121,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
 /// Returns the shared state.
 ///
 /// # Errors
-/// `internal`, if the server was set up without it.
+/// `internal`, if the server was set up without the state.
 pub(super) fn state_of(request: &HttpRequest) -> Result<&web::Data<ApiState>, ApiError> {
     request
         .app_data::<web::Data<ApiState>>()

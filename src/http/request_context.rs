@@ -10,11 +10,11 @@ use super::rate_limits::Remaining;
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
 
-/// The context of a request, in the extensions of the request. One value is cheaper than one for each part, because the
-/// map of the extensions is created for each request.
+/// The context of a request, in the extensions of the request. All parts share one value, which is cheaper than a separate
+/// value for each part: each value must be inserted into the map of the extensions, which is new for each request.
 #[derive(Debug)]
 pub(super) struct RequestContext {
-    /// The trace context. Later work is a child of the span in it.
+    /// The trace context. Later work becomes a child of its span.
     pub(super) trace: TraceContext,
     /// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
     pub(super) request_id: Option<String>,

@@ -15,7 +15,7 @@ use super::problem::{
 /// A problem response, defined under `components/responses`.
 pub(super) struct SharedProblem {
     pub(super) name: &'static str,
-    /// The kind of problem that the example shows. The response has its status.
+    /// The kind of problem that the example shows. The response has the status of this kind.
     pub(super) kind: &'static ProblemKind,
     pub(super) description: &'static str,
     /// A header in addition to those of every response.

@@ -31,8 +31,8 @@ pub struct TranscriptResource {
     transcript: Vec<Turn>,
 }
 
-/// The transcript: an object in JSON, a text in the other formats. The answer in JSON names both, because clients of
-/// openapi-generator read every format by the schema of the first one.
+/// The transcript: an object in JSON, a text in the other formats. The schema of JSON includes both forms, because clients of
+/// openapi-generator parse every format with the schema of the first one.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum TranscriptAnswer {
@@ -101,7 +101,7 @@ impl TranscriptFormat {
     }
 }
 
-/// Choice of the format.
+/// Choice of the format of a transcript.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -46,11 +46,12 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event. Without a transform, the event itself is the body. With one, `payload` has no effect.
+    /// How the body is made from the event. Without a transform, the event itself is the body. With a transform, `payload` has
+    /// no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
-    /// The HTTP method of the requests. The default is the one of the preset, or `POST`.
+    /// The HTTP method of the requests. The default is the method of the preset, or `POST` if there is no preset.
     #[serde(default)]
     method: Option<DeliveryMethod>,
     #[serde(default)]
@@ -78,10 +79,10 @@ pub(super) fn filter_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
         .description(Some(
-            "Which events to receive, by content: conditions on `data`, in the manner of MongoDB. Keys are paths such as `tags.name` or \
-             `metadata.ticket`, and the operators `$eq $ne $gt $gte $lt $lte $in $nin $exist $startsWith $contains $or $and \
-             $not`. An array matches if one element does. Unknown paths and operators are errors. Up to 4 KiB, 100 values and \
-             8 levels. `null` receives all events.",
+            "Filter on the content of events: conditions on `data` in a syntax similar to MongoDB. Keys are paths such as `tags.name` \
+             or `metadata.ticket`, and the operators `$eq $ne $gt $gte $lt $lte $in $nin $exist $startsWith $contains $or $and \
+             $not`. An array matches if one of its elements matches. Unknown paths and operators are errors. A filter can have up \
+             to 4 KiB, 100 values and 8 levels. With `null`, all events pass.",
         ))
         .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
         .min_properties(Some(1))
@@ -105,8 +106,8 @@ fn header_changes_schema() -> Schema {
     headers_with(SchemaType::Array(vec![Type::String, Type::Null]))
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
         .description(Some(
-            "Custom headers to set; a header with the value `null` is removed, and others do not change. `null` instead of the \
-             object removes all headers.",
+            "Custom headers to set. A header with the value `null` is removed. Headers that you omit do not change. `null` instead of \
+             the object removes all headers.",
         ))
         .into()
 }
@@ -133,7 +134,8 @@ const fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": ["analysis.failed"], "enabled": true}))]
 pub struct ChangeWebhook {
-    /// The new URL, also for pending deliveries. Omit it to keep a URL whose secret answers show as `***`.
+    /// The new URL, also for pending deliveries. Omit the field to keep the current URL. A URL with `***` is refused, because
+    /// `***` stands for a secret.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, nullable = false, max_length = 2048, pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$")]
     url: Option<String>,
@@ -145,7 +147,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = filter_schema)]
     filter: Option<Option<ExactObject>>,
-    /// How the body is made from the event; `null` sends the event. It also applies to pending deliveries.
+    /// How the body is made from the event. With `null`, the event itself is the body. The change also applies to pending
+    /// deliveries.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Option<Object<Transform>>>,
@@ -156,7 +159,7 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
-    /// Payload of the events that the webhook receives. It also applies to pending deliveries.
+    /// Payload of the events that the webhook receives. The change also applies to pending deliveries.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<EventPayload>, nullable = false)]
     payload: Option<EventPayload>,

@@ -40,7 +40,7 @@ pub struct PreviewCall {
     call_id: String,
 }
 
-/// A call, and the parts of a webhook to try. All parts are optional.
+/// A call, and the settings of a webhook to try. All settings are optional.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "transform": {"preset": "markdown"}}))]
@@ -71,7 +71,7 @@ pub struct PreviewWebhook {
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
-    /// The HTTP method of the requests. The default is the one of the preset, or `POST`.
+    /// The HTTP method of the requests. The default is the method of the preset, or `POST` if there is no preset.
     #[serde(default)]
     method: Option<DeliveryMethod>,
     /// Payload of the events, if there is no transform. The default is `full`.

@@ -32,7 +32,7 @@ pub struct ReplayEvents {
     #[serde(default)]
     #[schema(min_items = 1, max_items = 4)]
     events: Option<Vec<EventKind>>,
-    /// Whether to count the events and send nothing.
+    /// Whether to only count the events, without sending them.
     #[serde(default)]
     dry_run: bool,
 }

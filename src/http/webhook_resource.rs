@@ -33,7 +33,7 @@ pub struct WebhookResource {
     /// The filter on the content of events; `null` if the webhook receives all events of these types.
     #[schema(required = true, value_type = Option<HashMap<String, Value>>)]
     filter: Option<Map<String, serde_json::Value>>,
-    /// How the body is made from the event; `null` if the event is sent.
+    /// How the body is made from the event; `null` if the event itself is the body.
     #[schema(required = true)]
     transform: Option<Transform>,
     /// The HTTP method of the requests.
@@ -66,7 +66,7 @@ pub struct WebhookResource {
     updated_at: Timestamp,
     /// The health of the webhook.
     health: WebhookHealth,
-    /// The secret of [`CreatedSecret`].
+    /// The secret that the request created; [`CreatedSecret`] describes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     secret: Option<String>,
@@ -149,7 +149,7 @@ pub struct WebhookList {
 }
 
 impl WebhookResource {
-    /// Creates the public view of a webhook. `secret` is the secret that the request has created, if it has created one.
+    /// Creates the public view of a webhook. `secret` is the new secret, if the request created one.
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
@@ -195,7 +195,7 @@ impl WebhookResource {
     }
 }
 
-/// Forbids caches to store an answer, because it contains a secret.
+/// Forbids caches to store an answer that contains a secret.
 pub(super) fn not_cached(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     response

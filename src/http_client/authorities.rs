@@ -1,6 +1,7 @@
 //! Verification of the certificates of servers.
 //!
-//! The authorities are those of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`, and those of `network.ca_file`.
+//! The trusted authorities are those of the system and those of `network.ca_file`. The environment variables `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR` replace the authorities of the system.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use crate::secrets::{ReloadableSecrets, SecretKind, UnusableSecret, Watched};
 
 /// Settings key of the file with additional certificate authorities.
 const KEY: &str = "network.ca_file";
-/// The variable that names a file with the authorities of the system.
+/// The environment variable that names a file whose authorities replace those of the system.
 const SYSTEM_FILE: &str = "SSL_CERT_FILE";
-/// The variable that names folders with the authorities of the system.
+/// The environment variable that names folders whose authorities replace those of the system.
 const SYSTEM_FOLDER: &str = "SSL_CERT_DIR";
 
 /// The current certificate authorities.
@@ -88,7 +89,8 @@ fn of_named_file(error: &rustls_native_certs::Error) -> Option<SettingsProblem> 
     }
 }
 
-/// Returns the problem of a system without authorities. It names the variable that replaces them, if there is one.
+/// Returns the problem of a system without authorities. If an environment variable replaces the authorities of the system, the
+/// problem names this variable.
 fn none_found() -> SettingsProblem {
     let named = [SYSTEM_FILE, SYSTEM_FOLDER].into_iter().find(|name| std::env::var_os(name).is_some());
     let (path, detail) = match named {

@@ -28,7 +28,7 @@ pub(super) fn explain(error: &reqwest::Error, is_proxied: impl Fn(&Url) -> bool)
     if causes(error).any(|cause| cause.to_string() == "error resolving for socks proxy") {
         return of_dns(error);
     }
-    // With an http:// URL, the client connects only to the proxy, so a failed connection is one to the proxy.
+    // With an http:// URL, the client connects only to the proxy, so only the connection to the proxy can fail.
     let is_to_proxy = error.url().is_some_and(|url| url.scheme() == "http" && is_proxied(url));
     if error.is_connect() && is_to_proxy {
         return TransportError::ProxyUnreachable;
@@ -80,7 +80,7 @@ fn of_certificate(error: &CertificateError) -> TransportError {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             TransportError::CertificateNotYetValid
         }
-        // A new authority may have the name of the trusted one but another key.
+        // A renewed authority may have the name of the trusted authority but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TransportError::UnknownAuthority,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TransportError::WrongName
@@ -111,8 +111,8 @@ fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
     })
 }
 
-/// Returns the reason of a failed name resolution. `getaddrinfo` has no error codes in the standard library, only texts: those of glibc
-/// and musl.
+/// Returns the reason of a failed name resolution. The standard library does not return the error codes of `getaddrinfo`, only
+/// texts. The function knows the texts of glibc and musl.
 fn of_dns(error: &reqwest::Error) -> TransportError {
     const FAILURES: [&str; 4] =
         ["Temporary failure", "Non-recoverable failure", "Try again", "Unrecoverable error"];

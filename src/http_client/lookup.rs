@@ -16,7 +16,7 @@ pub trait Lookup: Send + Sync {
     /// Returns all addresses of a name.
     ///
     /// # Errors
-    /// If the name has no address, or cannot be resolved now.
+    /// Returns an error if the name has no address, or cannot be resolved now.
     async fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -36,8 +36,8 @@ type BlockingLookup = fn(&str) -> io::Result<Vec<IpAddr>>;
 
 /// The resolver of the operating system, with a limit on the number of lookups in progress. Clones share the limit.
 ///
-/// Each lookup uses a blocking thread. The readers of the store use such threads too, so name servers that do not answer must
-/// leave threads for them. tokio has 512 of these threads.
+/// Each lookup uses a blocking thread. tokio has 512 of these threads, and the readers of the store use them too. So lookups
+/// that wait for name servers must not use all threads.
 #[derive(Debug, Clone)]
 pub struct SystemLookup {
     permits: Arc<Semaphore>,

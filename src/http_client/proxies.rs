@@ -65,8 +65,8 @@ enum Hosts {
 }
 
 impl DirectHosts {
-    /// Parses an entry: `*`, an address, a network, or a name. A name may begin with `.` or `*.`, and a port may follow an address
-    /// or a name.
+    /// Parses an entry: `*`, an address, a network, or a name. A name may begin with `.` or `*.`, and a port may follow an
+    /// address, a network or a name.
     fn parse(entry: &str) -> Self {
         let entry = entry.trim();
         // A port follows an IPv6 address only after brackets.

@@ -6,7 +6,8 @@ use tokio::sync::watch;
 
 /// A growing list. Waiters are notified of each new entry.
 pub(super) struct RequestLog<T> {
-    /// Waiters share the list and hold no lock while they read it. The list is copied only if an entry is added meanwhile.
+    /// Waiters share the list and hold no lock while they read it. The list is copied only if an entry is added while they
+    /// read.
     entries: watch::Sender<Arc<Vec<T>>>,
     /// Number of entries that `next` has returned.
     returned: Mutex<usize>,
@@ -80,7 +81,7 @@ mod tests {
         let log = RequestLog::new();
         log.push(1);
         let found = log.wait_for(|entries| {
-            // Another thread adds the entry, as the servers of the sandbox do.
+            // Another thread adds the entry, as in the servers of the sandbox.
             std::thread::scope(|threads| threads.spawn(|| log.push(2)).join().unwrap());
             entries.len() < log.count(|_| true)
         });

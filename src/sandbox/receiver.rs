@@ -1,8 +1,8 @@
 //! A receiver of callbacks. It records each request, and the path selects its answer.
 //!
 //! The path is `/hook/{answer}`, optionally followed by more segments. `answer` is one of `ok`, a status such as `410`,
-//! `redirect`, `reset`, `hang` and `drip`. With `-twice`, as in `500-twice`, the answer applies to the first two requests to the
-//! path, and later ones get 200. Answers with 429 and 503 have `Retry-After: 1`.
+//! `redirect`, `reset`, `hang` and `drip`. With `-twice`, as in `500-twice`, the answer applies to the first two requests to
+//! the path, and later requests get 200. Answers with 429 and 503 have `Retry-After: 1`.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -83,7 +83,7 @@ impl Receiver {
     /// Binds the address and starts to receive requests.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn start(options: ReceiverOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let inbox = Arc::new(Inbox {

@@ -78,7 +78,7 @@ impl Leaves {
     pub(super) fn of(json: &str) -> Self {
         let (mut leaves, mut path) = (Vec::new(), Vec::new());
         let collector = Collector { leaves: &mut leaves, path: &mut path };
-        // The document ends at an error. The values before it are used.
+        // Reading stops at the first error in the document. The values before the error are used.
         let _ = collector.deserialize(&mut serde_json::Deserializer::from_str(json));
         Self(leaves)
     }

@@ -88,7 +88,7 @@ pub struct Feed {
     /// Token that is cancelled when the gateway drains. Streams end then.
     draining: CancellationToken,
     settings: EventSettings,
-    /// A signal per tenant that has had a stream, with a receiver per open stream.
+    /// One signal for each tenant that has had a stream. Each open stream has a receiver of the signal.
     signals: Mutex<HashMap<TenantId, watch::Sender<()>>>,
 }
 
@@ -104,11 +104,11 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of bytes.
-    /// Waits first for memory for the events.
+    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of
+    /// bytes. Before the read, the function waits for memory for the events.
     ///
     /// # Errors
-    /// If the store fails, or if there is no memory in time.
+    /// Returns an error if the store fails, or if there is no memory in time.
     pub async fn page(
         &self,
         tenant: &TenantId,
@@ -136,10 +136,10 @@ impl Feed {
         }
     }
 
-    /// Reserves a stream. Dropping the receiver releases it.
+    /// Reserves a stream. Dropping the receiver releases the stream.
     ///
     /// # Errors
-    /// If the tenant has too many streams.
+    /// Returns an error if the tenant has too many streams.
     pub fn join(&self, tenant: &TenantId) -> Result<watch::Receiver<()>, TooManyStreams> {
         let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
         let signal = signals.entry(tenant.clone()).or_default();
@@ -153,7 +153,7 @@ impl Feed {
     /// Streams all events after a start, until the caller's token expires at `until`.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn stream(
         self: &Arc<Self>,
         tenant: &TenantId,

@@ -70,7 +70,7 @@ impl EventStream {
     /// Waits for the next item.
     ///
     /// # Errors
-    /// If the store fails. An outage of the store, or a refusal because it is busy, only delays the stream.
+    /// Returns the errors of the store, with two exceptions: an outage and a refusal of a busy store only delay the stream.
     pub async fn next(&mut self) -> Result<StreamItem, StoreError> {
         loop {
             if let Some(why) = self.end() {
@@ -89,7 +89,7 @@ impl EventStream {
                 () = self.feed.draining.cancelled() => continue,
                 () = tokio::time::sleep(self.feed.settings.heartbeat) => return Ok(StreamItem::Heartbeat),
             };
-            // The signal is marked as seen before the read, so that no signal between the two is missed.
+            // The signal is marked as seen before the read, so that a signal during the read is not missed.
             self.signal.mark_unchanged();
             let limits = PageLimits { bytes: self.page_bytes, ..PAGE };
             let is_away = match self.feed.store.events_after(&self.tenant, self.position, limits).await {

@@ -33,7 +33,7 @@ pub struct Registration {
     pub description: Option<String>,
     /// Whether deliveries start at once.
     pub enabled: bool,
-    /// Secret that signs the deliveries; `None` generates one.
+    /// Secret that signs the deliveries; with `None`, the gateway generates one.
     pub secret: Option<CallbackSecret>,
 }
 
@@ -45,7 +45,7 @@ pub enum HeaderChanges {
     None,
     /// Removes all headers.
     Clear,
-    /// Sets each header that has a value and removes each that has none.
+    /// Sets each header that has a value, and removes each header without a value.
     Merge(Vec<(HeaderName, Option<String>)>),
 }
 
@@ -58,9 +58,10 @@ pub struct WebhookChange {
     pub events: Option<EventFilter>,
     /// Filter on the content of events from now on; `Some(None)` removes it.
     pub filter: Option<Option<ContentFilter>>,
-    /// How the bodies are made from the events, including pending ones; `Some(None)` sends the events.
+    /// How the bodies are made from the events, including pending ones; with `Some(None)`, the events themselves are the
+    /// bodies.
     pub transform: Option<Option<Transform>>,
-    /// HTTP method of the requests; `Some(None)` for that of the transform.
+    /// HTTP method of the requests; `Some(None)` selects the method of the transform.
     pub method: Option<Option<DeliveryMethod>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
@@ -76,8 +77,8 @@ impl Webhooks {
     /// Registers a webhook. Only this answer contains the secret.
     ///
     /// # Errors
-    /// If the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant has too many
-    /// webhooks, or the store fails.
+    /// Returns an error if the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant
+    /// has too many webhooks, or the store fails.
     pub async fn create(
         &self,
         tenant: &TenantId,
@@ -126,8 +127,8 @@ impl Webhooks {
     /// gone.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or the URL cannot be encrypted
-    /// or decrypted, concurrent changes conflict too often, or the store fails.
+    /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or
+    /// the URL cannot be encrypted or decrypted, concurrent changes conflict too often, or the store fails.
     pub async fn change(
         &self,
         tenant: &TenantId,

@@ -52,7 +52,7 @@ impl Webhooks {
     /// Returns a delivery with its latest attempts.
     ///
     /// # Errors
-    /// If the tenant has no such delivery, or the store fails.
+    /// Returns an error if the tenant has no such delivery, or the store fails.
     pub async fn delivery(
         &self,
         tenant: &TenantId,
@@ -64,7 +64,7 @@ impl Webhooks {
     /// Makes a delivery due now, even if it has succeeded or failed or is still pending. Ends a pause of its receiver.
     ///
     /// # Errors
-    /// If the tenant has no such delivery, its webhook is disabled, or the store fails.
+    /// Returns an error if the tenant has no such delivery, its webhook is disabled, or the store fails.
     pub async fn redeliver(
         &self,
         tenant: &TenantId,

@@ -1,6 +1,7 @@
 //! The use cases about webhooks: register, change, test, rotate the secret, list deliveries and replay events.
 //!
-//! Secrets and header values are encrypted before they are stored. Only the answer that creates a secret contains it.
+//! Secrets and header values are encrypted before they are stored. Only the answer to the request that creates a secret
+//! contains the secret.
 
 mod changes;
 mod deliveries;
@@ -69,7 +70,7 @@ impl Webhooks {
     /// Returns a webhook.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or the store fails.
+    /// Returns an error if the tenant has no such webhook, or the store fails.
     pub async fn get(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookState, WebhooksError> {
         let webhook = self.find(tenant, id).await?;
         self.with_activity(tenant, webhook).await
@@ -78,7 +79,7 @@ impl Webhooks {
     /// Lists all webhooks, oldest first, and the ids of webhooks that cannot be read.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn list(&self, tenant: &TenantId) -> Result<(Vec<WebhookState>, Vec<String>), WebhooksError> {
         let (mut webhooks, mut unreadable) = (Vec::new(), Vec::new());
         for row in self.store.list_webhooks(tenant).await? {
@@ -97,7 +98,7 @@ impl Webhooks {
     /// Deletes a webhook, its deliveries and their attempts.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or the store fails.
+    /// Returns an error if the tenant has no such webhook, or the store fails.
     pub async fn delete(&self, tenant: &TenantId, id: WebhookId) -> Result<(), WebhooksError> {
         if !self.store.delete_webhook(tenant, id).await? {
             return Err(WebhooksError::NotFound("webhook"));
@@ -109,8 +110,8 @@ impl Webhooks {
     /// previous secret, but not with older secrets.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, no encryption key is configured, concurrent changes conflict too often, or the
-    /// store fails.
+    /// Returns an error if the tenant has no such webhook, no encryption key is configured, concurrent changes conflict too
+    /// often, or the store fails.
     pub async fn rotate(
         &self,
         tenant: &TenantId,
@@ -143,7 +144,7 @@ impl Webhooks {
     /// Creates a test delivery to a webhook.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, it is disabled, or the store fails.
+    /// Returns an error if the tenant has no such webhook, it is disabled, or the store fails.
     pub async fn test(
         &self,
         tenant: &TenantId,

@@ -16,7 +16,7 @@ use crate::domain::transforms::{DeliveryMethod, RenderedBody, Transform, Transfo
 use crate::domain::webhooks::{EventFilter, Webhook, WebhookSealer};
 use crate::store::{StoreError, StoredAnalysis};
 
-/// The parts of a webhook that decide about its requests.
+/// The settings of a webhook that determine its requests.
 #[derive(Debug)]
 pub struct PreviewSubject {
     /// URL of the receiver; `None` if only the body matters.
@@ -27,7 +27,7 @@ pub struct PreviewSubject {
     pub filter: Option<ContentFilter>,
     /// How the body is made from the event.
     pub transform: Option<Transform>,
-    /// HTTP method; `None` for that of the transform.
+    /// HTTP method; `None` selects the method of the transform.
     pub method: Option<DeliveryMethod>,
     /// Payload of the events.
     pub payload: EventPayload,
@@ -44,18 +44,18 @@ pub struct Preview {
     pub passes_filter: bool,
     /// HTTP method of the request.
     pub method: DeliveryMethod,
-    /// URL with the ids of the call and without its secrets; `None` without a URL or if an id is missing.
+    /// URL with the ids of the call and with masked secrets; `None` if there is no URL or if an id is missing.
     pub url: Option<CallbackUrl>,
     /// Names of the custom headers.
     pub header_names: Vec<String>,
     /// Body and content type; `None` if the transform fails.
     pub rendered: Option<RenderedBody>,
-    /// Every reason why the request would not be sent like this.
+    /// Every reason why this request cannot be sent.
     pub problems: Vec<String>,
 }
 
 impl PreviewSubject {
-    /// Returns the parts of a registered webhook with this URL.
+    /// Returns the settings of a registered webhook, with this URL.
     fn of(webhook: Webhook, url: CallbackUrl) -> Self {
         Self {
             method: Some(webhook.method()),
@@ -73,7 +73,7 @@ impl Webhooks {
     /// Shows the request of a registered webhook for a call.
     ///
     /// # Errors
-    /// If the tenant has no such webhook or no such call, or other renderings leave no memory in time.
+    /// Returns an error if the tenant has no such webhook or no such call, or other renderings leave no memory in time.
     pub async fn preview_registered(
         &self,
         tenant: &TenantId,
@@ -92,7 +92,7 @@ impl Webhooks {
     /// Shows the request of a webhook that need not be registered.
     ///
     /// # Errors
-    /// If the tenant has no such call, or other renderings leave no memory in time.
+    /// Returns an error if the tenant has no such call, or other renderings leave no memory in time.
     pub async fn preview(
         &self,
         tenant: &TenantId,
@@ -100,7 +100,7 @@ impl Webhooks {
         subject: PreviewSubject,
     ) -> Result<Preview, WebhooksError> {
         self.admit_transform(subject.transform.as_ref())?;
-        // The permit precedes the search, because a large analysis takes much memory.
+        // The permit is taken before the read, because a large analysis takes much memory.
         let permit = self.renderings.take_in_time(tenant, RENDERING).await?;
         let found = self.store.find_analysis(tenant, call_id).await?;
         let StoredAnalysis { analysis, result } = found.ok_or(WebhooksError::NotFound("analysis"))?;

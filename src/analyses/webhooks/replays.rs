@@ -15,7 +15,7 @@ pub struct ReplayRequest {
     pub since: Timestamp,
     /// End of the time span; `None` means the current time.
     pub until: Option<Timestamp>,
-    /// Types of the events; `None` for the types that the webhook receives.
+    /// Types of the events; `None` selects the types that the webhook receives.
     pub events: Option<EventFilter>,
 }
 
@@ -23,7 +23,8 @@ impl Webhooks {
     /// Starts a replay, which continues in the background.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, it is disabled, another replay to it is unfinished, or the store fails.
+    /// Returns an error if the tenant has no such webhook, it is disabled, another replay to it is unfinished, or the store
+    /// fails.
     pub async fn replay(
         &self,
         tenant: &TenantId,
@@ -55,7 +56,7 @@ impl Webhooks {
     /// Counts the events of a replay, including those that the filter of the webhook would drop.
     ///
     /// # Errors
-    /// If the tenant has no such webhook, or the store fails.
+    /// Returns an error if the tenant has no such webhook, or the store fails.
     pub async fn count_replay(
         &self,
         tenant: &TenantId,
@@ -69,7 +70,7 @@ impl Webhooks {
     /// Returns the progress of a replay.
     ///
     /// # Errors
-    /// If there is no such replay to this webhook, or the store fails.
+    /// Returns an error if there is no such replay to this webhook, or the store fails.
     pub async fn find_replay(
         &self,
         tenant: &TenantId,

@@ -98,7 +98,7 @@ pub struct CopyArgs {
 
     /// Copy nothing; only compare file and database.
     ///
-    /// They are identical only until a gateway starts on the database.
+    /// File and database are identical only until a gateway starts on the database.
     #[arg(long)]
     pub verify_only: bool,
 }
@@ -111,7 +111,7 @@ impl UrlText {
     /// Parses the URL.
     ///
     /// # Errors
-    /// If the URL is invalid. The error does not contain the URL.
+    /// Returns an error if the URL is invalid. The error does not contain the URL.
     pub fn parse(&self) -> Result<StoreUrl, InvalidStoreUrl> {
         self.0.parse()
     }

@@ -18,7 +18,7 @@ use crate::domain::retries::AttemptOutcome;
 use crate::http_client;
 use crate::store::{DeliveryWithAttempts, RecordedAttempt, Store, StoreError};
 
-/// Description of the webhook. The next sandbox with the same data directory recognizes the webhook by it.
+/// Description of the webhook. The next sandbox with the same data directory recognizes the webhook by this description.
 const DESCRIPTION: &str = "sandbox --forward-to";
 /// Interval at which the deliveries of the webhook are read.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ pub(super) struct Forwarding {
     store: Arc<dyn Store>,
     tenant: TenantId,
     webhook: WebhookId,
-    /// Number of the last attempt of each delivery that was shown or is older than this process.
+    /// For each delivery, the number of its last attempt that was shown or that is older than this process.
     shown: HashMap<DeliveryId, u32>,
 }
 
@@ -67,7 +67,7 @@ impl Forwarding {
     /// webhook and returns `None`.
     ///
     /// # Errors
-    /// If the gateway refuses the webhook, or the store fails.
+    /// Returns an error if the gateway refuses the webhook, or the store fails.
     pub(super) async fn set_up(
         (store, tenant): (Arc<dyn Store>, TenantId),
         api: OwnApi<'_>,
@@ -89,7 +89,7 @@ impl Forwarding {
         let webhook = webhook.ok_or_else(|| Failed::fault("the webhook of --forward-to has no id"))?;
         let mut forwarding = Self { store, tenant, webhook, shown: HashMap::new() };
         let Some(url) = url else { return Ok(Some(forwarding)) };
-        // This precedes the change, because pending deliveries are sent as soon as the webhook is enabled.
+        // Earlier attempts are read before the change, because pending deliveries are sent as soon as the webhook is enabled.
         forwarding.new_attempts().await.map_err(Failed::fault)?;
         let change = match url {
             Some(url) => json!({"url": url.as_str(), "enabled": true}),
@@ -104,7 +104,7 @@ impl Forwarding {
         loop {
             match self.new_attempts().await {
                 Ok(lines) => {
-                    // The sandbox keeps running after its standard output was closed.
+                    // The sandbox keeps running even if its standard output is closed.
                     let _ = io::stdout().write_all(lines.as_bytes());
                 }
                 Err(error) => tracing::warn!(%error, "failed to read the deliveries of --forward-to"),

@@ -26,7 +26,7 @@ pub(super) const CALLBACK_SECRET: &str = "callback-secret";
 const FORWARD_SECRET: &str = "forward-secret";
 pub(super) const ENCRYPTION_KEY: &str = "encryption-key";
 
-/// Folder for the sandbox's files. The sandbox deletes it at the end, unless `--data-dir` named it.
+/// Folder for the sandbox's files. The sandbox deletes the folder at the end, unless `--data-dir` names it.
 pub(super) struct Home {
     pub(super) path: PathBuf,
     temporary: bool,
@@ -52,8 +52,8 @@ impl Drop for Home {
     }
 }
 
-/// Secrets of the sandbox. The first start with a folder generates them and stores them there. So a later run with
-/// the same `--data-dir` accepts earlier tokens, decrypts earlier data and signs with the same secret.
+/// Secrets of the sandbox. The first start with a folder generates the secrets and stores them in the folder. So a later run
+/// with the same `--data-dir` accepts earlier tokens, decrypts earlier data and signs with the same secret.
 pub(super) struct Secrets {
     pub(super) vendor_token: String,
     hmac: String,

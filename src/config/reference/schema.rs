@@ -91,7 +91,7 @@ fn of_value(accepts: &Accepts) -> Value {
         Accepts::Text | Accepts::LogFilter | Accepts::ProxyUrl | Accepts::StoreUrl | Accepts::PostgresUrl => {
             json!({"type": "string", "minLength": 1})
         }
-        // In draft 7, other keywords beside `$ref` are ignored.
+        // In draft 7, other keywords next to `$ref` are ignored.
         Accepts::File => json!({"allOf": [{"$ref": "#/definitions/file"}]}),
         Accepts::Variable => pattern("^[A-Za-z_][A-Za-z0-9_]*$"),
         Accepts::Url => pattern("^https?://"),

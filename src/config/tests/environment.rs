@@ -50,7 +50,7 @@ fn all_settings_can_come_from_variables() {
         ("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256"),
         ("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", "s"),
         ("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_ENV", "GATEWAY_ACME_TOKEN"),
-        // The variable above says that this one holds a secret, so it is not a setting.
+        // The previous variable says that this variable holds a secret, so this variable is not a setting.
         ("GATEWAY_ACME_TOKEN", "s3cr3t"),
         ("GATEWAY_TENANTS__42__VENDOR_TOKEN_FILE", "f"),
     ];
@@ -122,7 +122,8 @@ fn problems_name_the_variable_and_show_no_secret() {
     assert!(!found.contains("s3cr3t"), "{found}");
 }
 
-/// The variables that Kubernetes 1.35 sets for Services named `gateway`, `gateway-admin` and `gateway--x`, and Docker for a link.
+/// The variables that Kubernetes 1.35 sets for Services named `gateway`, `gateway-admin` and `gateway--x`, and the variables
+/// that Docker sets for a link.
 const SERVICE_LINKS: [(&str, &str); 24] = [
     ("GATEWAY_SERVICE_HOST", "10.0.0.1"),
     ("GATEWAY_SERVICE_PORT", "80"),

@@ -30,7 +30,7 @@ fn the_schema_of_the_chart_is_generated() {
     compare(path, &format!("{before}\n  \"config\": {{\n{own}\n   \"properties\": {generated}{after}"));
 }
 
-/// Without an example for a key, the tests of the chart could not set it.
+/// Without an example for a key, the tests of the chart could not set the key.
 #[test]
 fn every_key_has_an_example_that_differs_from_its_default() {
     fn check(path: &str, schema: &Value) {

@@ -6,7 +6,7 @@ use utoipa::openapi::{Header, OpenApi as Document, RefOr, Schema, SchemaFormat};
 
 use super::operations;
 
-/// Integers above this value are not interoperable in JSON (RFC 8259, 6). No number of this API comes near it.
+/// Integers above this value are not interoperable in JSON (RFC 8259, 6). No number of this API comes close to this value.
 const MAX_SAFE_INTEGER: isize = (1 << 53) - 1;
 const MAX_INT32: isize = i32::MAX as isize;
 
@@ -33,7 +33,7 @@ fn bound_headers<'a>(headers: impl Iterator<Item = &'a mut RefOr<Header>>) {
 fn inline<T>(item: &mut RefOr<T>) -> Option<&mut T> {
     match item {
         RefOr::T(item) => Some(item),
-        // The definition itself is completed once.
+        // A reference is skipped, because its definition is completed separately.
         RefOr::Ref(_) => None,
     }
 }

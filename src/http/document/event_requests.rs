@@ -85,7 +85,7 @@ pub(super) fn complete(document: &mut Document) {
     let add =
         |paths: PathsBuilder, request: &EventRequest| paths.path(request.event_type, request.path_item());
     let mut webhooks = REQUESTS.iter().fold(PathsBuilder::new(), add).build();
-    // Without this extension, generators make methods that send these requests to the gateway.
+    // Without this extension, code generators make methods that send these requests to the gateway.
     let receives = Extensions::from_iter([("x-internal", true)]);
     for operation in webhooks.paths.values_mut().filter_map(|item| item.post.as_mut()) {
         operation.extensions = Some(receives.clone());

@@ -80,7 +80,7 @@ pub fn document(public_url: &PublicUrl) -> Document {
 
 /// Returns the OpenAPI document as JSON.
 pub fn document_body(public_url: &PublicUrl) -> Bytes {
-    // A document of the macros can always be serialized.
+    // A document that the macros generate can always be serialized.
     Bytes::from(document(public_url).to_json().unwrap_or_default())
 }
 
@@ -119,7 +119,7 @@ fn bearer() -> openapi::security::Http {
     HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        // The OWASP rule of Spectral expects the spelling without a space.
+        // The OWASP rule of Spectral expects the spelling `RFC8725`, without a space.
         .description(Some(
             "A JWT of a configured issuer with the claims `iss`, `aud`, `exp` and the tenant. It is verified as RFC8725 \
              recommends: the key determines the algorithm.",

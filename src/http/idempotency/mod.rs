@@ -4,11 +4,11 @@
 //! The route table says which operations take a key. It wraps their handlers, which do not see the key. A request
 //! without the header is executed as usual. For a request with the header:
 //!
-//! - The key is claimed in the store first, by tenant, method, path and key. If two requests arrive at the same time,
-//!   at any replicas, one of them gets the claim.
+//! - First, the key is claimed in the store, by tenant, method, path and key. If two requests arrive at the same time, even at
+//!   different replicas, only one of them gets the claim.
 //! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
-//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`] and the time of
+//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`] plus the time of
 //!   `Prefer: wait`. After that, the next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
@@ -134,7 +134,7 @@ pub struct KeyedRequests {
 
 impl KeyedRequests {
     /// Executes a request in a separate task, which continues if the caller disconnects. If the request was executed before,
-    /// returns the stored answer instead.
+    /// the task returns the stored answer instead.
     pub(super) async fn spawn(
         self: Arc<Self>,
         tenant: TenantId,

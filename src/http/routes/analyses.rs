@@ -53,8 +53,8 @@ route_table! { "analyses":
     /// Returns summaries, newest first. An analysis must match all filters. Get a single analysis for its transcript and
     /// for the places where tags matched.
     ///
-    /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis submitted later is newer than the
-    /// first page, so it is not on the other pages. Use a cursor with the filters it was created with; `limit` may change.
+    /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis that is submitted later is newer than the
+    /// first page, so it is not on the other pages. Use a cursor only with the filters of the first page; `limit` may change.
     ///
     /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
     /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
@@ -105,7 +105,7 @@ route_table! { "analyses":
             (status = 202, description = "The refresh is planned.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."),
                         ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
-            (status = 200, description = "The refresh has ended (with `Prefer: wait`).", body = AnalysisResource,
+            (status = 200, description = "The refresh has ended. Only with `Prefer: wait`.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."))),
         )
     }
@@ -132,7 +132,7 @@ route_table! { "analyses":
     {
         params(TranscriptQuery, IfNoneMatch),
         responses(
-            (status = 200, description = "The transcript.", content(
+            (status = 200, description = "The transcript in the chosen format.", content(
                 (TranscriptAnswer = "application/json"),
                 (String = "text/plain", example = "[0:00:01] Operator: assalomu alaykum\n"),
                 (String = "text/markdown", example = "# Call 1716207617.42\n\n- Begin: 2024-05-20T12:20:17Z\n- Duration: 0:00:51\n- Operator: 0:00:30 of talk, 64 %\n- Client: 0:00:17 of talk, 36 %\n\n## Transcript\n\n0:00:01 **Operator:** assalomu alaykum\n"),
@@ -149,23 +149,23 @@ route_table! { "analyses":
 
     /// List the presets of renderings
     ///
-    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has its needs, its
-    /// limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook or callback, or
-    /// read its rendering of a call.
+    /// A preset makes the request body that a CRM, help desk or messenger expects. For each preset, the list has the values
+    /// that it needs, its limits and a link to the documentation of the receiver. Use a preset in the `transform` of a webhook
+    /// or callback, or read its rendering of a call.
     get "/v1/renderings" => renderings::list_renderings, Token(AnalysesRead);
     {
-        responses((status = 200, description = "All presets.", body = PresetList))
+        responses((status = 200, description = "The list of all presets.", body = PresetList))
     }
 
     /// Get the rendering of a call for a CRM
     ///
-    /// Returns the request body that a webhook with this preset sends for the call. If the call lacks a value that the preset needs,
-    /// the answer is 422 and `errors` names each value.
+    /// Returns the request body that a webhook with this preset sends for the call. If the call lacks values that the preset
+    /// needs, the answer is 422 and `errors` names each missing value.
     get "/v1/analyses/{call_id}/renderings/{preset}" => renderings::get_rendering, Token(AnalysesRead);
     {
         params(IfNoneMatch),
         responses(
-            (status = 200, description = "The rendering.", content(
+            (status = 200, description = "The rendering of the call.", content(
                 (Value = "application/json", example = json!({"text": "*Call:* 1716207617.42\n*Duration:* 0:00:02\n\n*0:00:01 Operator:* assalomu alaykum"})),
                 (String = "text/markdown", example = "**Call:** 1716207617.42  \n**Duration:** 0:00:02\n"),
                 (String = "text/html", example = "<p><b>Call:</b> 1716207617.42<br>\n<b>Duration:</b> 0:00:02</p>\n"),

@@ -21,7 +21,7 @@ route_table! { "webhooks":
     /// Shows when each attempt was sent and how the receiver answered.
     get "/v1/deliveries/{delivery_id}" => deliveries::get_delivery, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The delivery.", body = DeliveryResource))
+        responses((status = 200, description = "The delivery with its attempts.", body = DeliveryResource))
     }
 
     /// Redeliver an event

@@ -27,7 +27,7 @@ route_table! { "analyses":
         request_body = Option<CreateAudioLink>,
         responses(
             (status = 201, description = "The link is created.", body = AudioLinkResource,
-                headers(("Location" = String, description = "The link."))),
+                headers(("Location" = String, description = "The link to the recording."))),
             NoResult, EncryptionNotConfigured,
         )
     }

@@ -8,8 +8,7 @@ use crate::http::usage::{UsageDays, UsageReport};
 route_table! { "usage":
     /// Get the usage by day
     ///
-    /// Each number counts what happened on that day in UTC. Deleting a call does not change the numbers. They are kept
-    /// for two years.
+    /// Each number is the count of one day in UTC. Deleting a call does not change the numbers. They are kept for two years.
     ///
     /// With `group_by`, the answer also has the usage of the period by agent or by queue. It has at most 1,000 agents or queues:
     /// those with the most submissions.

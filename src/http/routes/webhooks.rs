@@ -13,9 +13,9 @@ use crate::http::webhook_resource::{WebhookList, WebhookResource, WebhookWithSec
 route_table! { "webhooks":
     /// Register a webhook
     ///
-    /// The webhook receives the events of the tenant from now on, in addition to the callbacks of submissions: all events, or
-    /// those of the types in `events` whose content passes the `filter`. Deliveries are signed as Standard Webhooks specifies,
-    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
+    /// From now on, the webhook receives the events of the tenant, in addition to the callbacks of submissions. `events` limits
+    /// the types of events, and `filter` limits them by content. Deliveries are signed as Standard Webhooks specifies, with a
+    /// secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
     ///
     /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one
     /// delivery probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a
@@ -36,17 +36,17 @@ route_table! { "webhooks":
     /// Returns all webhooks of the tenant, at most 50, without paging.
     get "/v1/webhooks" => webhooks::list_webhooks, Token(WebhooksManage);
     {
-        responses((status = 200, description = "All webhooks.", body = WebhookList))
+        responses((status = 200, description = "All webhooks of the tenant.", body = WebhookList))
     }
 
     /// Preview the request of a webhook that is not registered
     ///
-    /// Answers with the request that a webhook with these parts would get for a call: method, headers, body and size, whether the
-    /// event passes the filter, and every problem. Nothing is sent or stored.
+    /// Returns the request that a webhook with these settings would get for a call: its method, headers, body and size. The
+    /// answer also says whether the event passes the filter, and lists every problem. Nothing is sent or stored.
     post "/v1/webhooks/preview" => webhook_previews::preview_unregistered_webhook, Token(WebhooksManage);
     {
         request_body = PreviewWebhook,
-        responses((status = 200, description = "The request.", body = PreviewResource), ResourceNotFound)
+        responses((status = 200, description = "The request that the webhook would get.", body = PreviewResource), ResourceNotFound)
     }
 
     /// Get a webhook and its health
@@ -54,7 +54,7 @@ route_table! { "webhooks":
     /// The answer does not contain the secret or the values of custom headers.
     get "/v1/webhooks/{webhook_id}" => webhooks::get_webhook, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The webhook.", body = WebhookResource))
+        responses((status = 200, description = "The webhook and its health.", body = WebhookResource))
     }
 
     /// Change, enable or disable a webhook
@@ -76,8 +76,8 @@ route_table! { "webhooks":
 
     /// Delete a webhook
     ///
-    /// Also deletes its deliveries and their attempts; a large number is deleted in the background. The gateway sends nothing
-    /// more to the webhook, except a request that is being sent at this moment.
+    /// Also deletes the deliveries of the webhook and their attempts; a large number of them is deleted in the background. The
+    /// gateway sends nothing more to the webhook, except a request that is being sent at this moment.
     delete "/v1/webhooks/{webhook_id}" => webhooks::delete_webhook, Token(WebhooksManage);
     {
         responses((status = 204, description = "The webhook is deleted."))
@@ -85,9 +85,9 @@ route_table! { "webhooks":
 
     /// Send a test event to a webhook
     ///
-    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event, with `is_test: true`, about a call that does not
-    /// exist. The call has an id for every preset and for every placeholder of the URL, but no entry of a CRM has these ids, so a
-    /// CRM usually refuses them. The event is signed, recorded and retried like any other event.
+    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event about a call that does not exist, and
+    /// `is_test` is `true`. The call has an id for every preset and for every placeholder of the URL. No entry in a CRM has
+    /// these ids, so a CRM usually refuses the request. The event is signed, recorded and retried like any other event.
     post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
     {
         responses(
@@ -99,12 +99,12 @@ route_table! { "webhooks":
 
     /// Preview the request of a webhook
     ///
-    /// Answers with the request that the webhook would get for a call: method, headers, body and size, whether the event passes the
-    /// filter, and every problem. Nothing is sent.
+    /// Returns the request that the webhook would get for a call: its method, headers, body and size. The answer also says
+    /// whether the event passes the filter, and lists every problem. Nothing is sent.
     post "/v1/webhooks/{webhook_id}/preview" => webhook_previews::preview_webhook, Token(WebhooksManage);
     {
         request_body = PreviewCall,
-        responses((status = 200, description = "The request.", body = PreviewResource))
+        responses((status = 200, description = "The request that the webhook would get.", body = PreviewResource))
     }
 
     /// Rotate the secret of a webhook
@@ -143,6 +143,6 @@ route_table! { "webhooks":
     /// A finished replay is kept for the retention period of the gateway (`store.retention`).
     get "/v1/webhooks/{webhook_id}/replays/{replay_id}" => webhook_replays::get_replay, Token(WebhooksManage);
     {
-        responses((status = 200, description = "The replay.", body = ReplayResource))
+        responses((status = 200, description = "The replay and its progress.", body = ReplayResource))
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{CrmAnswer, CrmEntry, CrmRequest, count, text};
 
-/// No contact has a phone number with this end.
+/// No contact has a phone number that ends with these digits.
 const UNKNOWN_END: &str = "0000";
 
 pub(super) fn answer(request: &CrmRequest<'_>, entries: &mut Vec<CrmEntry>) -> Result<CrmAnswer, CrmAnswer> {
@@ -23,7 +23,7 @@ pub(super) fn answer(request: &CrmRequest<'_>, entries: &mut Vec<CrmEntry>) -> R
     }
 }
 
-/// Adds calls to the contacts with their phone numbers. A call without a contact is not added.
+/// Adds each call to the contact that has the phone number of the call. A call without a contact is not added.
 fn calls(items: &[Value], entries: &mut Vec<CrmEntry>) -> Result<CrmAnswer, CrmAnswer> {
     let (mut added, mut errors) = (Vec::new(), Vec::new());
     for item in items {

@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use super::{CrmAnswer, CrmEntry, CrmRequest, State, count, text};
 use crate::domain::clock::Timestamp;
 
-/// Number of requests that may come at once.
+/// Capacity of the bucket: the number of requests that may arrive at the same time.
 const CAPACITY: u32 = 50;
-/// Time in which the bucket loses one request: two requests per second are allowed on average.
+/// Time after which the bucket has room for one more request: two requests per second are allowed on average.
 const LEAK: Duration = Duration::from_millis(500);
 /// Maximum size of a line in bytes.
 const MAX_MESSAGE: usize = 65_535;
-/// Calls whose id begins with this are unfinished at the first request.
+/// Calls whose ids begin with this text are unfinished at the first request.
 const UNFINISHED: &str = "unfinished";
 
-/// The limit of requests: a leaky bucket.
+/// The rate limit of requests: a leaky bucket.
 #[derive(Debug, Default)]
 pub(super) struct LeakyBucket {
-    /// Time at which the bucket is empty.
+    /// Time at which the bucket will be empty.
     empty_at: Option<Timestamp>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn answer(request: &CrmRequest<'_>, state: &mut State) -> Result<CrmA
     }
 }
 
-/// Attaches a transcript. A repeat replaces the transcript of the call.
+/// Attaches a transcript. A repeated request replaces the transcript of the call.
 fn transcript(body: &Value, state: &mut State) -> Result<CrmAnswer, CrmAnswer> {
     let invalid = |rule: &str| (400, error("ERROR_ARGUMENT", rule));
     let call = text(&body["CALL_ID"]).ok_or_else(|| invalid("CALL_ID is empty"))?;

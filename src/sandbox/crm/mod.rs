@@ -1,8 +1,8 @@
 //! Stand-ins for CRMs and help desks. They check requests by the documented rules of each receiver, keep the entries that the
 //! requests add, and answer like the receiver.
 //!
-//! The paths are those of the receivers below `/crm/{name}/`, for example `/crm/zendesk/api/v2/tickets/1`. The stand-ins share no
-//! code with the presets, so that a mistake in a preset is noticed.
+//! The paths are those of the receivers below `/crm/{name}/`, for example `/crm/zendesk/api/v2/tickets/1`. The stand-ins share
+//! no code with the presets, so that the stand-ins detect a mistake in a preset.
 
 mod amocrm;
 mod bitrix24;
@@ -22,13 +22,13 @@ use super::receiver::Received;
 pub struct CrmEntry {
     /// Name of the stand-in, such as `zendesk`.
     pub crm: &'static str,
-    /// The card: for example the number of a ticket.
+    /// The id of the card, for example the number of a ticket.
     pub card: String,
     /// Text of the entry.
     pub text: String,
 }
 
-/// The stand-ins of all CRMs, with the entries that they got.
+/// The stand-ins of all CRMs, with the entries that they received.
 #[derive(Debug, Default)]
 pub struct CrmStandIns {
     state: Mutex<State>,
@@ -38,7 +38,7 @@ pub struct CrmStandIns {
 struct State {
     entries: Vec<CrmEntry>,
     bitrix24: LeakyBucket,
-    /// Calls whose end Bitrix24 was asked for once.
+    /// Calls that Bitrix24 has already reported once as unfinished.
     unfinished: Vec<String>,
 }
 

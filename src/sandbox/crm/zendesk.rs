@@ -1,7 +1,7 @@
 //! Zendesk: comments of tickets.
 //!
-//! Rules: <https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket>. The staff of Zendesk names a limit
-//! of about 65,000 characters for a comment, and of 5,000 comments for a ticket.
+//! Rules: <https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket>. According to the staff of
+//! Zendesk, a comment can have about 65,000 characters, and a ticket can have 5,000 comments.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Requests and replies.
+//! Requests, and the replies to them.
 
 use std::time::Duration;
 
@@ -69,11 +69,11 @@ impl Response {
 
 /// The reaction to a request.
 pub(in crate::sandbox) enum Reply {
-    /// Send a response.
+    /// The server sends a response.
     Answer(Response),
-    /// Reset the connection.
+    /// The server resets the connection.
     Reset,
-    /// Wait until the client disconnects.
+    /// The server waits until the client disconnects.
     Hang,
 }
 

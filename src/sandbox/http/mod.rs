@@ -25,7 +25,7 @@ pub(super) trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
 }
 
-/// A listening socket and its connections. Dropping it closes them without waiting; see [`Server::stop`].
+/// A listening socket and its connections. Dropping the server closes them without waiting; [`Server::stop`] waits.
 pub(super) struct Server {
     address: SocketAddr,
     stopping: CancellationToken,
@@ -51,7 +51,7 @@ impl Server {
                     () = stopping.cancelled() => return,
                 };
                 let Ok((stream, _)) = accepted else {
-                    // Usually the process has too many open files, and some will be closed soon.
+                    // The usual cause of the error is too many open files, and some of them will be closed soon.
                     tokio::time::sleep(PAUSE_AFTER_REFUSAL).await;
                     continue;
                 };

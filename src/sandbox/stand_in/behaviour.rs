@@ -42,11 +42,11 @@ behaviours! {
     NotReadyString "not-ready-string" "Unfinished: `answer` is a string."
     NotReadyNoStalk "not-ready-no-stalk" "Unfinished: `answer` is an object without `stalk`."
     NotReadyEmpty "not-ready-empty" "Unfinished: `stalk` and `tags` are empty."
-    NotReady202 "not-ready-202" "Unfinished: 202."
-    NotReady204 "not-ready-204" "Unfinished: 204 without a body."
-    NotReady404 "not-ready-404" "Unfinished: 404, as if the call were unknown."
-    NeverReady "never-ready" "Never finishes."
-    Silent "silent" "Finishes with `stalk` and `tags` empty, because neither party spoke."
+    NotReady202 "not-ready-202" "Unfinished: the status is 202."
+    NotReady204 "not-ready-204" "Unfinished: the status is 204, without a body."
+    NotReady404 "not-ready-404" "Unfinished: the status is 404, as if the call were unknown."
+    NeverReady "never-ready" "The analysis never finishes."
+    Silent "silent" "Finished with empty `stalk` and `tags`, because neither party spoke."
     // Content of finished answers.
     TagsLate "tags-late" "Finished; the first answer has no tags, the second one has them."
     TagsMore "tags-more" "Finished; the first answer has one tag, the second one has all."
@@ -58,7 +58,7 @@ behaviours! {
     NumbersAsStrings "numbers-as-strings" "All numbers are strings."
     DirectionOther "direction-other" "Some turns have a `direction` that is neither `operator` nor `client`."
     Unordered "unordered" "Turns are in reverse order, and the first two begin together."
-    MissingFields "missing-fields" "Each turn and tag lacks one field, a different one each time."
+    MissingFields "missing-fields" "Each turn and each tag lacks one field, and it is not always the same field."
     TagTypes "tag-types" "Unknown tag types, values that are not strings, and unknown fields."
     AudioElsewhere "audio-elsewhere" "`stereoaudio` is an absolute URL on another host."
     // Caching and encoding.
@@ -73,7 +73,7 @@ behaviours! {
     AudioTruncated "audio-truncated" "The recording ends at half of its announced length."
     AudioLong "audio-long" "The recording is twenty minutes long, with silence at the end."
     // Faults of both methods.
-    Redirect "redirect" "Fault of both methods: 302 to another host, with the token in the URL."
+    Redirect "redirect" "Fault of both methods: redirects with 302 to another host, with the token in the URL."
     // Faults of submit.
     Submit202 "submit-202" "Submit fault: accepts the call and answers 202."
     Submit204 "submit-204" "Submit fault: accepts the call and answers 204 without a body."
@@ -85,18 +85,18 @@ behaviours! {
     SubmitHangLost "submit-hang-lost" "Submit fault: never answers and does not accept the call."
     Submit500Taken "submit-500-taken" "Submit fault: accepts the call and answers 500."
     Submit500Lost "submit-500-lost" "Submit fault: answers 500 and does not accept the call."
-    Submit400 "submit-400" "Submit fault: 400."
+    Submit400 "submit-400" "Submit fault: the status is 400."
     Submit401 "submit-401" "Submit fault: 401, although the token is valid."
     Submit403 "submit-403" "Submit fault: 403, although the token is valid."
-    Submit404 "submit-404" "Submit fault: 404, the recording has not arrived yet."
+    Submit404 "submit-404" "Submit fault: 404, because the recording has not arrived yet."
     Submit429 "submit-429" "Submit fault: 429 with `Retry-After: 1`."
     // Faults of result.
-    Result400 "result-400" "Result fault: 400."
+    Result400 "result-400" "Result fault: the status is 400."
     Result401 "result-401" "Result fault: 401, although the token is valid."
     Result403 "result-403" "Result fault: 403, although the token is valid."
     Result404 "result-404" "Result fault: 404, although the call is known."
     Result429 "result-429" "Result fault: 429 with `Retry-After: 1`."
-    Result500 "result-500" "Result fault: 500."
+    Result500 "result-500" "Result fault: the status is 500."
     Result503 "result-503" "Result fault: 503 with `Retry-After: 1`."
     Result503Date "result-503-date" "Result fault: 503 with a date in `Retry-After`, two seconds ahead."
     ResultHtml "result-html" "Result fault: 200 with a page of HTML."
@@ -113,7 +113,7 @@ impl Behaviour {
     /// Returns a call id with this behaviour.
     ///
     /// # Errors
-    /// If `rest` makes the id invalid.
+    /// Returns an error if `rest` makes the id invalid.
     pub fn call_id(self, rest: &str) -> Result<CallId, InvalidId> {
         CallId::parse(&format!("{}~{rest}", self.name()))
     }
@@ -131,7 +131,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Parses a call id. Without a behaviour in the id, it is [`Behaviour::Documented`].
+    /// Parses a call id. If the id names no behaviour, the behaviour is [`Behaviour::Documented`].
     pub fn parse(call_id: &CallId) -> Self {
         let text = call_id.as_str();
         let (is_known, text) = text.strip_prefix("known-").map_or((false, text), |rest| (true, rest));

@@ -12,7 +12,7 @@ use super::faults::{InjectedFault, result_fault, submit_fault};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 
-/// Condition for the result of a submitted call to be ready.
+/// Condition under which the result of a submitted call is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
     /// The result is ready after this number of unfinished polls.
@@ -39,7 +39,7 @@ pub enum UnknownCallAnswer {
     NotFound,
     /// Status 400 with an error.
     BadRequest,
-    /// 204 without a body.
+    /// Status 204 without a body.
     NoContent,
     /// The object `{"answer": null}`.
     Null,
@@ -47,13 +47,13 @@ pub enum UnknownCallAnswer {
     Text,
     /// An object with an error, the id of the call, the time and a number that differs each time.
     ErrorObject,
-    /// A result with `stalk` and `tags` empty.
+    /// A result with empty `stalk` and `tags`.
     EmptyStalk,
     /// The same answer as for a call in progress.
     LikePending,
     /// Status 302 to another page.
     Redirect,
-    /// Status 500, like a program that does not expect an unknown call.
+    /// Status 500, as from a program that does not expect an unknown call.
     ServerError,
 }
 

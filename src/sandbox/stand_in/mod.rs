@@ -45,7 +45,7 @@ pub struct VendorOptions {
     pub address: SocketAddr,
     /// The accepted tokens, one for each customer. Other tokens are answered with 401.
     pub tokens: Vec<String>,
-    /// Condition for the result of a submitted call to be ready.
+    /// Condition under which the result of a submitted call is ready.
     pub processing: Ready,
     /// Clock for the times of requests and for processing.
     pub clock: Arc<dyn Clock>,
@@ -90,7 +90,7 @@ impl VendorStandIn {
     /// Binds the address and starts to answer requests.
     ///
     /// # Errors
-    /// If the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     pub async fn start(options: VendorOptions) -> io::Result<Self> {
         let (listener, address) = Server::bind(options.address).await?;
         let mut other_host = http::base_url(address);
@@ -118,7 +118,7 @@ impl VendorStandIn {
     }
 
     /// Replaces the accepted tokens. Calls belong to the position of a token in the list, so a new token at the same position
-    /// finds them.
+    /// gives access to the same calls.
     pub fn set_tokens(&self, tokens: Vec<String>) {
         self.vendor.calls().set_tokens(tokens);
     }
@@ -129,7 +129,7 @@ impl VendorStandIn {
         self.vendor.calls().set_unknown_answer(customer, answer);
     }
 
-    /// While forgetful, the vendor answers for accepted calls as for unknown calls.
+    /// While forgetful, the vendor answers requests about accepted calls like requests about unknown calls.
     pub fn set_forgetful(&self, forgetful: bool) {
         self.vendor.calls().set_forgetful(forgetful);
     }

@@ -26,7 +26,7 @@ pub struct VendorRequest {
     pub operation: Operation,
     /// The call in the URL.
     pub call_id: CallId,
-    /// Whether the token is accepted; true if the operation needs no token.
+    /// Whether the token is accepted; `true` if the operation needs no token.
     pub token_ok: bool,
     /// The header `If-None-Match`.
     pub if_none_match: Option<String>,

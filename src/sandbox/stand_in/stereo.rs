@@ -104,7 +104,7 @@ impl Stereo {
         let left = (turn.end - frame) as f64 / f64::from(SAMPLE_RATE);
         let fundamental = if channel == 0 { 190.0 } else { 120.0 };
         let syllable = (TAU / 2.0 * SYLLABLES_PER_SECOND * seconds).sin().abs();
-        // The end fades out, so that it does not click.
+        // The end of a turn fades out, so that no click is audible.
         let loudness = syllable * (left * 50.0).min(1.0);
         let voice: f64 = (1..)
             .zip(OVERTONES)
