@@ -103,7 +103,7 @@ impl Sender {
     /// Creates a sender that uses the resolver of the operating system.
     ///
     /// # Errors
-    /// If the HTTP client cannot be built.
+    /// Returns an error if the HTTP client cannot be built.
     pub fn new(settings: &CallbackSettings, network: &Network) -> Result<Self, BuildError> {
         Self::with_lookup(settings, network, Arc::new(SystemLookup::new(MAX_LOOKUPS)))
     }
@@ -111,7 +111,7 @@ impl Sender {
     /// Creates a sender with another source of addresses.
     ///
     /// # Errors
-    /// If the HTTP client cannot be built.
+    /// Returns an error if the HTTP client cannot be built.
     pub fn with_lookup(
         settings: &CallbackSettings,
         network: &Network,

@@ -174,7 +174,7 @@ impl CallbackUrl {
     /// Returns the URL with `***` in place of each secret. Texts for people and logs contain only this form of the URL.
     ///
     /// # Panics
-    /// Never: a masked URL is a URL.
+    /// This method never panics, because a masked URL is a valid URL.
     #[must_use]
     pub fn masked(&self) -> Self {
         let shown = self.pieces().into_iter().map(|piece| if piece.is_secret { MASK } else { piece.text });

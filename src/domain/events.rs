@@ -121,7 +121,7 @@ impl Event {
     /// Creates an event of an analysis.
     ///
     /// # Errors
-    /// If the analysis does not serialize, which would be a bug.
+    /// Returns an error if the analysis does not serialize, which would be a bug.
     pub fn new(
         kind: EventKind,
         tenant: TenantId,
@@ -145,7 +145,7 @@ impl Event {
     /// Creates the event of a webhook that the gateway disabled.
     ///
     /// # Errors
-    /// If `data` does not serialize, which would be a bug.
+    /// Returns an error if `data` does not serialize, which would be a bug.
     pub(super) fn webhook_disabled(
         tenant: TenantId,
         data: &impl Serialize,
@@ -161,7 +161,7 @@ impl Event {
 /// Returns the body of an event.
 ///
 /// # Errors
-/// If `data` does not serialize, which would be a bug.
+/// Returns an error if `data` does not serialize, which would be a bug.
 pub(super) fn body_of(
     kind: impl Serialize,
     timestamp: Timestamp,

@@ -58,7 +58,7 @@ impl SealingKeys {
     /// Parses one or more keys, separated by white space. Each is base64 (RFC 4648, section 4) of 32 bytes.
     ///
     /// # Errors
-    /// If there is no key, or one of them is malformed.
+    /// Returns an error if there is no key, or one of them is malformed.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let keys = text.split_whitespace().map(SealingKey::parse).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(InvalidSecret::Empty) } else { Ok(Self(keys)) }

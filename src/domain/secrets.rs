@@ -66,7 +66,7 @@ impl CallbackSecret {
     /// Parses the `whsec_` form.
     ///
     /// # Errors
-    /// If the prefix is missing, the rest is not base64, or the key's length is out of bounds.
+    /// Returns an error if the prefix is missing, the rest is not base64, or the key's length is out of bounds.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let encoded = text.trim().strip_prefix("whsec_").ok_or(InvalidSecret::NotAWebhookSecret)?;
         let key = from_base64(encoded).ok_or(InvalidSecret::NotAWebhookSecret)?;
@@ -86,7 +86,7 @@ impl CallbackSecret {
     /// Restores a secret from its bytes.
     ///
     /// # Errors
-    /// If the number of bytes is out of bounds.
+    /// Returns an error if the number of bytes is out of bounds.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidSecret> {
         if !(24..=64).contains(&bytes.len()) {
             return Err(InvalidSecret::NotAWebhookSecret);

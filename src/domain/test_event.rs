@@ -54,7 +54,7 @@ impl TestBodies {
     /// Creates the bodies of a test event.
     ///
     /// # Errors
-    /// If a body does not serialize, which would be a bug.
+    /// Returns an error if a body does not serialize, which would be a bug.
     pub fn new(webhook: WebhookId, at: Timestamp, public_url: &PublicUrl) -> Result<Self, serde_json::Error> {
         let analysis = analysis(at)?;
         let thin = ThinData::of(&analysis, public_url.analysis(&analysis.call_id));

@@ -17,7 +17,7 @@ impl Encryption {
     /// Reads the key file, if the settings name one.
     ///
     /// # Errors
-    /// If the file cannot be read or its content is not a list of keys.
+    /// Returns an error if the file cannot be read or its content is not a list of keys.
     pub fn load(settings: &EncryptionSettings) -> Result<Self, SettingsProblems> {
         let load = |path| {
             Watched::from_file(SecretKind::EncryptionKey, KEY.to_owned(), path, utf8(SealingKeys::parse))

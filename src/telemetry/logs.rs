@@ -16,7 +16,7 @@ use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 /// Returns the layer that writes log lines.
 ///
 /// # Errors
-/// If the filter is invalid.
+/// Returns an error if the filter is invalid.
 pub(super) fn layer<S>(settings: &LogSettings) -> Result<impl Layer<S> + use<S>, InvalidLogFilter>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

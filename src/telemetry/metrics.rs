@@ -173,7 +173,7 @@ impl Metrics {
     /// Creates and registers all metrics.
     ///
     /// # Errors
-    /// If two metrics share a name, which a test would have found.
+    /// Returns an error if two metrics share a name, which a test would have found.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some(NAMESPACE.to_owned()), None)?;
         let version = Opts::new("build_info", "Always 1; the label has the version of the gateway.")
@@ -192,7 +192,7 @@ impl Metrics {
     /// Returns all metrics in the text exposition format, version 0.0.4.
     ///
     /// # Errors
-    /// If a metric cannot be written, which would be a bug.
+    /// Returns an error if a metric cannot be written, which would be a bug.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         families.extend(prometheus::gather());

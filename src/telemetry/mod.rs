@@ -64,7 +64,7 @@ impl Telemetry {
     /// configures logs and spans itself.
     ///
     /// # Errors
-    /// If two metrics have the same name.
+    /// Returns an error if two metrics have the same name.
     pub fn metrics_only() -> Result<Self, TelemetryError> {
         let metrics = Arc::new(Metrics::new()?);
         Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default() })

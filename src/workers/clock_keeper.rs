@@ -95,7 +95,7 @@ impl ClockKeeper {
     /// worker starts.
     ///
     /// # Errors
-    /// If the store fails.
+    /// Returns an error if the store fails.
     pub async fn start(
         clocks: Clocks,
         store: Arc<dyn Store>,

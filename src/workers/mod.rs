@@ -91,7 +91,7 @@ pub trait Worker: Send + Sync {
     /// Takes one step: claims work that is due and starts it on `tasks`, without waiting for its end.
     ///
     /// # Errors
-    /// If the store fails. Nothing is lost, since the next step tries again.
+    /// Returns an error if the store fails. Nothing is lost, since the next step tries again.
     async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError>;
 }
 

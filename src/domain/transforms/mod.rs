@@ -30,7 +30,7 @@ pub const MAX_BODY_BYTES: usize = 8 << 20;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"preset": "bitrix24.transcript"}))]
 pub struct Transform {
-    /// The name of a preset, which makes the request body of a CRM.
+    /// The name of a preset. A preset makes the request body that a CRM expects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, pattern = "^[a-z0-9_.]+$", example = "bitrix24.transcript")]
     pub preset: Option<String>,
@@ -39,7 +39,7 @@ pub struct Transform {
     #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
     /// The source of a MiniJinja template of up to 16 KiB. The template gets `type`, `timestamp`, `data` and `link`. In JSON,
-    /// HTML and XML values are escaped, so write `{"text": {{ data.call_id }}}` without quotes around the value.
+    /// HTML and XML, the gateway escapes values, so write `{"text": {{ data.call_id }}}` without quotes around the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -50,7 +50,7 @@ pub struct Transform {
     pub template: Option<String>,
     /// The next step after an attempt of unknown outcome: the request was sent, but the gateway got no answer, or crashed before
     /// it stored the answer. `retry`, the default, loses nothing, but a receiver that adds an entry for each request may then
-    /// have two entries. `give_up` ends the delivery as failed, so no entry is doubled, but an entry may be missing.
+    /// have two entries. `give_up` ends the delivery as failed: the receiver never has two entries, but an entry may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unknown: Option<OnUnknown>,
     /// The content type of the template's output: `application/json` (the default; the output must be JSON), `application/…+json`,

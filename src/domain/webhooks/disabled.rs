@@ -72,7 +72,7 @@ impl Webhook {
     /// Creates the event of a webhook that the gateway disabled; `None` if the webhook is enabled.
     ///
     /// # Errors
-    /// If the event does not serialize, which would be a bug.
+    /// Returns an error if the event does not serialize, which would be a bug.
     pub fn disabled_event(
         &self,
         tenant: &TenantId,

@@ -20,11 +20,11 @@ use rusqlite::Connection;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::super::{Change, StoreError};
-use super::file_watch::{FileWatch, Loss};
 use self::groups::{Groups, QueuedJob};
 use self::jobs::AnsweredJob;
 pub(super) use self::jobs::Done;
+use super::super::{Change, StoreError};
+use super::file_watch::{FileWatch, Loss};
 
 /// Maximum number of queued jobs. Further callers wait until the queue has room.
 const MAX_WAITING: usize = 1024;
