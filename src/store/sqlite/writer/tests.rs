@@ -1,7 +1,9 @@
 //! Tests of groups in which a job fails or panics, or the transaction is lost.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::domain::ids::CallId;
+use crate::domain::ids::{CallId, TenantId};
 use crate::telemetry::metrics::Metrics;
 
 type TestJob = fn(&Connection) -> Result<Done<()>, StoreError>;
