@@ -7,6 +7,9 @@ use super::unreadable;
 use crate::domain::ids::TenantId;
 use crate::telemetry::metrics::Metrics;
 
+/// The result of a rule, with the observations of the rule.
+pub(super) type Observed<T> = (T, Vec<Observation>);
+
 /// An observation of a rule.
 #[derive(Debug)]
 pub(super) enum Observation {

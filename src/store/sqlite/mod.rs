@@ -44,7 +44,7 @@ use tokio::sync::broadcast;
 use self::readers::{Interruption, Readers};
 use self::writer::{Done, Writer};
 use super::engine::{Engine, measure};
-use super::observations::Observation;
+use super::observations::Observed;
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit};
 use super::selection::ReceiverCursors;
@@ -113,7 +113,7 @@ impl SqliteStore {
     }
 
     /// Reports the observations of a rule, and returns the rule's result.
-    fn reported<T>(&self, (value, observations): (T, Vec<Observation>)) -> T {
+    fn reported<T>(&self, (value, observations): Observed<T>) -> T {
         observations.iter().for_each(|observation| observation.report(&self.context.env.metrics));
         value
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ToSql, params_from_iter};
 
 use super::super::changes::Changes;
 use super::super::claims::Leased;
-use super::super::observations::Observation;
+use super::super::observations::{Observation, Observed};
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
@@ -42,7 +42,7 @@ pub(super) fn run<R: Rule>(
     connection: &Mutex<Connection>,
     context: &StoreContext,
     rule: &R,
-) -> Result<Done<(R::Output, Vec<Observation>)>, StoreError> {
+) -> Result<Done<Observed<R::Output>>, StoreError> {
     let transaction = SqliteTransaction { connection, context, effects: Mutex::default() };
     let waits = || {
         StoreError::Unavailable(format!("rule {} awaits something besides its transaction", R::NAME).into())
