@@ -7,11 +7,11 @@ use super::StoreError;
 use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read};
 use super::deletion::{DeleteAnalysis, WasDeleted};
 use super::engine::Engine;
+use super::observations::Observation;
 use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::submissions::{Adopt, FindSubmittedData, Submit, SubmitAll};
-use super::unreadable::report;
 use super::values::{Row, values};
 use crate::domain::analysis::{Submission, SubmittedData, VendorResult};
 use crate::domain::audit::Actor;
@@ -203,7 +203,8 @@ impl<E: Engine> AnalysisStore for E {
     ) -> Result<AnalysisPage, StoreError> {
         let page = self.scans().run(tenant, |permit| self.list(tenant, query, permit)).await?;
         for unreadable in page.analyses.iter().filter_map(|row| row.as_ref().err()) {
-            report(&self.env().metrics, "analyses", format_args!("{tenant}/{}", unreadable.call_id));
+            let id = format_args!("{tenant}/{}", unreadable.call_id);
+            Observation::unreadable("analyses", id).report(&self.env().metrics);
         }
         Ok(page)
     }

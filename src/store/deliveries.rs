@@ -10,9 +10,10 @@ use super::attempts::{
 use super::claims::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, Leased};
 use super::delivery_rows::{RECORDED, RecordedDelivery, UnreadableDelivery, recorded};
 use super::engine::Engine;
+use super::observations::Observation;
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::unreadable::{postpone_claimed, postpone_delivery, report, skip};
+use super::unreadable::{postpone_claimed, postpone_delivery, skip};
 use super::values::{Row, values};
 use super::{Change, StoreError, subscriptions, webhook_health};
 use crate::domain::clock::Timestamp;
@@ -104,7 +105,7 @@ impl<E: Engine> DeliveryStore for E {
     ) -> Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError> {
         let rows = self.scans().run(tenant, |permit| self.deliveries(tenant, page, permit)).await?;
         for unreadable in rows.iter().filter_map(|row| row.as_ref().err()) {
-            report(&self.env().metrics, "deliveries", &unreadable.id);
+            Observation::unreadable("deliveries", &unreadable.id).report(&self.env().metrics);
         }
         Ok(rows)
     }

@@ -3,7 +3,8 @@
 //! A rule may run more than once, so it records its observations with
 //! [`Transaction::observe`](super::rules::Transaction::observe). The engine reports them once, after the rule has succeeded.
 
-use super::unreadable;
+use std::fmt::Display;
+
 use crate::domain::ids::TenantId;
 use crate::telemetry::metrics::Metrics;
 
@@ -25,13 +26,21 @@ pub(super) enum Observation {
 }
 
 impl Observation {
+    /// Returns the observation of an unreadable row.
+    pub(super) fn unreadable(table: &'static str, id: impl Display) -> Self {
+        Self::UnreadableRow { table, id: id.to_string() }
+    }
+
     /// Counts the observation, and logs it if it is a fault.
     pub(super) fn report(&self, metrics: &Metrics) {
         match self {
             Self::FilteredEvent(tenant) => {
                 metrics.webhook_events_filtered.with_label_values(&[tenant.as_str()]).inc();
             }
-            Self::UnreadableRow { table, id } => unreadable::report(metrics, table, id),
+            Self::UnreadableRow { table, id } => {
+                metrics.store_unreadable_rows.with_label_values(&[table]).inc();
+                tracing::error!(table, %id, "row skipped: this version cannot read it");
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::replay_rows::{COLUMNS, Progress, read, wanted_kind};
 use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
-use super::unreadable::report;
+use super::unreadable::observe;
 use super::values::{Value, json, values};
 use super::{Change, StoreError, subscriptions, webhook_activity};
 use crate::domain::clock::Timestamp;
@@ -78,7 +78,7 @@ impl Rule for AdvanceReplay {
 
 /// Postpones a replay that cannot be read, so that it does not block the other replays.
 async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> Result<(), StoreError> {
-    report(&transaction.env().metrics, "replays", id);
+    observe(transaction, "replays", id);
     let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
     transaction.execute(update, values![id, now + REPLAY_PAUSE_WHILE_UNREADABLE]).await?;
     Ok(())

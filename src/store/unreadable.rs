@@ -15,20 +15,13 @@ use super::rules::{Rule, Transaction};
 use super::sql::sql;
 use super::values::values;
 use crate::domain::clock::Timestamp;
-use crate::telemetry::metrics::Metrics;
 
 /// Time for which the work of an unreadable row is postponed. A replica of another version may be able to read the row.
 const PAUSE: Duration = Duration::from_hours(1);
 
-/// Logs and counts an unreadable row.
-pub(super) fn report(metrics: &Metrics, table: &'static str, id: impl Display) {
-    metrics.store_unreadable_rows.with_label_values(&[table]).inc();
-    tracing::error!(table, %id, "row skipped: this version cannot read it");
-}
-
 /// Records that a rule skipped an unreadable row.
-fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display) {
-    transaction.observe(Observation::UnreadableRow { table, id: id.to_string() });
+pub(super) fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display) {
+    transaction.observe(Observation::unreadable(table, id));
 }
 
 /// Records an unreadable row and returns `None` for the row. Returns other errors unchanged.
