@@ -112,7 +112,7 @@ settings! {
         /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
         /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the
         /// file, the gateway refuses webhooks and links to recordings, and it stores answers to requests with an
-        /// Idempotency-Key without encryption. Data whose key is lost cannot be decrypted.
+        /// Idempotency-Key and URLs of callbacks without encryption. Data whose key is lost cannot be decrypted.
         key_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/encryption-key"),
     }
 }

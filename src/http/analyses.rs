@@ -21,6 +21,7 @@ use super::request::ApiRequest;
 use crate::analyses::Representation;
 use crate::domain::analysis::{Metadata, Submission, SubmissionCallback};
 use crate::domain::callback_url::{CallbackUrl, InvalidCallbackUrl};
+use crate::domain::url_sealer::UrlSealer;
 use crate::domain::clock::Timestamp;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::ids::CallId;
@@ -102,7 +103,8 @@ const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, whi
 
 impl Callback {
     fn into_receiver(self, errors: &mut FieldErrors) -> Option<SubmissionCallback> {
-        let url = CallbackUrl::parse(&self.url).map_err(|error| match error {
+        let parsed = CallbackUrl::parse(&self.url);
+        let url = parsed.and_then(|url| UrlSealer::check_callback(&url).map(|()| url)).map_err(|error| match error {
             InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
             other => other.to_string(),
         });

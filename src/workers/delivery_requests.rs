@@ -9,14 +9,15 @@ use tokio::time::timeout;
 use crate::analyses::{MemoryBudget, MemoryPermit, RENDERING};
 use crate::domain::analysis::SubmittedData;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::deliveries::Delivery;
 use crate::domain::events::{link_of, parse_event};
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::test_event::ids_without_call;
 use crate::domain::transforms::{RenderedBody, Transform, TransformError, TransformInput};
+use crate::domain::url_sealer::UrlSealer;
 use crate::domain::webhooks::{CustomHeaders, WebhookSealer};
 use crate::env::Env;
-use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, Store};
 use crate::tenants::Tenants;
 
@@ -52,7 +53,6 @@ pub(super) struct RequestBuilder {
     env: Env,
     store: Arc<dyn Store>,
     tenants: Arc<Tenants>,
-    encryption: Arc<Encryption>,
     /// Memory budget of renderings.
     renderings: Arc<MemoryBudget>,
     /// Maximum duration of a request.
@@ -90,10 +90,10 @@ impl RequestBuilder {
         env: Env,
         store: Arc<dyn Store>,
         tenants: Arc<Tenants>,
-        (encryption, renderings): (Arc<Encryption>, Arc<MemoryBudget>),
+        renderings: Arc<MemoryBudget>,
         timeout: Duration,
     ) -> Self {
-        Self { env, store, tenants, encryption, renderings, timeout }
+        Self { env, store, tenants, renderings, timeout }
     }
 
     /// Builds the request of an attempt. The error is the reason why the attempt sends nothing.
@@ -142,19 +142,32 @@ impl RequestBuilder {
             let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
             return match secrets {
                 Some(secrets) if !secrets.is_empty() => {
-                    let url = url.plain().ok_or("the URL of the callback cannot be decrypted")?.clone();
+                    let url = self.callback_url(&claimed.delivery)?;
                     Ok(Credentials { secrets, headers: CustomHeaders::default(), url })
                 }
                 _ => Err("the tenant has no callback secret to sign with"),
             };
         };
         let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
+            self.env.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
         let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
         let lost = "no key in encryption.key_file decrypts the secret, the headers or the URL of the webhook";
         let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
         let headers = sealer.open_headers(&webhook.sealed).ok_or(lost)?;
         Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
+    }
+
+    /// Returns the URL of a callback. The error is the reason why it cannot be opened.
+    fn callback_url(&self, delivery: &Delivery) -> Result<CallbackUrl, &'static str> {
+        if let Some(plain) = delivery.url.plain() {
+            return Ok(plain.clone());
+        }
+        let keys =
+            self.env.encryption.keys().ok_or("encryption.key_file is not set: the URL cannot be decrypted")?;
+        let opened = delivery.call_id.as_ref().and_then(|call_id| {
+            UrlSealer::of_callbacks(&keys, &delivery.tenant, call_id).open(&delivery.url)
+        });
+        opened.ok_or("no key in encryption.key_file decrypts the URL of the callback")
     }
 
     /// Reads the metadata and facts that the call has now, if the request needs them. A later submission can thus add a

@@ -81,7 +81,7 @@ impl Webhooks {
         call_id: &CallId,
     ) -> Result<Preview, WebhooksError> {
         let webhook = self.find(tenant, webhook).await?;
-        let keys = self.encryption.keys();
+        let keys = self.env.encryption.keys();
         let opened =
             keys.and_then(|keys| WebhookSealer::new(&keys, tenant, webhook.id).open_url(&webhook.url));
         // The masked URL has the same placeholders.
