@@ -96,8 +96,9 @@ settings! {
         /// Private, local or reserved networks that may contain receivers. Receivers in other networks of these kinds are
         /// refused.
         allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
-        /// Allows templates in new transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
-        /// templates only if you trust all tenants. Presets need no permission.
+        /// Allows templates in transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
+        /// templates only if you trust all tenants. Presets need no permission. Without it, new templates are refused, and
+        /// deliveries with an earlier template are not sent: their attempts fail with the outcome "transform".
         allow_templates: bool = boolean().default(false),
         /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each. After the last attempt, the
         /// delivery fails.

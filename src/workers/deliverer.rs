@@ -91,13 +91,8 @@ impl Deliverer {
         renderings: Arc<MemoryBudget>,
         (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
-        let requests = RequestBuilder::new(
-            env.clone(),
-            Arc::clone(&store),
-            Arc::clone(&tenants),
-            renderings,
-            settings.timeout,
-        );
+        let requests =
+            RequestBuilder::new(env.clone(), Arc::clone(&store), Arc::clone(&tenants), renderings, settings);
         Self {
             env,
             store,

@@ -7,6 +7,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::analyses::{MemoryBudget, MemoryPermit, RENDERING};
+use crate::callbacks::Guard;
+use crate::config::CallbackSettings;
 use crate::domain::analysis::SubmittedData;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::deliveries::Delivery;
@@ -55,6 +57,7 @@ pub(super) struct RequestBuilder {
     tenants: Arc<Tenants>,
     /// Memory budget of renderings.
     renderings: Arc<MemoryBudget>,
+    guard: Guard,
     /// Maximum duration of a request.
     timeout: Duration,
 }
@@ -91,9 +94,9 @@ impl RequestBuilder {
         store: Arc<dyn Store>,
         tenants: Arc<Tenants>,
         renderings: Arc<MemoryBudget>,
-        timeout: Duration,
+        settings: &CallbackSettings,
     ) -> Self {
-        Self { env, store, tenants, renderings, timeout }
+        Self { env, store, tenants, renderings, guard: Guard::new(settings), timeout: settings.timeout }
     }
 
     /// Builds the request of an attempt. The error is the reason why the attempt sends nothing.
@@ -148,8 +151,11 @@ impl RequestBuilder {
                 _ => Err("the tenant has no callback secret to sign with"),
             };
         };
-        let keys =
-            self.env.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
+        let keys = self
+            .env
+            .encryption
+            .keys()
+            .ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
         let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
         let lost = "no key in encryption.key_file decrypts the secret, the headers or the URL of the webhook";
         let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
@@ -162,8 +168,11 @@ impl RequestBuilder {
         if let Some(plain) = delivery.url.plain() {
             return Ok(plain.clone());
         }
-        let keys =
-            self.env.encryption.keys().ok_or("encryption.key_file is not set: the URL cannot be decrypted")?;
+        let keys = self
+            .env
+            .encryption
+            .keys()
+            .ok_or("encryption.key_file is not set: the URL cannot be decrypted")?;
         let opened = delivery.call_id.as_ref().and_then(|call_id| {
             UrlSealer::of_callbacks(&keys, &delivery.tenant, call_id).open(&delivery.url)
         });
@@ -200,6 +209,9 @@ impl RequestBuilder {
         let Some(transform) = claimed.transform.clone() else {
             return Ok(Ok(RenderedBody { body, content_type: "application/json".to_owned() }));
         };
+        if let Err(forbidden) = self.guard.admit_rendering(&transform) {
+            return Ok(Err(forbidden));
+        }
         let public_url = self.env.public_url.clone();
         let permit = self.rendering_permit(claimed).await?;
         let rendered = spawn_blocking(move || {

@@ -4,6 +4,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Webhooks, WebhooksError};
 use crate::analyses::RENDERING;
+use crate::callbacks::Guard;
 use crate::domain::analysis::Status;
 use crate::domain::call_facts::CrmIds;
 use crate::domain::callback_url::CallbackUrl;
@@ -86,13 +87,13 @@ impl Webhooks {
             keys.and_then(|keys| WebhookSealer::new(&keys, tenant, webhook.id).open_url(&webhook.url));
         // The masked URL has the same placeholders.
         let url = opened.unwrap_or_else(|| webhook.url.masked());
-        self.preview(tenant, call_id, PreviewSubject::of(webhook, url)).await
+        self.show(tenant, call_id, PreviewSubject::of(webhook, url)).await
     }
 
     /// Shows the request of a webhook that need not be registered.
     ///
     /// # Errors
-    /// If the tenant has no such call, or other renderings leave no memory in time.
+    /// If the transform is forbidden, the tenant has no such call, or other renderings leave no memory in time.
     pub async fn preview(
         &self,
         tenant: &TenantId,
@@ -100,6 +101,15 @@ impl Webhooks {
         subject: PreviewSubject,
     ) -> Result<Preview, WebhooksError> {
         self.admit_transform(subject.transform.as_ref())?;
+        self.show(tenant, call_id, subject).await
+    }
+
+    async fn show(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        subject: PreviewSubject,
+    ) -> Result<Preview, WebhooksError> {
         // The permit precedes the search, because a large analysis takes much memory.
         let permit = self.renderings.take_in_time(tenant, RENDERING).await?;
         let found = self.store.find_analysis(tenant, call_id).await?;
@@ -118,10 +128,11 @@ impl Webhooks {
         }
         let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, entropy)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let guard = self.guard.clone();
         let rendered = spawn_blocking(move || {
             // The rendering continues if the caller disconnects, so it holds the permit.
             let _permit = permit;
-            render(&event, subject, (&link, &ids), problems)
+            render(&event, subject, (&link, &ids, &guard), problems)
         });
         rendered.await.map_err(|error| StoreError::Unavailable(error.into()).into())
     }
@@ -130,7 +141,7 @@ impl Webhooks {
 fn render(
     event: &Event,
     subject: PreviewSubject,
-    (link, ids): (&str, &CrmIds),
+    (link, ids, guard): (&str, &CrmIds, &Guard),
     mut problems: Vec<String>,
 ) -> Preview {
     let url = subject.url.and_then(|url| {
@@ -141,7 +152,9 @@ fn render(
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
     let rendered = match &subject.transform {
         Some(transform) => {
-            let rendered = transform.render(TransformInput { event: parse_event(&event.body, None), link });
+            let rendered = guard.admit_rendering(transform).and_then(|()| {
+                transform.render(TransformInput { event: parse_event(&event.body, None), link })
+            });
             rendered.map_err(|error| problems.extend(error.0)).ok()
         }
         None => Some(RenderedBody {
