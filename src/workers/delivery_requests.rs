@@ -84,7 +84,7 @@ pub(super) fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
 
 /// Whether the attempt could double the effect of the attempt before. A redelivery is intended by its caller.
 fn may_double(claimed: &ClaimedDelivery) -> bool {
-    claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
+    claimed.follows_unknown && gives_up_on_unknown(claimed)
 }
 
 impl RequestBuilder {
