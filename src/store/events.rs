@@ -15,7 +15,7 @@ use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery, StoredCallback};
 use crate::domain::events::{Event, EventKind, event_data};
-use crate::domain::filters::ContentFilter;
+use crate::domain::filters::{ContentFilter, FilterData};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::test_event::{TestBodies, WEBHOOK_TEST};
@@ -154,7 +154,7 @@ async fn destinations(
         if !event.kind.has_analysis() {
             return true;
         }
-        let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
+        let passes = filter.passes(data.get_or_insert_with(|| FilterData::new(event_data(&event.body))));
         if !passes {
             let filtered = &transaction.env().metrics.webhook_events_filtered;
             filtered.with_label_values(&[event.tenant.as_str()]).inc();

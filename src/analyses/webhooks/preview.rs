@@ -10,7 +10,7 @@ use crate::domain::call_facts::CrmIds;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::{Event, EventKind, event_data, parse_event};
-use crate::domain::filters::ContentFilter;
+use crate::domain::filters::{ContentFilter, FilterData};
 use crate::domain::ids::{CallId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::transforms::{DeliveryMethod, RenderedBody, Transform, TransformInput};
@@ -148,7 +148,7 @@ fn render(
         url.fill(ids).map_err(|error| problems.push(error.to_string())).ok()?;
         url.masked().fill(ids).ok()
     });
-    let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
+    let passes = |filter: ContentFilter| filter.passes(&FilterData::new(event_data(&event.body)));
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
     let rendered = match &subject.transform {
         Some(transform) => {
