@@ -92,12 +92,12 @@ pub async fn start(
         clock: steady_clock.clone(),
         wall_clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        encryption: Arc::new(Encryption::load(&settings.encryption)?),
         metrics: telemetry.metrics.clone(),
         public_url: PublicUrl::new(settings.server.public_url.as_ref()),
     };
 
     let tenants = Arc::new(tenants(settings, variables)?);
-    let encryption = Arc::new(Encryption::load(&settings.encryption)?);
     series::create_series(&env.metrics, &tenants);
     tracing::info!(tenants = tenants.all().count(), "secrets loaded");
 
@@ -144,7 +144,7 @@ pub async fn start(
         Arc::new(Feed::new(&settings.events, env.clone(), store.clone(), answers.clone(), draining.clone()));
     let receivers = Arc::new(Receivers::default());
     let shared = (receivers.clone(), renderings.clone());
-    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), encryption.clone(), shared);
+    let webhooks = Webhooks::new(&settings.callbacks, env.clone(), store.clone(), shared);
 
     // The subscription begins before any component can change the store, because a missed change would leave a stale answer in
     // the cache.
@@ -157,7 +157,7 @@ pub async fn start(
     let longest_request = settings.vendor.request_timeout.max(settings.callbacks.timeout).max(STORE_PATIENCE);
     let keyed = KeyedRequests {
         store: store.clone(),
-        encryption: encryption.clone(),
+        encryption: env.encryption.clone(),
         entropy: env.entropy.clone(),
         terms: KeyTerms {
             lease: longest_request * 2,
@@ -177,7 +177,6 @@ pub async fn start(
         refusals: RefusalLog::new(env.clock.clone()),
         keyed: Arc::new(keyed),
         tenants: tenants.clone(),
-        encryption: encryption.clone(),
         store: store.clone(),
         clock_status: clock_status.clone(),
         connections: ConnectionLimits::new(settings.server.max_connections, tenant_ids()),
@@ -224,14 +223,14 @@ pub async fn start(
         store.clone(),
         (sender, receivers),
         tenants.clone(),
-        (encryption.clone(), renderings),
+        renderings,
         (wakes.deliverer.clone(), outcomes),
     );
     let secrets = SecretRefresher {
         secrets: Arc::new(
             [
                 tenants.secrets(),
-                encryption.secrets(),
+                env.encryption.secrets(),
                 verifier.secrets(),
                 telemetry.collector_headers.secrets(),
                 network.secrets(),

@@ -1,4 +1,4 @@
-//! The environment of all parts of the gateway: clocks, randomness, metrics and the public URL.
+//! The environment of all parts of the gateway: clocks, randomness, encryption keys, metrics and the public URL.
 //!
 //! The composition root builds one [`Env`] and passes clones of it down. A test builds an [`Env`] with its own clock
 //! and randomness.
@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use crate::domain::clock::{Clock, Entropy};
 use crate::domain::public_url::PublicUrl;
+use crate::secrets::Encryption;
 use crate::telemetry::metrics::Metrics;
 
-/// The clocks, the source of randomness, the metrics and the public URL of a process. Clones share them.
+/// The clocks, the source of randomness, the encryption keys, the metrics and the public URL of a process. Clones share them.
 #[derive(Clone)]
 pub struct Env {
     /// Clock used for schedules, leases, deadlines, expiries and retention. It does not follow a jump of another clock
@@ -19,6 +20,8 @@ pub struct Env {
     pub wall_clock: Arc<dyn Clock>,
     /// Source of randomness for ids, secrets and jitter.
     pub entropy: Arc<dyn Entropy>,
+    /// Keys that seal stored secrets and links.
+    pub encryption: Arc<Encryption>,
     /// Metrics of the process, as `/metrics` exposes them.
     pub metrics: Arc<Metrics>,
     /// Public URL of the service, for links in answers and events.

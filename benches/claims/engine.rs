@@ -80,6 +80,7 @@ fn store_context() -> StoreContext {
             clock: Arc::new(FixedClock),
             wall_clock: Arc::new(FixedClock),
             entropy: Arc::new(SystemEntropy),
+            encryption: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
             public_url: PublicUrl::default(),
         },

@@ -9,6 +9,7 @@ use crate::config::{Settings, StoreUrl};
 use crate::domain::clock::{SteadyClock, SystemClock, SystemEntropy};
 use crate::domain::public_url::PublicUrl;
 use crate::env::Env;
+use crate::secrets::Encryption;
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{SqliteOpenError, SqliteStore};
 use crate::store::{Store, StoreContext};
@@ -61,6 +62,7 @@ pub async fn attach(settings: &Settings) -> Result<Arc<dyn Store>, StartError> {
         clock: Arc::new(SystemClock),
         wall_clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
+        encryption: Arc::new(Encryption::load(&settings.encryption)?),
         metrics: Arc::new(Metrics::new().map_err(StartError::part("the metrics"))?),
         public_url: PublicUrl::new(settings.server.public_url.as_ref()),
     };

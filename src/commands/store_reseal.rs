@@ -1,7 +1,8 @@
 //! `store reseal`: encrypts stored secrets again with the first key, and reports which other keys are still needed.
 
+use std::array;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use super::{Failed, print};
@@ -11,13 +12,16 @@ use crate::domain::clock::{Clock, SystemClock, SystemEntropy};
 use crate::domain::idempotency::sealing_context;
 use crate::domain::ids::TenantId;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
+use crate::domain::url_sealer::UrlSealer;
 use crate::domain::webhooks::WebhookSealer;
 use crate::secrets::Encryption;
-use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError};
+use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError, StoredUrl, UrlTable};
 
 /// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. The answers of a batch share a
 /// commit.
 const BATCH: usize = 32;
+/// Number of URLs of callbacks in memory at once. Those of a batch share a commit.
+const URLS: usize = 200;
 
 /// Number of encrypted records, by key.
 #[derive(Debug, Default)]
@@ -31,9 +35,11 @@ struct Count {
 #[derive(Debug, Default)]
 struct Pass {
     webhooks: Count,
+    urls: Count,
     answers: Count,
     /// Webhooks whose secret, headers or URL no configured key decrypts.
     unopened_webhooks: Vec<String>,
+    unopened_urls: BTreeMap<TenantId, usize>,
     unopened_answers: BTreeMap<TenantId, usize>,
     /// Number of records that changed during the pass. Another pass must handle them.
     missed: usize,
@@ -50,11 +56,12 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
         check_only,
     };
     let mut found = resealing.pass().await.map_err(Failed::fault)?;
-    let mut resealed = [found.webhooks.by_other_key, found.answers.by_other_key];
+    let mut resealed = found.counts().map(|count| count.by_other_key);
     while found.missed > 0 {
         found = resealing.pass().await.map_err(Failed::fault)?;
-        resealed[0] += found.webhooks.by_other_key;
-        resealed[1] += found.answers.by_other_key;
+        for (resealed, count) in resealed.iter_mut().zip(found.counts()) {
+            *resealed += count.by_other_key;
+        }
     }
     print(&table(&found, resealed, check_only))?;
     let faults = faults(&found, check_only);
@@ -64,6 +71,13 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
         );
     }
     Err(Failed::Fault(faults.join("\n")))
+}
+
+impl Pass {
+    /// Returns the numbers in the order of the printed columns.
+    const fn counts(&self) -> [&Count; 3] {
+        [&self.webhooks, &self.urls, &self.answers]
+    }
 }
 
 struct Resealing {
@@ -83,6 +97,15 @@ impl Resealing {
             after = Some(last.id);
             for webhook in batch {
                 self.webhook(webhook, &mut found).await?;
+            }
+        }
+        for table in [UrlTable::Callbacks, UrlTable::Deliveries] {
+            let mut after = None;
+            loop {
+                let batch = self.store.callback_urls_across_tenants(table, after, URLS).await?;
+                let Some(last) = batch.last() else { break };
+                after = Some((last.row, last.url.clone()));
+                self.urls(table, batch, &mut found).await?;
             }
         }
         let mut after = None;
@@ -116,6 +139,31 @@ impl Resealing {
         Ok(())
     }
 
+    async fn urls(&self, table: UrlTable, batch: Vec<StoredUrl>, found: &mut Pass) -> Result<(), StoreError> {
+        let mut replaced = Vec::new();
+        for stored in batch {
+            let Some(call_id) = &stored.call_id else { continue };
+            let sealer = UrlSealer::of_callbacks(&self.keys, &stored.tenant, call_id);
+            match sealer.reseal(&stored.url, &SystemEntropy) {
+                None => {}
+                Some(Resealed::Unchanged) => found.urls.by_first_key += 1,
+                Some(Resealed::Replaced(sealed)) => replaced.push((stored, sealed)),
+                Some(Resealed::Unopened) => {
+                    found.urls.unopened += 1;
+                    *found.unopened_urls.entry(stored.tenant).or_default() += 1;
+                }
+            }
+        }
+        let count = replaced.len();
+        let written = match (self.check_only, count) {
+            (true, _) | (_, 0) => count,
+            (false, _) => self.store.reseal_urls_across_tenants(table, replaced).await?,
+        };
+        found.urls.by_other_key += written;
+        found.missed += count - written;
+        Ok(())
+    }
+
     async fn answers(&self, batch: Vec<SealedAnswer>, found: &mut Pass) -> Result<(), StoreError> {
         let mut replaced = Vec::new();
         for answer in batch {
@@ -143,11 +191,14 @@ impl Resealing {
 /// Returns the reasons why a key cannot be removed, one per line.
 fn faults(found: &Pass, check_only: bool) -> Vec<String> {
     let mut faults = Vec::new();
-    if check_only && found.webhooks.by_other_key + found.answers.by_other_key > 0 {
+    if check_only && found.counts().iter().any(|count| count.by_other_key > 0) {
         faults.push("some records still need another key: run `alovoice-gateway store reseal`".to_owned());
     }
     for webhook in &found.unopened_webhooks {
         faults.push(format!("no configured key decrypts webhook {webhook}"));
+    }
+    for (tenant, number) in &found.unopened_urls {
+        faults.push(format!("no configured key decrypts {number} callback URLs of tenant {tenant}"));
     }
     for (tenant, number) in &found.unopened_answers {
         faults.push(format!(
@@ -157,20 +208,27 @@ fn faults(found: &Pass, check_only: bool) -> Vec<String> {
     faults
 }
 
-fn table(found: &Pass, resealed: [usize; 2], check_only: bool) -> String {
-    let Pass { webhooks, answers, .. } = found;
+fn table(found: &Pass, resealed: [usize; 3], check_only: bool) -> String {
+    let counts = found.counts();
     let other_key = if check_only { "another key" } else { "another key (now first)" };
     // In the last pass, records that an earlier pass has encrypted again count as encrypted with the first key.
-    let by_first_key =
-        |count: &Count, resealed: usize| (count.by_first_key + count.by_other_key).saturating_sub(resealed);
-    let mut lines = format!("{:<24}{:>17}{:>18}", "encrypted with", "webhook secrets", "stored answers");
-    for (name, of_webhooks, of_answers) in [
-        ("first key", by_first_key(webhooks, resealed[0]), by_first_key(answers, resealed[1])),
-        (other_key, resealed[0], resealed[1]),
-        ("no known key", webhooks.unopened, answers.unopened),
+    let by_first_key = array::from_fn(|column| {
+        let Count { by_first_key, by_other_key, .. } = counts[column];
+        (by_first_key + by_other_key).saturating_sub(resealed[column])
+    });
+    let columns = ["webhook secrets", "callback URLs", "stored answers"];
+    let mut lines = line("encrypted with", columns);
+    for (name, numbers) in [
+        ("first key", by_first_key),
+        (other_key, resealed),
+        ("no known key", counts.map(|count| count.unopened)),
     ] {
-        // Writing to a string cannot fail.
-        let _ = write!(lines, "\n{name:<24}{of_webhooks:>17}{of_answers:>18}");
+        lines.push('\n');
+        lines.push_str(&line(name, numbers));
     }
     lines
+}
+
+fn line(name: &str, [webhooks, urls, answers]: [impl Display; 3]) -> String {
+    format!("{name:<24}{webhooks:>17}{urls:>16}{answers:>17}")
 }

@@ -97,8 +97,9 @@ settings! {
         /// Private, local or reserved networks that may contain receivers. Receivers in other networks of these kinds are
         /// refused.
         allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
-        /// Allows templates in new transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
-        /// templates only if you trust all tenants. Presets need no permission.
+        /// Allows templates in transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
+        /// templates only if you trust all tenants. Presets need no permission. Without it, new templates are refused, and
+        /// deliveries with an earlier template are not sent: their attempts fail with the outcome "transform".
         allow_templates: bool = boolean().default(false),
         /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each pause. After the last attempt,
         /// the delivery fails.
@@ -113,7 +114,7 @@ settings! {
         /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
         /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the
         /// file, the gateway refuses webhooks and links to recordings, and it stores answers to requests with an
-        /// Idempotency-Key without encryption. Data whose key is lost cannot be decrypted.
+        /// Idempotency-Key and URLs of callbacks without encryption. Data whose key is lost cannot be decrypted.
         key_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/encryption-key"),
     }
 }

@@ -49,6 +49,9 @@ pub enum InvalidCallbackUrl {
     /// The URL is longer than [`CallbackUrl::MAX_LEN`].
     #[error("must have at most {max} bytes, has {0}", max = CallbackUrl::MAX_LEN)]
     TooLong(usize),
+    /// The URL of a callback has a secret, and its sealed form is longer than [`CallbackUrl::MAX_SEALED`].
+    #[error("has a secret, and has {0} bytes when it is encrypted, more than {max}: use a shorter URL", max = CallbackUrl::MAX_SEALED)]
+    TooLongToSeal(usize),
     /// The string is not an absolute URL.
     #[error("is not an absolute URL: {0}")]
     Syntax(url::ParseError),
@@ -75,6 +78,9 @@ pub enum InvalidCallbackUrl {
 impl CallbackUrl {
     /// Maximum length in bytes, as given and after normalization.
     pub const MAX_LEN: usize = 2048;
+    /// Maximum size in bytes of the sealed URL of a callback in the store. An index of PostgreSQL contains the URL, and an entry of an
+    /// index has at most 2,704 bytes.
+    pub const MAX_SEALED: usize = 2600;
 
     /// Checks the rules and normalizes the URL, so that all spellings of one URL are equal.
     ///

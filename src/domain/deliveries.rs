@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::analysis::SubmissionCallback;
 use super::clock::{Entropy, Timestamp};
 use super::event_payload::EventPayload;
 use super::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
@@ -73,7 +72,7 @@ pub struct Delivery {
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// URL of the receiver. The URL of a webhook is sealed if it has a secret.
+    /// URL of the receiver. The URL is sealed if it has a secret.
     pub url: ReceiverUrl,
     /// Number of attempts that started.
     pub attempts: u32,
@@ -97,11 +96,22 @@ impl Delivery {
     }
 }
 
+/// The callback of a submission, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCallback {
+    /// URL of the receiver. It is sealed if it has a secret and the gateway has an encryption key.
+    pub url: ReceiverUrl,
+    /// Payload of the events for the receiver.
+    pub payload: EventPayload,
+    /// How the body is made from the event; `None` sends the event.
+    pub transform: Option<Transform>,
+}
+
 /// Receiver of a new delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// The callback of a submission.
-    Callback(Box<SubmissionCallback>),
+    Callback(Box<StoredCallback>),
     /// A webhook. Each attempt uses the URL and the payload that the webhook has at the time of the attempt.
     Webhook(WebhookId),
 }
@@ -116,10 +126,10 @@ impl Destination {
     }
 
     /// Returns the URL for the store. The text is empty for a webhook, whose URL may change.
-    pub fn url(&self) -> &str {
+    pub fn url(&self) -> String {
         match self {
-            Self::Callback(callback) => callback.url.as_str(),
-            Self::Webhook(_) => "",
+            Self::Callback(callback) => callback.url.to_text().into_owned(),
+            Self::Webhook(_) => String::new(),
         }
     }
 

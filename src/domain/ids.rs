@@ -129,6 +129,9 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'}');
 
 impl CallId {
+    /// Regular expression of the allowed characters, for the OpenAPI document.
+    pub const PATTERN: &str = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##;
+
     /// Returns the id as a path segment of a URL.
     pub fn path_segment(&self) -> PercentEncode<'_> {
         utf8_percent_encode(&self.0, ENCODED)

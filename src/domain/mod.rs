@@ -48,6 +48,7 @@ pub mod trace;
 pub mod transcript;
 pub mod transforms;
 pub mod transport_error;
+pub mod url_sealer;
 pub mod usage;
 pub mod vendor_token;
 pub mod webhooks;

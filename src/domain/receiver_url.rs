@@ -1,4 +1,4 @@
-//! URL of a receiver as the store keeps it. The URL of a webhook is sealed if it has a secret.
+//! URL of a receiver as the store keeps it. It is sealed if it has a secret.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::callback_url::CallbackUrl;
 
-/// Prefix of a sealed URL in the store. Earlier versions do not know this scheme, so they postpone the deliveries of the webhook.
-const SEALED: &str = "sealed:";
+/// Prefix of the sealed URL of a webhook in the store. Earlier versions do not know this scheme, so they postpone the deliveries of the webhook.
+const OF_WEBHOOK: &str = "sealed:";
+
+/// Begin of the sealed URL of a callback. An earlier version, which cannot open it, takes it for a URL whose host does not exist
+/// (RFC 6761, 6.4). So it still creates the delivery of an event, sends nothing, and retries until another version sends it.
+const OF_CALLBACK: &str = "https://encrypted.by.a.newer.version.invalid/";
+
+/// The kinds of receivers. Their sealed URLs have different texts in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReceiverKind {
+    Webhook,
+    Callback,
+}
 
 /// A URL, sealed or plain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +27,7 @@ pub struct ReceiverUrl {
     /// The URL. If it is sealed, this is the URL without its secrets.
     url: CallbackUrl,
     /// The sealed form of the URL, if it has a secret.
-    sealed: Option<Vec<u8>>,
+    sealed: Option<(ReceiverKind, Vec<u8>)>,
 }
 
 impl From<CallbackUrl> for ReceiverUrl {
@@ -27,26 +38,43 @@ impl From<CallbackUrl> for ReceiverUrl {
 
 impl ReceiverUrl {
     /// Creates a sealed URL from the URL and its sealed form.
-    pub(super) fn sealed(url: &CallbackUrl, sealed: Vec<u8>) -> Self {
-        Self { url: url.masked(), sealed: Some(sealed) }
+    pub(super) fn sealed(kind: ReceiverKind, url: &CallbackUrl, sealed: Vec<u8>) -> Self {
+        Self { url: url.masked(), sealed: Some((kind, sealed)) }
     }
 
     /// Parses the output of [`ReceiverUrl::to_text`]; `None` if it is not a URL.
     pub fn from_text(text: &str) -> Option<Self> {
-        let Some(parts) = text.strip_prefix(SEALED) else {
-            return CallbackUrl::parse_stored(text).ok().map(Self::from);
-        };
-        let (sealed, masked) = parts.split_once(' ')?;
-        let sealed = Some(URL_SAFE_NO_PAD.decode(sealed).ok()?);
-        Some(Self { url: CallbackUrl::parse_stored(masked).ok()?, sealed })
+        if let Some(parts) = text.strip_prefix(OF_WEBHOOK) {
+            let (sealed, masked) = parts.split_once(' ')?;
+            let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+            let url = CallbackUrl::parse_stored(masked).ok()?;
+            return Some(Self { url, sealed: Some((ReceiverKind::Webhook, sealed)) });
+        }
+        // A caller may have chosen a URL with this host.
+        let sealed = text.strip_prefix(OF_CALLBACK).and_then(Self::of_callback);
+        sealed.or_else(|| CallbackUrl::parse_stored(text).ok().map(Self::from))
+    }
+
+    fn of_callback(parts: &str) -> Option<Self> {
+        let (sealed, masked) = parts.split_once('/')?;
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let masked = URL_SAFE_NO_PAD.decode(masked).ok()?;
+        let url = CallbackUrl::parse_stored(std::str::from_utf8(&masked).ok()?).ok()?;
+        Some(Self { url, sealed: Some((ReceiverKind::Callback, sealed)) })
     }
 
     /// Returns the text for the store: the URL, or the sealed URL in base64 followed by the masked URL.
     pub fn to_text(&self) -> Cow<'_, str> {
+        let masked = self.url.as_str();
         match &self.sealed {
-            None => self.url.as_str().into(),
-            Some(sealed) => {
-                format!("{SEALED}{} {}", URL_SAFE_NO_PAD.encode(sealed), self.url.as_str()).into()
+            None => masked.into(),
+            Some((ReceiverKind::Webhook, sealed)) => {
+                format!("{OF_WEBHOOK}{} {masked}", URL_SAFE_NO_PAD.encode(sealed)).into()
+            }
+            Some((ReceiverKind::Callback, sealed)) => {
+                let [sealed, masked] =
+                    [&sealed[..], masked.as_bytes()].map(|part| URL_SAFE_NO_PAD.encode(part));
+                format!("{OF_CALLBACK}{sealed}/{masked}").into()
             }
         }
     }
@@ -58,7 +86,7 @@ impl ReceiverUrl {
 
     /// Returns the plain URL, or the sealed form of the URL.
     pub(super) fn content(&self) -> Result<&CallbackUrl, &[u8]> {
-        self.sealed.as_deref().map_or(Ok(&self.url), Err)
+        self.sealed.as_ref().map_or(Ok(&self.url), |(_, sealed)| Err(sealed))
     }
 
     /// Returns the URL; `None` if it is sealed.
@@ -66,9 +94,11 @@ impl ReceiverUrl {
         self.content().ok()
     }
 
-    /// Returns the sealed form. The caller replaces it when another key seals the URL.
-    pub(super) const fn sealed_mut(&mut self) -> Option<&mut Vec<u8>> {
-        self.sealed.as_mut()
+    /// Replaces the sealed form when another key seals the URL.
+    pub(super) fn replace_sealed(&mut self, resealed: Vec<u8>) {
+        if let Some((_, sealed)) = &mut self.sealed {
+            *sealed = resealed;
+        }
     }
 
     /// Whether the path has placeholders.

@@ -16,12 +16,16 @@ use super::secrets::{InvalidSecret, from_base64};
 
 /// Size of a key in bytes.
 const KEY_BYTES: usize = 32;
+/// Size in bytes by which sealed data is longer than the data: the nonce and the tag.
+pub(super) const OVERHEAD: usize = NONCE_LEN + 16;
 
 /// Purpose of sealed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Secret or headers of a webhook in the store.
+    /// Secret, headers or URL of a webhook in the store.
     WebhookSecret,
+    /// URL of the callback of a submission in the store.
+    CallbackUrl,
     /// Answer to a request with an `Idempotency-Key` in the store.
     IdempotentAnswer,
     /// Link to a recording.
@@ -32,6 +36,7 @@ impl Purpose {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::WebhookSecret => b"webhook-secret\0",
+            Self::CallbackUrl => b"callback-url\0",
             Self::IdempotentAnswer => b"idempotent-answer\0",
             Self::AudioLink => b"audio-link\0",
         }
@@ -40,11 +45,11 @@ impl Purpose {
 
 /// Outcome of [`SealingKeys::reseal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resealed {
+pub enum Resealed<T = Vec<u8>> {
     /// The first key had sealed the data already.
     Unchanged,
     /// Another key had sealed the data. This variant has the data, sealed with the first key.
-    Replaced(Vec<u8>),
+    Replaced(T),
     /// None of the keys opens the data.
     Unopened,
 }
@@ -156,6 +161,7 @@ mod tests {
     fn sealed_data_opens_only_for_the_same_purpose_and_context() {
         let keys = keys(&key(1));
         let sealed = keys.seal(Purpose::AudioLink, b"acme", &SystemEntropy, b"plain");
+        assert_eq!(sealed.len(), b"plain".len() + OVERHEAD);
         assert_eq!(opened(&keys, Purpose::AudioLink, b"acme", &sealed).unwrap(), b"plain");
         assert_eq!(opened(&keys, Purpose::AudioLink, b"beta", &sealed), None);
         assert_eq!(opened(&keys, Purpose::WebhookSecret, b"acme", &sealed), None);

@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Schem
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{JsonBody, JsonFields, NoFields, OptionalBody};
+use super::call_id_schema::new_call_id_schema;
 use super::call_input::CallInput;
 use super::conditional::is_unchanged;
 use super::exact_object::ExactObject;
@@ -27,6 +28,7 @@ use crate::domain::ids::CallId;
 use crate::domain::phone::Region;
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
+use crate::domain::url_sealer::UrlSealer;
 
 /// A call to analyze.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,14 +36,7 @@ use crate::domain::transforms::Transform;
 #[schema(example = json!({"call_id": "1716207617.42", "metadata": {"ticket": "T-1"},
     "call": {"direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support"}}))]
 pub struct SubmitAnalysis {
-    /// The CALL_ID of AloVoice: 1 to 128 characters of ``A-Z a-z 0-9 . _ ~ : @ + = - ! " # % ' ( ) * < > ? [ \ ] ` { }``, but not
-    /// `.` or `..`. Percent-encode it in the path of a URL.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
-        example = "1716207617.42"
-    )]
+    #[schema(schema_with = new_call_id_schema)]
     call_id: String,
     /// Receiver of the outcome. Submitting the same URL again for this call does not add a second delivery.
     #[serde(default)]
@@ -103,10 +98,14 @@ const USE_A_WEBHOOK: &str = "for headers or credentials, register a webhook, whi
 
 impl Callback {
     fn into_receiver(self, errors: &mut FieldErrors) -> Option<SubmissionCallback> {
-        let url = CallbackUrl::parse(&self.url).map_err(|error| match error {
-            InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
-            other => other.to_string(),
-        });
+        let parsed = CallbackUrl::parse(&self.url);
+        let url =
+            parsed.and_then(|url| UrlSealer::check_callback(&url).map(|()| url)).map_err(
+                |error| match error {
+                    InvalidCallbackUrl::UserInfo => format!("{error}: {USE_A_WEBHOOK}"),
+                    other => other.to_string(),
+                },
+            );
         let url = errors.take("#/callback/url", url);
         let transform = self.transform.and_then(|it| errors.transform("#/callback/transform", it.0));
         Some(SubmissionCallback { url: url?, payload: self.payload, transform })

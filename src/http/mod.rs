@@ -12,6 +12,7 @@ pub mod audio_links;
 mod audit;
 pub mod batch;
 pub mod body;
+mod call_id_schema;
 pub mod call_input;
 pub mod conditional;
 pub mod connection;

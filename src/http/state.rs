@@ -13,7 +13,6 @@ use crate::auth::Verifier;
 use crate::domain::clock_status::ClockStatus;
 use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
-use crate::secrets::Encryption;
 use crate::store::Store;
 use crate::tenants::Tenants;
 
@@ -29,8 +28,6 @@ pub struct ApiState {
     pub verifier: Arc<Verifier>,
     /// The configured tenants.
     pub tenants: Arc<Tenants>,
-    /// Keys that encrypt stored secrets and links.
-    pub encryption: Arc<Encryption>,
     /// Rate limits of the tenants.
     pub limits: RateLimits,
     /// Log of refused requests.
@@ -59,7 +56,7 @@ pub struct ApiState {
     pub max_body_bytes: usize,
     /// Time limit for the body of a request.
     pub body_timeout: Duration,
-    /// Clocks, randomness, metrics and the public URL.
+    /// Clocks, randomness, encryption keys, metrics and the public URL.
     pub env: Env,
 }
 
@@ -69,6 +66,6 @@ impl ApiState {
     /// # Errors
     /// `encryption_not_configured`, if there are none.
     pub fn sealing_keys(&self) -> Result<Arc<SealingKeys>, ApiError> {
-        self.encryption.keys().ok_or_else(ApiError::encryption_not_configured)
+        self.env.encryption.keys().ok_or_else(ApiError::encryption_not_configured)
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{JsonBody, JsonFields};
+use super::call_id_schema::known_call_id_schema;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
 use super::json::Object;
@@ -30,13 +31,7 @@ const MAX_SHOWN: usize = 256 << 10;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42"}))]
 pub struct PreviewCall {
-    /// The CALL_ID of a call that was submitted before.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
-        example = "1716207617.42"
-    )]
+    #[schema(schema_with = known_call_id_schema)]
     call_id: String,
 }
 
@@ -45,13 +40,7 @@ pub struct PreviewCall {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"call_id": "1716207617.42", "transform": {"preset": "markdown"}}))]
 pub struct PreviewWebhook {
-    /// The CALL_ID of a call that was submitted before.
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
-        example = "1716207617.42"
-    )]
+    #[schema(schema_with = known_call_id_schema)]
     call_id: String,
     /// The URL of the webhook, to try its placeholders. Nothing is sent to it.
     #[serde(default)]

@@ -9,8 +9,8 @@ use crate::domain::sealing::SealingKeys;
 /// The settings key of the key file.
 const KEY: &str = "encryption.key_file";
 
-/// The keys of `[encryption]`, read again when their file changes.
-#[derive(Debug)]
+/// The keys of `[encryption]`, read again when their file changes. By default there are none.
+#[derive(Debug, Default)]
 pub struct Encryption(Option<Arc<Watched<SealingKeys>>>);
 
 impl Encryption {

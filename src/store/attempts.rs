@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::try_join;
+
 use super::claims::{Lease, Leased};
 use super::delivery_rows::{RecordedDelivery, webhook_id};
 use super::replay_outcomes;
@@ -166,6 +168,9 @@ impl Rule for FinishAttempt {
                  FROM delivery WHERE attempts.delivery = delivery.seq AND number = delivery.attempts) SELECT tenant FROM delivery",
             ],
         );
+        if self.attempt.webhook_version.is_some() {
+            return Ok(None);
+        }
         let values = self.values(transaction.env().clock.now());
         let tenant = transaction.find(&FINISH_CALLBACK, &values, |row| row.get("tenant")).await?;
         let Some(tenant) = tenant else { return Ok(None) };
@@ -179,27 +184,35 @@ impl Rule for FinishAttempt {
             self.share_subscriptions(transaction).await?;
         }
         let values = self.values(transaction.env().clock.now());
-        let delivery = sql!(FINISH_DELIVERY, " RETURNING tenant, webhook, attempts");
-        let read = |row: &dyn Row| Ok((row.get("tenant")?, webhook_id(row)?, row.get::<u32>("attempts")?));
-        let found = transaction.find(delivery, &values[..6], read).await?;
-        let (tenant, webhook, number) = found.ok_or(StoreError::LeaseLost)?;
-        let [.., outcome, status, latency, detail, response] = values;
+        let delivery = sql!(FINISH_DELIVERY, " RETURNING tenant, webhook");
+        let read = |row: &dyn Row| Ok((row.get("tenant")?, webhook_id(row)?));
         let attempt = sql!(
             "UPDATE attempts SET outcome = ?3, status = ?4, latency_ms = ?5, detail = ?6, response = ?7 \
-             WHERE delivery = ?1 AND number = ?2"
+             WHERE delivery = ?1 AND number = (SELECT attempts FROM deliveries WHERE seq = ?1 AND fence = ?2)"
         );
-        let of_attempt = [self.lease.row.into(), number.into(), outcome, status, latency, detail, response];
-        transaction.execute(attempt, &of_attempt).await?;
+        let [row, fence, .., outcome, status, latency, detail, response] = values.clone();
+        let of_attempt = [row, fence, outcome, status, latency, detail, response];
+        // If the lease was lost, the error undoes both.
+        let (found, _) = try_join!(
+            transaction.find(delivery, &values[..6], read),
+            transaction.execute(attempt, &of_attempt)
+        )?;
+        let (tenant, webhook) = found.ok_or(StoreError::LeaseLost)?;
         self.finished(transaction, &tenant).await?;
-        if let Some(arrived) = self.attempt.next.arrived()
-            && webhook.is_some()
-        {
-            replay_outcomes::count(transaction, self.lease.row, arrived).await?;
-        }
-        match webhook.zip(verdict) {
-            Some((webhook, verdict)) => webhook_health::record(transaction, &tenant, webhook, &verdict).await,
-            None => Ok(None),
-        }
+        let Some(webhook) = webhook else { return Ok(None) };
+        let count = async {
+            match self.attempt.next.arrived() {
+                Some(arrived) => replay_outcomes::count(transaction, self.lease.row, arrived).await,
+                None => Ok(()),
+            }
+        };
+        let record = async {
+            match &verdict {
+                Some(verdict) => webhook_health::record(transaction, &tenant, webhook, verdict).await,
+                None => Ok(None),
+            }
+        };
+        Ok(try_join!(count, record)?.1)
     }
 }
 

@@ -133,7 +133,7 @@ pub(super) fn webhook_id(row: &dyn Row) -> Result<Option<WebhookId>, StoreError>
 }
 
 /// Returns the call of a delivery; `None` for an event of a webhook.
-fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
+pub(super) fn call_id(row: &dyn Row) -> Result<Option<CallId>, StoreError> {
     row.parse("call_id", |text| match text {
         "" => Ok(None),
         call_id => CallId::parse(call_id).map(Some),

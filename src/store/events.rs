@@ -10,19 +10,17 @@ use super::rules::Transaction;
 use super::sql::{Sql, sql};
 use super::unreadable::skip;
 use super::values::{Row, Value, json, values};
-use super::webhook_rows::{read_filter, read_transform};
-use super::{Change, StoreError, subscriptions};
-use crate::domain::analysis::{Analysis, AnalysisResult, SubmissionCallback};
-use crate::domain::callback_url::CallbackUrl;
+use super::webhook_rows::read_filter;
+use super::{Change, StoreError, callbacks, subscriptions};
+use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery};
+use crate::domain::deliveries::{DeliveryStatus, Destination, NewDelivery, StoredCallback};
 use crate::domain::events::{Event, EventKind, event_data};
-use crate::domain::filters::ContentFilter;
+use crate::domain::filters::{ContentFilter, FilterData};
 use crate::domain::ids::{CallId, DeliveryId, EventId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::test_event::{TestBodies, WEBHOOK_TEST};
 use crate::domain::trace::TraceContext;
-use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{EventFilter, Webhook};
 
 /// Writes an event of an analysis, and its deliveries.
@@ -147,12 +145,8 @@ async fn destinations(
     row: Option<i64>,
     event: &Event,
 ) -> Result<Vec<Destination>, StoreError> {
-    let callbacks = sql!("SELECT url, payload, transform FROM callbacks WHERE analysis = ?1");
-    let callback = |row: &dyn Row| {
-        let url = row.parse("url", CallbackUrl::parse_stored)?;
-        let (payload, transform) = (row.get("payload")?, read_transform(row)?);
-        Ok(Destination::Callback(Box::new(SubmissionCallback { url, payload, transform })))
-    };
+    let select = sql!("SELECT ", callbacks::COLUMNS, " FROM callbacks WHERE analysis = ?1");
+    let callback = |row: &dyn Row| Ok(Destination::Callback(Box::new(callbacks::read(row)?)));
     // An additional event does less harm than a missing event, so a webhook with an unreadable filter gets every event.
     let events = |row: &dyn Row| row.parse("events", |text| EventFilter::from_text(text).ok_or(()));
     // Only a filter needs the parsed event.
@@ -161,7 +155,7 @@ async fn destinations(
         if !event.kind.has_analysis() {
             return true;
         }
-        let passes = filter.passes(data.get_or_insert_with(|| event_data(&event.body)));
+        let passes = filter.passes(data.get_or_insert_with(|| FilterData::new(event_data(&event.body))));
         if !passes {
             transaction.observe(Observation::FilteredEvent(event.tenant.clone()));
         }
@@ -170,7 +164,7 @@ async fn destinations(
     let (parameters, tenant) = (values![row], values![&event.tenant]);
     // The statements run in this order, so the lock is held when the webhooks are read.
     let (callbacks, _, webhooks) = try_join!(
-        transaction.query(callbacks, parameters, |found| skip(
+        transaction.query(select, parameters, |found| skip(
             transaction,
             "callbacks",
             row.unwrap_or_default(),
@@ -221,41 +215,17 @@ async fn insert_deliveries(
     transaction.execute_each(insert, &rows).await
 }
 
-/// Adds a callback to an analysis. Parameters: the row of the analysis, and the URL, the payload and the transform of the callback.
-pub(super) static ADD_CALLBACK: Sql = Sql::new(&[
-    "INSERT INTO callbacks (analysis, url, payload, transform) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-]);
-
-/// Adds a callback to an analysis. Returns whether the URL is new. A known URL gets the new payload and transform.
-pub(super) async fn add_callback(
-    transaction: &impl Transaction,
-    row: i64,
-    callback: &SubmissionCallback,
-) -> Result<bool, StoreError> {
-    let transform = callback.transform.as_ref().map(Transform::to_json);
-    let values = values![row, callback.url.as_str(), callback.payload.as_str(), transform];
-    if transaction.execute(&ADD_CALLBACK, values).await? > 0 {
-        return Ok(true);
-    }
-    let update = sql!(
-        "UPDATE callbacks SET payload = ?3, transform = ?4 WHERE analysis = ?1 AND url = ?2 \
-         AND (payload <> ?3 OR transform IS DISTINCT FROM ?4)"
-    );
-    transaction.execute(update, values).await?;
-    Ok(false)
-}
-
 /// Delivers the latest event of a finished analysis to one additional callback.
 pub(super) async fn announce_latest(
     transaction: &impl Transaction,
     analysis: &Analysis,
-    callback: &SubmissionCallback,
+    callback: StoredCallback,
 ) -> Result<(), StoreError> {
     let (tenant, call_id): (&TenantId, &CallId) = (&analysis.tenant, &analysis.call_id);
     let latest = sql!("SELECT seq FROM events WHERE tenant = ?1 AND call_id = ?2 ORDER BY seq DESC LIMIT 1");
     if let Some(seq) = transaction.find(latest, values![tenant, call_id], |row| row.get("seq")).await? {
         let env = transaction.env();
-        let destination = Destination::Callback(Box::new(callback.clone()));
+        let destination = Destination::Callback(Box::new(callback));
         let (trace, now) = (analysis.trace, env.clock.now());
         let delivery = NewDelivery::begin(tenant, Some(call_id), destination, trace, now, &*env.entropy);
         insert_deliveries(transaction, seq, &[delivery]).await?;

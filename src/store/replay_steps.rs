@@ -12,6 +12,7 @@ use super::{Change, StoreError, subscriptions, webhook_activity};
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryStatus;
 use crate::domain::events::event_data;
+use crate::domain::filters::FilterData;
 use crate::domain::ids::DeliveryId;
 
 /// Maximum number of events that one step of a replay reads.
@@ -124,7 +125,7 @@ async fn step(
             (Some(filter), Some(kind)) if kind.has_analysis() => {
                 let body = body(transaction, seq).await?;
                 filtered_bytes += body.len();
-                filter.passes(&event_data(&body))
+                filter.passes(&FilterData::new(event_data(&body)))
             }
             (_, kind) => kind.is_some(),
         };

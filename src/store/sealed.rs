@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use super::engine::Engine;
 use super::rules::{Rule, Transaction};
+use super::sealed_urls::{ResealUrls, StoredUrl, StoredUrls, UrlTable};
 use super::sql::sql;
 use super::values::values;
 use super::webhook_rows::read_sealed;
@@ -49,6 +50,22 @@ pub trait SealedStore: Send + Sync {
     /// read. The replacement increments the version, so a caller that has read the old values cannot write them back.
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError>;
 
+    /// Reads up to `limit` URLs of callbacks, encrypted or not, after the given row and URL, in their order.
+    async fn callback_urls_across_tenants(
+        &self,
+        table: UrlTable,
+        after: Option<(i64, String)>,
+        limit: usize,
+    ) -> Result<Vec<StoredUrl>, StoreError>;
+
+    /// Replaces URLs of callbacks in one commit, except those that were changed or deleted since they were read. Returns the number
+    /// of replaced URLs.
+    async fn reseal_urls_across_tenants(
+        &self,
+        table: UrlTable,
+        urls: Vec<(StoredUrl, String)>,
+    ) -> Result<usize, StoreError>;
+
     /// Reads up to `limit` encrypted answers after the given one, in the order of tenant and name.
     async fn sealed_answers_across_tenants(
         &self,
@@ -76,6 +93,23 @@ impl<E: Engine> SealedStore for E {
 
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError> {
         self.transact(ResealWebhook { was, sealed }).await
+    }
+
+    async fn callback_urls_across_tenants(
+        &self,
+        table: UrlTable,
+        after: Option<(i64, String)>,
+        limit: usize,
+    ) -> Result<Vec<StoredUrl>, StoreError> {
+        self.query(StoredUrls { table, after, limit }).await
+    }
+
+    async fn reseal_urls_across_tenants(
+        &self,
+        table: UrlTable,
+        urls: Vec<(StoredUrl, String)>,
+    ) -> Result<usize, StoreError> {
+        self.transact(ResealUrls { table, urls }).await
     }
 
     async fn sealed_answers_across_tenants(

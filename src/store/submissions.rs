@@ -7,14 +7,13 @@ use super::claims::Queue;
 use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
-use super::{Change, StoreError, attributes, deletion, events, transitions, usage};
+use super::{Change, StoreError, attributes, callbacks, deletion, events, transitions, usage};
 use crate::domain::analysis::{Analysis, Submission, SubmittedData, VendorResult};
 use crate::domain::attributes::Attribute;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
-use crate::domain::transforms::Transform;
 use crate::domain::usage::Usage;
 
 /// Creates the analysis of a new call, or changes the existing one.
@@ -57,11 +56,10 @@ impl Rule for Submit {
     /// If the call is new, as most calls are, inserts the analysis, its callback and its attributes with one statement.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
         let analysis = begin(transaction, &self.tenant, &self.submission);
-        let mut values = inserted(&analysis)?;
         let callback = self.submission.callback.as_ref();
-        values.push(callback.map(|callback| callback.url.as_str()).into());
-        values.push(callback.map(|callback| callback.payload.as_str()).into());
-        values.push(callback.and_then(|callback| callback.transform.as_ref()).map(Transform::to_json).into());
+        let callback = callback.map(|callback| callbacks::sealed(transaction.env(), &analysis, callback));
+        let mut values = inserted(&analysis)?;
+        values.extend(callback.as_ref().map_or([const { Value::Null }; 3], callbacks::content));
         let attributes = Attribute::of(&analysis);
         let insert = if attributes.is_empty() {
             &INSERT_WITH_CALLBACK
@@ -84,7 +82,7 @@ impl Rule for Submit {
             return Ok(found);
         };
         if let Some(callback) = &self.submission.callback {
-            events::add_callback(transaction, row, callback).await?;
+            callbacks::add(transaction, row, &analysis, callback).await?;
         }
         attributes::add(transaction, &[(row, &analysis)]).await?;
         created(transaction, analysis).await
@@ -116,20 +114,19 @@ impl Rule for SubmitAll {
         let inserted = rows.iter().zip(&analyses).filter_map(|(row, analysis)| Some(((*row)?, analysis)));
         attributes::add(transaction, &inserted.collect::<Vec<_>>()).await?;
         let mut stored = vec![None; self.submissions.len()];
-        let mut callbacks = Vec::new();
+        let mut added = Vec::new();
         for ((index, analysis), row) in first.into_iter().zip(analyses).zip(rows) {
             let Some(row) = row else { continue };
             if let Some(callback) = &self.submissions[index].callback {
-                let (url, payload) = (callback.url.as_str(), callback.payload.as_str());
-                let transform = callback.transform.as_ref().map(Transform::to_json);
-                callbacks.push([Value::from(row), url.into(), payload.into(), transform.into()]);
+                added.push((row, callbacks::sealed(transaction.env(), &analysis, callback)));
             }
             stored[index] = Some(StoredAnalysis { analysis, result: None });
         }
         if stored.iter().any(Option::is_some) {
             transaction.notify(Change::Work(Queue::Submits));
         }
-        transaction.execute_each(&events::ADD_CALLBACK, &callbacks).await?;
+        let added: Vec<_> = added.iter().map(|(row, callback)| callbacks::added(*row, callback)).collect();
+        transaction.execute_each(&callbacks::ADD, &added).await?;
         let mut left: Vec<usize> = order.into_iter().filter(|index| stored[*index].is_none()).collect();
         while !left.is_empty() {
             // A round has the next submission of each call. Submissions of different calls do not depend on each other.
@@ -190,7 +187,7 @@ async fn resubmit(
         }
     }
     if let Some(callback) = &submission.callback
-        && events::add_callback(transaction, row, callback).await?
+        && let Some(callback) = callbacks::add(transaction, row, &analysis, callback).await?
         && analysis.status.is_finished()
         && !analysis.is_under_way()
     {

@@ -23,7 +23,6 @@ use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{DisabledReason, Health};
 use crate::env::Env;
-use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, FinishedAttempt, Store, StoreError};
 use crate::telemetry::spans;
 use crate::tenants::Tenants;
@@ -89,16 +88,11 @@ impl Deliverer {
         store: Arc<dyn Store>,
         (sender, receivers): (Sender, Arc<Receivers>),
         tenants: Arc<Tenants>,
-        (encryption, renderings): (Arc<Encryption>, Arc<MemoryBudget>),
+        renderings: Arc<MemoryBudget>,
         (wake, outcomes): (Wake, OutcomeWriter),
     ) -> Self {
-        let requests = RequestBuilder::new(
-            env.clone(),
-            Arc::clone(&store),
-            Arc::clone(&tenants),
-            (encryption, renderings),
-            settings.timeout,
-        );
+        let requests =
+            RequestBuilder::new(env.clone(), Arc::clone(&store), Arc::clone(&tenants), renderings, settings);
         Self {
             env,
             store,

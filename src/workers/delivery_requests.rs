@@ -7,16 +7,19 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::analyses::{MemoryBudget, MemoryPermit, RENDERING};
+use crate::callbacks::Guard;
+use crate::config::CallbackSettings;
 use crate::domain::analysis::SubmittedData;
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::deliveries::Delivery;
 use crate::domain::events::{link_of, parse_event};
 use crate::domain::retries::AttemptOutcome;
 use crate::domain::secrets::CallbackSecret;
 use crate::domain::test_event::ids_without_call;
 use crate::domain::transforms::{RenderedBody, Transform, TransformError, TransformInput};
+use crate::domain::url_sealer::UrlSealer;
 use crate::domain::webhooks::{CustomHeaders, WebhookSealer};
 use crate::env::Env;
-use crate::secrets::Encryption;
 use crate::store::{ClaimedDelivery, Store};
 use crate::tenants::Tenants;
 
@@ -52,9 +55,9 @@ pub(super) struct RequestBuilder {
     env: Env,
     store: Arc<dyn Store>,
     tenants: Arc<Tenants>,
-    encryption: Arc<Encryption>,
     /// Memory budget of renderings.
     renderings: Arc<MemoryBudget>,
+    guard: Guard,
     /// Maximum duration of a request.
     timeout: Duration,
 }
@@ -81,7 +84,7 @@ pub(super) fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
 
 /// Whether this attempt could repeat the effect of the attempt before. A caller who asks for a redelivery intends this effect.
 fn may_double(claimed: &ClaimedDelivery) -> bool {
-    claimed.follows_unknown && claimed.delivery.attempts_of_round() > 1 && gives_up_on_unknown(claimed)
+    claimed.follows_unknown && gives_up_on_unknown(claimed)
 }
 
 impl RequestBuilder {
@@ -90,10 +93,10 @@ impl RequestBuilder {
         env: Env,
         store: Arc<dyn Store>,
         tenants: Arc<Tenants>,
-        (encryption, renderings): (Arc<Encryption>, Arc<MemoryBudget>),
-        timeout: Duration,
+        renderings: Arc<MemoryBudget>,
+        settings: &CallbackSettings,
     ) -> Self {
-        Self { env, store, tenants, encryption, renderings, timeout }
+        Self { env, store, tenants, renderings, guard: Guard::new(settings), timeout: settings.timeout }
     }
 
     /// Builds the request of an attempt. The error is the reason why the attempt sends nothing.
@@ -144,19 +147,38 @@ impl RequestBuilder {
             let secrets = self.tenants.get(tenant).map(|tenant| tenant.callback_secrets());
             return match secrets {
                 Some(secrets) if !secrets.is_empty() => {
-                    let url = url.plain().ok_or("the URL of the callback cannot be decrypted")?.clone();
+                    let url = self.callback_url(&claimed.delivery)?;
                     Ok(Credentials { secrets, headers: CustomHeaders::default(), url })
                 }
                 _ => Err("the tenant has no callback secret to sign with"),
             };
         };
-        let keys =
-            self.encryption.keys().ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
+        let keys = self
+            .env
+            .encryption
+            .keys()
+            .ok_or("encryption.key_file is not set: the secret cannot be decrypted")?;
         let sealer = WebhookSealer::new(&keys, tenant, webhook.id);
         let lost = "no key in encryption.key_file decrypts the secret, the headers or the URL of the webhook";
         let secrets = sealer.open_secrets(&webhook.sealed, self.env.clock.now()).ok_or(lost)?;
         let headers = sealer.open_headers(&webhook.sealed).ok_or(lost)?;
         Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
+    }
+
+    /// Returns the URL of a callback. The error is the reason why it cannot be opened.
+    fn callback_url(&self, delivery: &Delivery) -> Result<CallbackUrl, &'static str> {
+        if let Some(plain) = delivery.url.plain() {
+            return Ok(plain.clone());
+        }
+        let keys = self
+            .env
+            .encryption
+            .keys()
+            .ok_or("encryption.key_file is not set: the URL cannot be decrypted")?;
+        let opened = delivery.call_id.as_ref().and_then(|call_id| {
+            UrlSealer::of_callbacks(&keys, &delivery.tenant, call_id).open(&delivery.url)
+        });
+        opened.ok_or("no key in encryption.key_file decrypts the URL of the callback")
     }
 
     /// Reads the metadata and facts that the call has now, if the request needs them. So a later submission can add a value that
@@ -189,6 +211,9 @@ impl RequestBuilder {
         let Some(transform) = claimed.transform.clone() else {
             return Ok(Ok(RenderedBody { body, content_type: "application/json".to_owned() }));
         };
+        if let Err(forbidden) = self.guard.admit_rendering(&transform) {
+            return Ok(Err(forbidden));
+        }
         let public_url = self.env.public_url.clone();
         let permit = self.rendering_permit(claimed).await?;
         let rendered = spawn_blocking(move || {

@@ -67,6 +67,7 @@ mod silent_receivers;
 mod stage;
 mod submissions;
 mod subscriber;
+mod templates;
 mod thin_payloads;
 mod token_rotation;
 mod transcripts;

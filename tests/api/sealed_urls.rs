@@ -1,4 +1,4 @@
-//! Secrets in the URLs of receivers are sent, but neither shown nor, for webhooks, stored in plain form.
+//! Secrets in the URLs of receivers are sent, but neither shown nor stored in plain form.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::stage::Stage;
+use crate::stage::{Stage, UNSET};
 use crate::webhooks::{completed, delivery_that, registered};
 
 const SECRET: &str = "k3ep-m3-h1dden";
@@ -151,6 +151,7 @@ async fn the_secret_of_a_callback_is_not_shown() {
     let submitted = acme.submit(submission.clone()).await;
     acme.outcome("1").await;
     assert_eq!(receiver.next().await.path, format!("/hooks/{SECRET}"));
+    assert_eq!(plain_urls(&stage).await, [0, 0]);
     let (path, failed) = delivery_of_1(&acme).await;
     assert_eq!(failed["url"], format!("{}hooks/***?***", receiver.base_url()));
     assert_eq!(failed["attempts"][0]["response"], "Cannot POST /hooks/[url]");
@@ -162,4 +163,75 @@ async fn the_secret_of_a_callback_is_not_shown() {
     assert_eq!(acme.post(&format!("{path}/redeliver"), json!({})).await.status, 202);
     assert_eq!(receiver.next().await.path, format!("/hooks/{SECRET}"));
     assert_eq!(acme.get("/v1/deliveries").await.json()["deliveries"].as_array().unwrap().len(), 1);
+}
+
+/// The numbers of callbacks and of deliveries whose stored URL shows the secret.
+async fn plain_urls(stage: &Stage) -> [u64; 2] {
+    let count = |table| {
+        let sql = format!("SELECT count(*) FROM {table} WHERE url LIKE '%{SECRET}%'");
+        async move { stage.rows().number(&sql).await }
+    };
+    [count("callbacks").await, count("deliveries").await]
+}
+
+#[tokio::test]
+async fn the_plain_url_of_a_callback_of_an_earlier_version_counts_once() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
+    let acme = stage.acme();
+    let url = stage.hook(&format!("ok/{SECRET}"));
+    let submission = json!({"call_id": "1", "callback": {"url": url}});
+    acme.submit(submission.clone()).await;
+    stage.rows().change(&format!("UPDATE callbacks SET url = '{url}'"), 1).await;
+    for callback in [json!({"url": url}), json!({"url": url, "payload": "thin"})] {
+        acme.submit(json!({"call_id": "1", "callback": callback})).await;
+    }
+    acme.outcome("1").await;
+    let received = stage.receiver.next().await;
+    assert_eq!(received.path, format!("/hook/ok/{SECRET}"));
+    let (_, delivery) = delivery_of_1(&acme).await;
+    assert_eq!((&delivery["url"], &delivery["payload"]), (&json!(stage.hook("ok/***")), &json!("thin")));
+    assert_eq!(stage.rows().number("SELECT count(*) FROM deliveries").await, 1);
+}
+
+#[tokio::test]
+async fn the_url_of_a_callback_opens_only_for_its_call() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
+    let acme = stage.acme();
+    acme.submit(json!({"call_id": "2", "callback": {"url": stage.hook(&format!("ok/{SECRET}"))}})).await;
+    acme.outcome("2").await;
+    stage.receiver.next().await;
+    acme.submit(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
+    let copy = "UPDATE callbacks SET url = (SELECT url FROM callbacks WHERE url LIKE '%invalid%') \
+                WHERE url NOT LIKE '%invalid%'";
+    stage.rows().change(copy, 1).await;
+    acme.outcome("1").await;
+    let (_, delivery) = delivery_of_1(&acme).await;
+    let attempt = &delivery["attempts"][0];
+    assert_eq!(attempt["outcome"], "unsigned");
+    assert_eq!(attempt["error"], "no key in encryption.key_file decrypts the URL of the callback");
+    assert_eq!(stage.receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_callback_whose_sealed_url_is_too_long_is_refused() {
+    let stage = Stage::start().await;
+    let acme = stage.acme();
+    let url = |length| format!("{}?{}", stage.hook("ok"), "x".repeat(length));
+    let refused = acme.submit(json!({"call_id": "1", "callback": {"url": url(1900)}})).await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["#/callback/url".to_owned()]));
+    acme.submit(json!({"call_id": "1", "callback": {"url": url(1700)}})).await;
+    acme.outcome("1").await;
+    assert_eq!(stage.receiver.next().await.path, "/hook/ok");
+}
+
+#[tokio::test]
+async fn without_a_key_callbacks_work_and_their_urls_are_plain() {
+    let stage = Stage::with(&[("ENCRYPTION__KEY_FILE", UNSET)]).await;
+    let acme = stage.acme();
+    let submission = json!({"call_id": "1", "callback": {"url": stage.hook(&format!("ok/{SECRET}"))}});
+    acme.submit(submission.clone()).await;
+    acme.submit(submission).await;
+    acme.outcome("1").await;
+    assert_eq!(stage.receiver.next().await.path, format!("/hook/ok/{SECRET}"));
+    assert_eq!(plain_urls(&stage).await, [1, 1]);
 }

@@ -42,13 +42,14 @@ async fn reseal(stage: &Stage, arguments: &[&str]) -> (Option<i32>, String, Stri
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// The numbers in the printed table. Each row has the webhooks and the stored answers sealed by the first key, by another key,
-/// and by no known key.
-fn numbers(report: &str) -> [[usize; 2]; 3] {
+/// The numbers in the printed table. Each row has the webhooks, the URLs of callbacks and the stored answers sealed by the first
+/// key, by another key, and by no known key.
+fn numbers(report: &str) -> [[usize; 3]; 3] {
     let rows = report.lines().skip(1).take(3).map(|line| {
         let mut numbers = line.split_whitespace().rev().map(|number| number.parse().unwrap());
-        let answers = numbers.next().unwrap();
-        [numbers.next().unwrap(), answers]
+        let mut next = || numbers.next().unwrap();
+        let (answers, urls) = (next(), next());
+        [next(), urls, answers]
     });
     rows.collect::<Vec<_>>().try_into().unwrap()
 }
@@ -67,20 +68,29 @@ async fn check_key_replacement(mut stage: Stage) {
     let path = format!("v1/webhooks/{}", created["id"].as_str().unwrap());
     let (_, _, rotated) = post(&stage, &gateway, &format!("{path}/rotate-secret"), json!({})).await;
     let secrets = [&created, &rotated].map(|answer| answer["secret"].as_str().unwrap().to_owned());
-    let first = post(&stage, &gateway, "v1/analyses", json!({"call_id": "1"})).await;
+    let callback = stage.receiver.hook("500/s3cr3t-of-a-callback");
+    let submission = json!({"call_id": "1", "callback": {"url": callback}});
+    let first = post(&stage, &gateway, "v1/analyses", submission.clone()).await;
+    let is_attempt = |received: &Received| received.path == callback.path();
+    within("an attempt", stage.receiver.wait_for(|all| all.iter().any(is_attempt))).await;
 
-    // Two secrets, the headers and the URL of the webhook, and three stored answers.
-    assert_eq!(numbers(&reseal(&stage, &["--check"]).await.1), [[4, 3], [0, 0], [0, 0]]);
+    // Two secrets, the headers and the URL of the webhook; the URL of the callback and of its delivery; and three stored answers.
+    assert_eq!(numbers(&reseal(&stage, &["--check"]).await.1), [[4, 2, 3], [0; 3], [0; 3]]);
+    // An earlier version stored plain URLs.
+    let plain = format!(
+        "UPDATE callbacks SET url = '{callback}'; UPDATE deliveries SET url = '{callback}' WHERE url <> ''"
+    );
+    stage.store.execute(&plain).await;
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
     wait_for_reloads(&gateway, 1).await;
     let (code, report, why) = reseal(&stage, &["--check"]).await;
-    assert_eq!((code, numbers(&report)), (Some(1), [[0, 0], [4, 3], [0, 0]]), "{why}");
+    assert_eq!((code, numbers(&report)), (Some(1), [[0; 3], [4, 2, 3], [0; 3]]), "{why}");
     assert!(why.contains("store reseal"), "{why}");
     let (code, report, why) = reseal(&stage, &[]).await;
-    assert_eq!((code, numbers(&report)), (Some(0), [[0, 0], [4, 3], [0, 0]]), "{why}");
+    assert_eq!((code, numbers(&report)), (Some(0), [[0; 3], [4, 2, 3], [0; 3]]), "{why}");
     for arguments in [&["--check"] as &[_], &[]] {
         let (code, report, why) = reseal(&stage, arguments).await;
-        assert_eq!((code, numbers(&report)), (Some(0), [[4, 3], [0, 0], [0, 0]]), "{why}");
+        assert_eq!((code, numbers(&report)), (Some(0), [[4, 2, 3], [0; 3], [0; 3]]), "{why}");
     }
 
     stage.set_file("ENCRYPTION__KEY_FILE", NEW_KEY);
@@ -92,11 +102,11 @@ async fn check_key_replacement(mut stage: Stage) {
     let test = received.iter().find(|received| is_test(received)).unwrap();
     assert_eq!(test.header("x-api-key"), Some("s3cret"));
     assert_eq!(test.path, url.path());
-    assert!(stage.store.texts().await.iter().all(|text| !text.contains("s3cr3t-of-a-url")));
+    for secret in ["s3cr3t-of-a-url", "s3cr3t-of-a-callback"] {
+        assert!(stage.store.texts().await.iter().all(|text| !text.contains(secret)), "{secret}");
+    }
     assert!(secrets.iter().all(|secret| is_signed_by(test, secret)), "{:?}", test.headers);
-    for (path, body, was) in
-        [("v1/analyses", json!({"call_id": "1"}), &first.2), ("v1/webhooks", hook, &created)]
-    {
+    for (path, body, was) in [("v1/analyses", submission, &first.2), ("v1/webhooks", hook, &created)] {
         let (_, headers, again) = post(&stage, &gateway, path, body).await;
         assert!(headers.contains_key("idempotency-replayed"), "{path} {again}");
         assert_eq!(&again, was);

@@ -263,6 +263,7 @@ macro_rules! contract {
             sealed: [
                 sealed_webhooks_are_read_in_pages,
                 a_changed_webhook_is_not_resealed,
+                changed_urls_of_callbacks_are_not_resealed,
                 changed_answers_are_not_resealed,
             ],
             contention: [

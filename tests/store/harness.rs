@@ -62,7 +62,14 @@ pub(crate) fn store_context() -> (StoreContext, Arc<ManualClock>) {
     let entropy = Arc::new(CountingEntropy(AtomicU64::new(first)));
     let metrics = Arc::new(Metrics::new().unwrap());
     let public_url = PublicUrl::default();
-    let env = Env { clock: clock.clone(), wall_clock: clock.clone(), entropy, metrics, public_url };
+    let env = Env {
+        clock: clock.clone(),
+        wall_clock: clock.clone(),
+        entropy,
+        encryption: Arc::default(),
+        metrics,
+        public_url,
+    };
     (StoreContext { env, policy: PollingPolicy::default(), operation_timeout: PATIENCE }, clock)
 }
 

@@ -58,6 +58,7 @@ fn permits_with(entropy: Constant) -> (VendorPermits, Arc<ManualClock>) {
         clock: clock.clone(),
         wall_clock: clock.clone(),
         entropy: Arc::new(entropy),
+        encryption: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         public_url: PublicUrl::default(),
     };

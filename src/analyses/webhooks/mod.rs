@@ -28,7 +28,6 @@ use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{Webhook, WebhookSealer};
 use crate::env::Env;
-use crate::secrets::Encryption;
 use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
 /// Maximum number of attempts of a change if concurrent changes of the same webhook conflict with it.
@@ -39,7 +38,6 @@ pub struct Webhooks {
     env: Env,
     store: Arc<dyn Store>,
     guard: Guard,
-    encryption: Arc<Encryption>,
     receivers: Arc<Receivers>,
     /// Memory budget of renderings.
     renderings: Arc<MemoryBudget>,
@@ -55,16 +53,15 @@ pub struct WebhookState {
 }
 
 impl Webhooks {
-    /// Creates the use cases. `encryption` seals the secrets and headers of webhooks. `receivers` has the paused receivers of
+    /// Creates the use cases. `receivers` has the paused receivers of
     /// callbacks. `renderings` is the memory budget of renderings.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
         store: Arc<dyn Store>,
-        encryption: Arc<Encryption>,
         (receivers, renderings): (Arc<Receivers>, Arc<MemoryBudget>),
     ) -> Self {
-        Self { env, store, guard: Guard::new(settings), encryption, receivers, renderings }
+        Self { env, store, guard: Guard::new(settings), receivers, renderings }
     }
 
     /// Returns a webhook.
@@ -174,7 +171,7 @@ impl Webhooks {
     }
 
     fn keys(&self) -> Result<Arc<SealingKeys>, WebhooksError> {
-        self.encryption.keys().ok_or(WebhooksError::NotConfigured)
+        self.env.encryption.keys().ok_or(WebhooksError::NotConfigured)
     }
 }
 

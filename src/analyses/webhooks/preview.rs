@@ -4,12 +4,13 @@ use tokio::task::spawn_blocking;
 
 use super::{Webhooks, WebhooksError};
 use crate::analyses::RENDERING;
+use crate::callbacks::Guard;
 use crate::domain::analysis::Status;
 use crate::domain::call_facts::CrmIds;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::{Event, EventKind, event_data, parse_event};
-use crate::domain::filters::ContentFilter;
+use crate::domain::filters::{ContentFilter, FilterData};
 use crate::domain::ids::{CallId, TenantId, WebhookId};
 use crate::domain::resource::AnalysisResource;
 use crate::domain::transforms::{DeliveryMethod, RenderedBody, Transform, TransformInput};
@@ -81,18 +82,18 @@ impl Webhooks {
         call_id: &CallId,
     ) -> Result<Preview, WebhooksError> {
         let webhook = self.find(tenant, webhook).await?;
-        let keys = self.encryption.keys();
+        let keys = self.env.encryption.keys();
         let opened =
             keys.and_then(|keys| WebhookSealer::new(&keys, tenant, webhook.id).open_url(&webhook.url));
         // The masked URL has the same placeholders.
         let url = opened.unwrap_or_else(|| webhook.url.masked());
-        self.preview(tenant, call_id, PreviewSubject::of(webhook, url)).await
+        self.show(tenant, call_id, PreviewSubject::of(webhook, url)).await
     }
 
     /// Shows the request of a webhook that need not be registered.
     ///
     /// # Errors
-    /// Returns an error if the tenant has no such call, or other renderings leave no memory in time.
+    /// Returns an error if the transform is forbidden, the tenant has no such call, or other renderings leave no memory in time.
     pub async fn preview(
         &self,
         tenant: &TenantId,
@@ -100,6 +101,15 @@ impl Webhooks {
         subject: PreviewSubject,
     ) -> Result<Preview, WebhooksError> {
         self.admit_transform(subject.transform.as_ref())?;
+        self.show(tenant, call_id, subject).await
+    }
+
+    async fn show(
+        &self,
+        tenant: &TenantId,
+        call_id: &CallId,
+        subject: PreviewSubject,
+    ) -> Result<Preview, WebhooksError> {
         // The permit is taken before the read, because a large analysis takes much memory.
         let permit = self.renderings.take_in_time(tenant, RENDERING).await?;
         let found = self.store.find_analysis(tenant, call_id).await?;
@@ -118,10 +128,11 @@ impl Webhooks {
         }
         let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, entropy)
             .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let guard = self.guard.clone();
         let rendered = spawn_blocking(move || {
             // The rendering continues if the caller disconnects, so it holds the permit.
             let _permit = permit;
-            render(&event, subject, (&link, &ids), problems)
+            render(&event, subject, (&link, &ids, &guard), problems)
         });
         rendered.await.map_err(|error| StoreError::Unavailable(error.into()).into())
     }
@@ -130,18 +141,20 @@ impl Webhooks {
 fn render(
     event: &Event,
     subject: PreviewSubject,
-    (link, ids): (&str, &CrmIds),
+    (link, ids, guard): (&str, &CrmIds, &Guard),
     mut problems: Vec<String>,
 ) -> Preview {
     let url = subject.url.and_then(|url| {
         url.fill(ids).map_err(|error| problems.push(error.to_string())).ok()?;
         url.masked().fill(ids).ok()
     });
-    let passes = |filter: ContentFilter| filter.passes(&event_data(&event.body));
+    let passes = |filter: ContentFilter| filter.passes(&FilterData::new(event_data(&event.body)));
     let passes_filter = subject.events.wants(event.kind) && subject.filter.is_none_or(passes);
     let rendered = match &subject.transform {
         Some(transform) => {
-            let rendered = transform.render(TransformInput { event: parse_event(&event.body, None), link });
+            let rendered = guard.admit_rendering(transform).and_then(|()| {
+                transform.render(TransformInput { event: parse_event(&event.body, None), link })
+            });
             rendered.map_err(|error| problems.extend(error.0)).ok()
         }
         None => Some(RenderedBody {

@@ -15,7 +15,7 @@ use url::Host;
 use crate::config::CallbackSettings;
 use crate::domain::callback_url::CallbackUrl;
 use crate::domain::field_problem::FieldProblem;
-use crate::domain::transforms::Transform;
+use crate::domain::transforms::{Transform, TransformError};
 
 /// Reason why a receiver is forbidden.
 ///
@@ -34,6 +34,9 @@ pub enum Forbidden {
         kind: &'static str,
     },
 }
+
+/// Reason why a template is forbidden.
+const NO_TEMPLATES: &str = "is not allowed: the operator has not set callbacks.allow_templates; use a preset";
 
 /// Decides which receivers are allowed. Clones are cheap.
 #[derive(Debug, Clone)]
@@ -55,11 +58,25 @@ impl Guard {
     /// # Errors
     /// [`FieldProblem`] if the template is not allowed or not valid.
     pub fn admit_transform(&self, transform: &Transform) -> Result<(), FieldProblem> {
-        if transform.template.is_some() && !self.allow_templates {
-            let rule = "is not allowed: the operator has not set callbacks.allow_templates; use a preset";
-            return Err(FieldProblem::of_template(rule.to_owned()));
+        if self.forbids(transform) {
+            return Err(FieldProblem::of_template(NO_TEMPLATES.to_owned()));
         }
         transform.compile()
+    }
+
+    /// Checks that a transform may render now. The operator may have forbidden templates after the transform was stored.
+    ///
+    /// # Errors
+    /// Returns the reason if the transform has a forbidden template.
+    pub fn admit_rendering(&self, transform: &Transform) -> Result<(), TransformError> {
+        if self.forbids(transform) {
+            return Err(TransformError(vec![format!("the template {NO_TEMPLATES}")]));
+        }
+        Ok(())
+    }
+
+    const fn forbids(&self, transform: &Transform) -> bool {
+        transform.template.is_some() && !self.allow_templates
     }
 
     /// Checks the URL without resolving its host name: the scheme, a literal address, and whether the name belongs to this

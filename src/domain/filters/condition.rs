@@ -1,16 +1,12 @@
 //! Evaluates the conditions of a filter.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
-use unicode_normalization::{UnicodeNormalization, is_nfc};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::domain::clock::Timestamp;
-
-/// Size in bytes up to which a text is compared as a whole.
-const MAX_WHOLE: usize = 256;
 
 /// A conjunction: the members of one object of a filter.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,7 +51,7 @@ pub(super) enum Relation {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Operand {
     Time(Timestamp),
-    /// A text in Unicode Normalization Form C, because `й` can be one character or two.
+    /// A text in Unicode Normalization Form C, like the texts of the data.
     Text(String),
     Number(Number),
     Other(Value),
@@ -108,26 +104,16 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Vec<&'a Value> {
 
 impl Predicate {
     fn holds(&self, value: &Value) -> bool {
-        let text = value.as_str();
+        let is_text = |test: &dyn Fn(&str) -> bool| value.as_str().is_some_and(test);
         match self {
-            Self::In(operands) => {
-                let longest = operands.iter().map(Operand::text_bytes).max();
-                let text = text.map(|text| beginning(text, longest.unwrap_or_default()));
-                operands.iter().any(|operand| operand.equals(value, text.as_deref()))
-            }
+            Self::In(operands) => operands.iter().any(|operand| operand.equals(value)),
             Self::Order(relation, operand) => {
-                let text = text.map(|text| beginning(text, operand.text_bytes()));
-                operand.compare(value, text.as_deref()).is_some_and(|order| relation.includes(order))
+                operand.compare(value).is_some_and(|order| relation.includes(order))
             }
-            Self::StartsWith(beginnings) => text.is_some_and(|text| {
-                let longest = beginnings.iter().map(String::len).max();
-                let text = beginning(text, longest.unwrap_or_default());
-                beginnings.iter().any(|it| text.starts_with(it.as_str()))
-            }),
-            Self::Contains(parts) => text.is_some_and(|text| {
-                let text = composed(text);
-                parts.iter().any(|it| text.contains(it.as_str()))
-            }),
+            Self::StartsWith(beginnings) => {
+                is_text(&|text| beginnings.iter().any(|it| text.starts_with(it.as_str())))
+            }
+            Self::Contains(parts) => is_text(&|text| parts.iter().any(|it| text.contains(it.as_str()))),
         }
     }
 }
@@ -150,94 +136,29 @@ impl Operand {
         Self::Text(text.nfc().collect())
     }
 
-    /// Returns the size in bytes of the text that the operand compares with; 0 for an operand without a text.
-    const fn text_bytes(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Time(_) | Self::Number(_) | Self::Other(_) => 0,
-        }
-    }
-
-    /// Whether a value equals this operand. `text` is the [`beginning`] of a text.
-    fn equals(&self, value: &Value, text: Option<&str>) -> bool {
+    /// Whether a value equals this operand.
+    fn equals(&self, value: &Value) -> bool {
         match self {
             Self::Other(other) => value == other,
-            Self::Text(operand) => text == Some(operand),
-            Self::Time(_) | Self::Number(_) => self.compare(value, text) == Some(Ordering::Equal),
+            Self::Text(operand) => value == operand,
+            Self::Time(_) | Self::Number(_) => self.compare(value) == Some(Ordering::Equal),
         }
     }
 
-    /// Returns the order of a value relative to this operand; `None` if they have different types. `text` is the [`beginning`] of a
-    /// text.
-    fn compare(&self, value: &Value, text: Option<&str>) -> Option<Ordering> {
+    /// Returns the order of a value relative to this operand; `None` if they have different types.
+    fn compare(&self, value: &Value) -> Option<Ordering> {
         match self {
             Self::Time(time) => Some(Timestamp::deserialize(value).ok()?.cmp(time)),
-            Self::Text(operand) => Some(text?.cmp(operand)),
+            Self::Text(operand) => Some(value.as_str()?.cmp(operand)),
             Self::Number(number) => compare_numbers(value.as_number()?, number),
             Self::Other(_) => None,
         }
     }
 }
 
-/// Returns a text in Unicode Normalization Form C.
-fn composed(text: &str) -> Cow<'_, str> {
-    if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
-}
-
-/// Returns the beginning of a text in Unicode Normalization Form C. The beginning is long enough for each comparison with an
-/// operand of up to `bytes` bytes: it is the whole text, or has more characters than such an operand. The rest is left out,
-/// because the event can have a long transcript, which many filters examine inside of one transaction.
-fn beginning(text: &str, bytes: usize) -> Cow<'_, str> {
-    if text.len() <= MAX_WHOLE { composed(text) } else { Cow::Owned(text.nfc().take(bytes + 1).collect()) }
-}
-
 fn compare_numbers(one: &Number, other: &Number) -> Option<Ordering> {
     match (one.as_i128(), other.as_i128()) {
         (Some(one), Some(other)) => Some(one.cmp(&other)),
         _ => one.as_f64()?.partial_cmp(&other.as_f64()?),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Pattern of texts with composed and decomposed characters. Composition (NFC) changes the order of some marks, and replaces
-    /// one of the characters by two.
-    const TEXT: &str = "[aй\u{438}\u{306}\u{323}\u{307}\u{958}\u{1100}\u{1161}\u{11a8}]{0,6}";
-
-    proptest! {
-        #[test]
-        fn a_long_text_is_compared_like_its_whole_composed_form(
-            text in TEXT,
-            repeats in prop::sample::select(vec![1_usize, 300]),
-            operands in prop::collection::vec(TEXT, 1..4),
-            is_whole_text in any::<bool>(),
-        ) {
-            let text = text.repeat(repeats);
-            let mut operands = operands;
-            if is_whole_text {
-                operands.push(text.clone());
-            }
-            let whole: String = text.nfc().collect();
-            let composed: Vec<String> = operands.iter().map(|operand| operand.nfc().collect()).collect();
-            let value = Value::String(text);
-            let texts = || operands.iter().map(|operand| Operand::text(operand));
-            prop_assert_eq!(Predicate::In(texts().collect()).holds(&value), composed.contains(&whole));
-            let starts = composed.iter().any(|operand| whole.starts_with(operand.as_str()));
-            prop_assert_eq!(Predicate::StartsWith(composed.clone()).holds(&value), starts);
-            for (operand, composed) in texts().zip(&composed) {
-                prop_assert_eq!(Predicate::Order(Relation::Less, operand.clone()).holds(&value), whole < *composed);
-                prop_assert_eq!(Predicate::Order(Relation::GreaterOrEqual, operand).holds(&value), whole >= *composed);
-            }
-        }
-    }
-
-    #[test]
-    fn a_long_text_is_composed_only_as_far_as_an_operand_reaches() {
-        let text = "\u{438}\u{306}".repeat(100_000);
-        assert_eq!(beginning(&text, "й".len()), "ййй");
     }
 }

@@ -17,6 +17,7 @@ mod parser;
 mod tests;
 
 use serde_json::{Map, Value};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use self::condition::Condition;
 use super::field_problem::FieldProblem;
@@ -26,6 +27,29 @@ use super::field_problem::FieldProblem;
 pub struct ContentFilter {
     source: Map<String, Value>,
     condition: Condition,
+}
+
+/// The `data` of an event for filters. Its texts are in Unicode Normalization Form C, because `й` can be one character or two. One
+/// event can have a long transcript that many filters examine, so the texts are normalized once.
+#[derive(Debug, Clone, Default)]
+pub struct FilterData(Value);
+
+impl FilterData {
+    /// Normalizes the `data` of an event.
+    pub fn new(mut data: Value) -> Self {
+        compose(&mut data);
+        Self(data)
+    }
+}
+
+/// Normalizes all texts of a value, but not the names of members.
+fn compose(value: &mut Value) {
+    match value {
+        Value::String(text) if !is_nfc(text) => *text = text.nfc().collect(),
+        Value::Array(items) => items.iter_mut().for_each(compose),
+        Value::Object(members) => members.values_mut().for_each(compose),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 impl ContentFilter {
@@ -51,8 +75,8 @@ impl ContentFilter {
     }
 
     /// Whether an event with this `data` passes the filter.
-    pub fn passes(&self, data: &Value) -> bool {
-        self.condition.holds(&[data])
+    pub fn passes(&self, data: &FilterData) -> bool {
+        self.condition.holds(&[&data.0])
     }
 
     /// Returns the filter as the caller wrote it.

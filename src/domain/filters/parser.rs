@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::ContentFilter;
 use super::condition::{Condition, Operand, Predicate, Relation};
 use super::fields::Field;
+use super::{ContentFilter, FilterData};
 use crate::domain::clock::Timestamp;
 use crate::domain::field_problem::FieldProblem;
 
@@ -174,7 +174,7 @@ impl FilterParser {
             }
             (Field::Any, other) if has_operator(other) => "must not have operators inside a value".to_owned(),
             (Field::Any, other) | (_, other @ Value::Null) | (Field::Boolean, other @ Value::Bool(_)) => {
-                return Some(Operand::Other(other.clone()));
+                return Some(Operand::Other(FilterData::new(other.clone()).0));
             }
             (Field::Time, value) => match Timestamp::deserialize(value) {
                 Ok(time) => return Some(Operand::Time(time)),

@@ -3,14 +3,14 @@ use serde_json::{Value, json};
 
 use super::condition::Condition;
 use super::fields::Field;
-use super::{ContentFilter, FieldProblem, parser};
+use super::{ContentFilter, FieldProblem, FilterData, parser};
 
 fn filter(filter: &Value) -> Result<ContentFilter, Vec<FieldProblem>> {
     ContentFilter::parse(filter.as_object().unwrap().clone())
 }
 
 fn passes(source: &Value, data: &Value) -> bool {
-    filter(source).unwrap().passes(data)
+    filter(source).unwrap().passes(&FilterData::new(data.clone()))
 }
 
 fn pointers(source: &Value) -> Vec<String> {
@@ -149,6 +149,9 @@ fn a_letter_matches_in_every_normalization_form() {
     let data = json!({"tags": [{"name": "Спорныи\u{306} момент"}]});
     assert!(passes(&json!({"tags.name": "Спорный момент"}), &data));
     assert!(passes(&json!({"tags.name": {"$contains": "ныи\u{306}"}}), &data));
+    assert!(passes(&json!({"tags.name": {"$startsWith": "Спорный", "$lt": "Спорныйа"}}), &data));
+    let data = json!({"metadata": {"places": ["Чорсуи\u{306}"]}});
+    assert!(passes(&json!({"metadata.places": {"$eq": ["Чорсуй"]}}), &data));
 }
 
 #[test]

@@ -129,6 +129,10 @@ impl Health {
                 return None;
             }
             WebhookOutcome::Undeliverable { status, error } => {
+                // An answer about one event shows that the receiver works, so it ends the failures.
+                if status.is_some() {
+                    self.forgive();
+                }
                 self.last_failure = Some(LastFailure { at: now, status: *status, error: error.clone() });
                 return None;
             }
@@ -279,6 +283,25 @@ mod tests {
         }
         assert_eq!((health.failures, health.delivery_limit(NOW)), (0, DeliveryLimit::Unlimited));
         assert_eq!(health.last_failure.unwrap().error, "no ticket");
+    }
+
+    #[test]
+    fn an_answer_about_one_event_ends_the_failures() {
+        let (mut health, day) = (Health::default(), Duration::from_hours(24));
+        let undeliverable = |status| WebhookOutcome::Undeliverable { status, error: "no".to_owned() };
+        (0..Health::PAUSES_AFTER).for_each(|_| _ = health.attempted(&failed(), NOW));
+        // Nothing was sent, so this tells nothing about the receiver.
+        health.attempted(&undeliverable(None), NOW + day);
+        assert_eq!((health.failing_since, health.failures), (Some(NOW), Health::PAUSES_AFTER));
+        let mut silent = health.clone();
+        assert_eq!(silent.attempted(&failed(), NOW + day * 5), Some(DisabledReason::Failing));
+        health.attempted(&undeliverable(Some(404)), NOW + day * 4);
+        assert_eq!(
+            (health.failing_since, health.delivery_limit(NOW + day * 4)),
+            (None, DeliveryLimit::Unlimited)
+        );
+        assert_eq!((health.last_success_at, health.last_failure.as_ref().unwrap().status), (None, Some(404)));
+        assert_eq!(health.attempted(&failed(), NOW + day * 5), None);
     }
 
     #[test]

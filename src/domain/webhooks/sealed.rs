@@ -9,6 +9,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 use crate::domain::receiver_url::ReceiverUrl;
 use crate::domain::sealing::{Purpose, Resealed, SealingKeys};
 use crate::domain::secrets::CallbackSecret;
+use crate::domain::url_sealer::UrlSealer;
 
 /// Sealed secrets and headers of a webhook, as the store keeps them.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,12 +43,14 @@ pub struct ResealCount {
 pub struct WebhookSealer<'a> {
     keys: &'a SealingKeys,
     owner: String,
+    url: UrlSealer<'a>,
 }
 
 impl<'a> WebhookSealer<'a> {
     /// Creates a sealer for a webhook.
     pub fn new(keys: &'a SealingKeys, tenant: &TenantId, webhook: WebhookId) -> Self {
-        Self { keys, owner: format!("{tenant} {webhook}") }
+        let url = UrlSealer::of_webhook(keys, tenant, webhook);
+        Self { keys, owner: format!("{tenant} {webhook}"), url }
     }
 
     /// Seals a secret.
@@ -84,21 +87,12 @@ impl<'a> WebhookSealer<'a> {
 
     /// Seals the URL, if it has a secret.
     pub fn seal_url(&self, url: &CallbackUrl, entropy: &dyn Entropy) -> ReceiverUrl {
-        if !url.has_secret() {
-            return url.clone().into();
-        }
-        let plain = url.as_str().as_bytes();
-        ReceiverUrl::sealed(url, self.keys.seal(Purpose::WebhookSecret, &self.context("url"), entropy, plain))
+        self.url.seal(url, entropy)
     }
 
     /// Opens the URL. Returns `None` if it cannot be opened.
     pub fn open_url(&self, url: &ReceiverUrl) -> Option<CallbackUrl> {
-        let sealed = match url.content() {
-            Ok(plain) => return Some(plain.clone()),
-            Err(sealed) => sealed,
-        };
-        let plain = self.keys.open(Purpose::WebhookSecret, &self.context("url"), sealed)?;
-        CallbackUrl::parse_stored(std::str::from_utf8(plain.expose_secret()).ok()?).ok()
+        self.url.open(url)
     }
 
     /// Opens the parts that another key had sealed, and seals them with the first key. Also seals a URL with a secret that is not
@@ -110,14 +104,6 @@ impl<'a> WebhookSealer<'a> {
         now: Timestamp,
     ) -> ResealCount {
         let mut sealings = ResealCount::default();
-        // A later version may have written a text that this version does not know.
-        let mut stored = ReceiverUrl::from_text(url);
-        if let Some(Ok(plain)) = stored.as_ref().map(ReceiverUrl::content)
-            && plain.has_secret()
-        {
-            sealings.by_another += 1;
-            *url = self.seal_url(plain, entropy).to_text().into_owned();
-        }
         let mut take = |name: &'static str, what: &str, is_needed: bool, bytes: &mut Vec<u8>| match self
             .keys
             .reseal(Purpose::WebhookSecret, &self.context(what), entropy, bytes)
@@ -138,11 +124,14 @@ impl<'a> WebhookSealer<'a> {
         if let Some(headers) = &mut sealed.headers {
             take("headers", "headers", true, headers);
         }
-        if let Some(stored) = &mut stored
-            && let Some(bytes) = stored.sealed_mut()
-        {
-            take("url", "url", true, bytes);
-            *url = stored.to_text().into_owned();
+        match self.url.reseal(url, entropy) {
+            None => {}
+            Some(Resealed::Unchanged) => sealings.by_the_first += 1,
+            Some(Resealed::Replaced(text)) => {
+                sealings.by_another += 1;
+                *url = text;
+            }
+            Some(Resealed::Unopened) => sealings.unopened.push("url"),
         }
         sealings
     }

@@ -5,6 +5,7 @@ use utoipa::openapi::path::{Operation as Documented, Parameter, ParameterBuilder
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
+use crate::domain::ids::CallId;
 use crate::http::operations::ApiOperation;
 
 struct PathParameter {
@@ -20,7 +21,7 @@ const PATH_PARAMETERS: [PathParameter; 6] = [
         name: "call_id",
         description: "The CALL_ID of AloVoice.",
         max_length: 128,
-        pattern: r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##,
+        pattern: CallId::PATTERN,
         example: "1716207617.42",
     },
     PathParameter {

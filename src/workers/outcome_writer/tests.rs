@@ -51,6 +51,7 @@ fn write(
         clock: clock.clone(),
         wall_clock: clock.clone(),
         entropy: Arc::new(SystemEntropy),
+        encryption: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         public_url: PublicUrl::new(None),
     };

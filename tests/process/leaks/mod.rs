@@ -26,7 +26,7 @@ const REFUSED_VENDOR_TOKEN: &str = "refused/token+canary-0b7de2245c==";
 /// Value of a webhook header.
 const HEADER_VALUE: &str = "Bearer header-canary-5d1f0c77a9e4==";
 
-/// Secret in the path and in the query of a webhook's URL.
+/// Secret in the path and in the query of a webhook's URL, and in the query of callbacks' URLs.
 const URL_SECRET: &str = "url-canary-8a2c6e10d4f7";
 
 /// API key of the trace collector.
@@ -122,7 +122,7 @@ async fn register_webhooks(stage: &Stage, gateway: &Serving, evidence: &mut Evid
         request.body(body.to_string()).bearer_auth(token)
     };
     evidence.finder.add("a webhook's header", HEADER_VALUE);
-    evidence.finder.add("the secret of a webhook's URL", URL_SECRET);
+    evidence.finder.add("the secret of a URL", URL_SECRET);
     for receiver in ["ok", "500-twice", "410"] {
         let headers = json!({"Authorization": HEADER_VALUE, "X-Site": "tashkent"});
         let hook = stage.receiver.hook(&format!("{receiver}/rest/1/{URL_SECRET}/crm.deal.add"));
@@ -207,7 +207,7 @@ async fn submit(stage: &Stage, gateway: &Serving, evidence: &mut Evidence, calls
         let hook = stage.receiver.hook(&format!("{}/{call_id}", RECEIVERS[number % RECEIVERS.len()]));
         let mut body = json!({"call_id": call_id, "metadata": {"number": number}});
         if *tenant == "acme" {
-            body["callback"] = json!({"url": hook});
+            body["callback"] = json!({"url": format!("{hook}?key={URL_SECRET}")});
         }
         let request = stage.client.post(gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").body(body.to_string());

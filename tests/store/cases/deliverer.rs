@@ -14,7 +14,6 @@ use alovoice_gateway::domain::receivers::Receivers;
 use alovoice_gateway::domain::transforms::{OnUnknown, Transform};
 use alovoice_gateway::env::Env;
 use alovoice_gateway::http_client::Network;
-use alovoice_gateway::secrets::Encryption;
 use alovoice_gateway::store::{RecordedAttempt, StoreError};
 use alovoice_gateway::telemetry::metrics::Metrics;
 use alovoice_gateway::workers::{Deliverer, OutcomeWriter, Wake, Worker};
@@ -57,6 +56,7 @@ async fn deliver(harness: &Harness, ahead: Duration, is_signing: bool, rendering
         clock: clock.clone(),
         wall_clock: clock,
         entropy: Arc::new(SystemEntropy),
+        encryption: Arc::default(),
         metrics: Arc::new(Metrics::new().unwrap()),
         public_url: PublicUrl::default(),
     };
@@ -67,7 +67,7 @@ async fn deliver(harness: &Harness, ahead: Duration, is_signing: bool, rendering
         harness.store.clone(),
         (Sender::new(&settings.callbacks, &network).unwrap(), Arc::new(Receivers::default())),
         Arc::new(app::tenants(&settings, &variables).unwrap()),
-        (Arc::new(Encryption::load(&settings.encryption).unwrap()), renderings),
+        renderings,
         (Wake::default(), OutcomeWriter::new(env, CancellationToken::new())),
     );
     let tasks = TaskTracker::new();

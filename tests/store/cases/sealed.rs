@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use alovoice_gateway::domain::idempotency::{KeyedRequest, StoredAnswer};
 use alovoice_gateway::domain::webhooks::SealedSecrets;
-use alovoice_gateway::store::{KeyTerms, Keyed, SealedAnswer, SealedWebhook};
+use alovoice_gateway::store::{KeyTerms, Keyed, SealedAnswer, SealedWebhook, StoredUrl, UrlTable};
 
 use super::webhooks::registered;
-use crate::harness::{Harness, acme, globex};
+use crate::harness::{Harness, acme, call_id, globex};
 
 const A: &str = "https://a.example/";
 
@@ -27,6 +27,17 @@ impl Harness {
             let Some(last) = page.last() else { return all };
             after = Some(last.id);
             all.extend(page);
+        }
+    }
+
+    /// The URLs of callbacks in a table, without the empty ones of webhooks' deliveries.
+    async fn callback_urls(&self, table: UrlTable) -> Vec<StoredUrl> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.callback_urls_across_tenants(table, after, 2).await.unwrap();
+            let Some(last) = page.last() else { return all };
+            after = Some((last.row, last.url.clone()));
+            all.extend(page.into_iter().filter(|url| !url.url.is_empty()));
         }
     }
 
@@ -80,6 +91,26 @@ pub(crate) async fn a_changed_webhook_is_not_resealed(harness: Harness) {
     let [was] = <[SealedWebhook; 1]>::try_from(harness.sealed_webhooks().await).unwrap();
     assert!(harness.store.delete_webhook(&acme(), found.id).await.unwrap());
     assert!(!harness.store.reseal_webhook(was.clone(), resealed(&was)).await.unwrap());
+}
+
+pub(crate) async fn changed_urls_of_callbacks_are_not_resealed(harness: Harness) {
+    harness.announce("1", &[A, "https://b.example/?key=1"]).await;
+    harness.announce("2", &[A]).await;
+    registered(&harness, A).await;
+    harness.announce("3", &[]).await;
+    let calls = ["1", "1", "2"].map(|call| Some(call_id(call)));
+    for table in [UrlTable::Callbacks, UrlTable::Deliveries] {
+        let found = harness.callback_urls(table).await;
+        assert_eq!(found.iter().map(|url| url.call_id.clone()).collect::<Vec<_>>(), calls, "{table:?}");
+        assert!(found.iter().all(|url| url.tenant == acme()));
+        let mut resealed: Vec<_> =
+            found.into_iter().map(|was| (was.clone(), format!("{}new", was.url))).collect();
+        resealed[2].0.url = "https://outdated.example/".to_owned();
+        assert_eq!(harness.store.reseal_urls_across_tenants(table, resealed).await.unwrap(), 2);
+        let mut now: Vec<_> = harness.callback_urls(table).await.into_iter().map(|url| url.url).collect();
+        now.sort_unstable();
+        assert_eq!(now, [A, "https://a.example/new", "https://b.example/?key=1new"], "{table:?}");
+    }
 }
 
 pub(crate) async fn changed_answers_are_not_resealed(harness: Harness) {
