@@ -16,7 +16,7 @@ const SMALL: usize = 64 << 10;
 /// Number of answers of the maximum size that fit into the budget.
 const LARGEST_AT_ONCE: usize = 2;
 /// Minimum size of the memory budget for answers, in MiB.
-const MIN_BUDGET_MIB: usize = 32;
+const MIN_BUDGET_MIB: usize = 16;
 
 /// The memory that one answer uses. The permit is held until the result is stored.
 #[derive(Debug, Default)]

@@ -30,7 +30,7 @@ settings! {
         /// Deadline of one request, from connecting to the end of the answer.
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
         /// Maximum size of an answer after decompression. At most two answers of this size are read at the same time.
-        max_response_bytes: usize = size(KIB..=GIB).default("16MiB"),
+        max_response_bytes: usize = size(KIB..=GIB).default("8MiB"),
         /// Maximum number of submits and polls in flight per tenant, over all replicas. Concurrent claims can exceed it briefly.
         max_concurrency: usize = integer(CONCURRENCY).default(32),
         /// Schedule of the polls for a result.

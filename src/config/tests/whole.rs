@@ -22,7 +22,7 @@ shutdown_grace = "25s"
 [vendor]
 base_url = "https://cld.alovoice.uz"
 request_timeout = "10s"
-max_response_bytes = "16MiB"
+max_response_bytes = "8MiB"
 max_concurrency = 32            # per tenant
 [vendor.polling]
 first_after = "10s"             # until the gateway has learned better
@@ -89,7 +89,7 @@ fn documented() -> Settings {
             base_url: "https://cld.alovoice.uz".parse().unwrap(),
             allow_http: false,
             request_timeout: seconds(10),
-            max_response_bytes: 16 << 20,
+            max_response_bytes: 8 << 20,
             max_concurrency: 32,
             polling: PollingPolicy {
                 first_after: seconds(10),
