@@ -19,7 +19,7 @@ use crate::domain::clock::Timestamp;
 /// Time for which the work of an unreadable row is postponed. A replica of another version may be able to read the row.
 const PAUSE: Duration = Duration::from_hours(1);
 
-/// Records that a rule skipped an unreadable row.
+/// Records that a transaction rule skipped an unreadable row.
 pub(super) fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display) {
     transaction.observe(Observation::unreadable(table, id));
 }

@@ -29,8 +29,8 @@ pub struct OutcomeWriter {
 }
 
 impl OutcomeWriter {
-    /// Creates the writer. It repeats no write after `grace_over` is cancelled, so that work does not outlive the grace period of
-    /// a shutdown.
+    /// Creates the writer. The writer repeats no write after `grace_over` is cancelled, so that work does not outlive the grace
+    /// period of a shutdown.
     pub const fn new(env: Env, grace_over: CancellationToken) -> Self {
         Self { env, grace_over }
     }
