@@ -108,7 +108,7 @@ impl RefusalLog {
                         reason = kind.0,
                         issuer = kind.1,
                         suppressed,
-                        "further requests refused without a log line"
+                        "further refusals were not logged one by one"
                     );
                 });
             }

@@ -71,7 +71,7 @@ impl OutcomeWriter {
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,
-                    "outcome probably stored: an unconfirmed earlier write has probably ended the lease"
+                    "outcome probably stored: the lease has ended, probably through an earlier write without confirmation"
                 );
             }
             Err(error) => {
