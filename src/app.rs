@@ -57,9 +57,9 @@ use crate::workers::{
 
 /// Duration for which an `Idempotency-Key` is remembered, unless `store.retention` is shorter.
 const KEY_RETENTION: Duration = Duration::from_hours(24);
-/// Time for which a component waits for the store. It exceeds the time for which the store retries an operation.
+/// Time for which a component waits for the store. This time exceeds the time for which the store retries an operation.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
-/// Size of the memory budget of answers in bytes. It suffices for four reads of the largest page of events.
+/// Size of the memory budget of answers in bytes. This budget suffices for four reads of the largest page of events.
 const ANSWERS: usize = 32 << 20;
 
 /// Function that looks up an environment variable.

@@ -1,8 +1,8 @@
-//! Parses the answers of `callgetairesult`. The parser is lenient: it reads the fields that are valid and omits the
-//! others, and it tolerates unambiguous errors. It counts these deviations as warnings of the result.
+//! Parses the answers of `callgetairesult`. The parser is lenient: it reads the fields that are valid and omits the others, and
+//! it tolerates unambiguous errors. The parser counts these deviations as warnings of the result.
 //!
-//! The size of the answer bounds the memory that the parser uses: [`super::json`] builds no tree of values, and the numbers of
-//! turns and tags are limited.
+//! The size of the answer bounds the memory that the parser uses: [`super::json`] builds no tree of values, and the number of
+//! turns and the number of tags are limited.
 
 #[cfg(test)]
 mod tests;
@@ -100,7 +100,7 @@ impl AnswerReader<'_> {
         Ok(if is_silent { PollOutcome::Empty(obtained) } else { PollOutcome::Ready(obtained) })
     }
 
-    /// Returns the result in a document; `None` if it is not ready.
+    /// Extracts the result that the vendor's document contains. Returns `None` if the document has no result yet.
     fn result(&self, json: &str, mut warnings: AnswerWarnings) -> Result<Option<AnalysisResult>, String> {
         let document = Json::parse(json).ok_or("the vendor's answer is not JSON")?;
         let answer = document.members(["answer"], &mut warnings).and_then(|[answer]| answer);

@@ -74,7 +74,7 @@ pub(super) struct CircuitBreaker {
     /// Maximum number of concurrent requests while the circuit is closed.
     max_concurrency: usize,
     state: CircuitState,
-    /// Number of times that the circuit has opened since the full limit was last allowed. It determines the length of
+    /// Number of times that the circuit has opened since the full limit was last allowed. This number determines the length of
     /// the next pause.
     openings: u32,
     answered_at: Option<Timestamp>,

@@ -109,8 +109,8 @@ impl MemoryBudget {
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total).await? })
     }
 
-    /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. It does not wait if the wait of another request of the
-    /// tenant has timed out.
+    /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. Does not wait if the wait of another request of the tenant
+    /// has timed out.
     ///
     /// # Errors
     /// [`MemoryUsedUp`] if there is no permit in time.

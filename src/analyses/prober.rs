@@ -1,4 +1,4 @@
-//! Probes of the vendor: requests for the result of a call that cannot exist. They show the vendor's answer to an unknown call.
+//! Probes of the vendor: requests for the result of a call that cannot exist. Probes show the vendor's answer for unknown calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Prober {
         let label = outcome.map_or("failed", |outcome| outcome.as_str());
         self.env.metrics.vendor_probes.with_label_values(&[tenant.id().as_str(), label]).inc();
         let (tenant, status) = (tenant.id(), shape.map(AnswerShape::status));
-        tracing::info!(%tenant, status, outcome = label, "vendor probed with an unknown call");
+        tracing::info!(%tenant, status, outcome = label, "vendor probed with the id of a call that does not exist");
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Returns the time from which the token is rejected. It is a little after `exp`, because clocks differ.
+    /// Returns the time from which the token is rejected. This time is a little after `exp`, because clocks differ.
     pub fn until(&self) -> Timestamp {
         self.expires_at + LEEWAY
     }

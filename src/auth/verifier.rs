@@ -89,8 +89,8 @@ impl Verifier {
     /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first
     /// token that needs their keys.
     ///
-    /// `observer` is called after each fetch of a JWKS URL. It runs on threads that serve requests, so it must not
-    /// block.
+    /// `observer` is called after each fetch of a JWKS URL. The observer runs on threads that serve requests, so the observer
+    /// must not block.
     ///
     /// # Errors
     /// [`SettingsProblems`] lists every issuer whose keys cannot be loaded, by settings key.

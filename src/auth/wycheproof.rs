@@ -59,7 +59,7 @@ enum RawJws {
 struct Verdicts {
     valid: usize,
     invalid: usize,
-    /// The verdicts that differ from the expected results, by number of the vector.
+    /// The verdicts that differ from the expected results, by the number of the test vector.
     dissent: BTreeMap<u32, &'static str>,
 }
 

@@ -128,8 +128,8 @@ fn settings(arguments: &SandboxArgs, home: &Path, vendor: &VendorStandIn) -> Res
     config::load(None, pairs.into_iter()).map_err(Failed::fault)
 }
 
-/// Returns the function that answers requests to the paths of the CRMs. It answers as the stand-in for the CRM, and prints the
-/// new entry in the CRM or the error.
+/// Returns the function that answers requests to the paths of the CRMs. The function answers as the stand-in for the CRM, and
+/// prints the new entry in the CRM or the error.
 fn answer_as_crm() -> ChooseAnswer {
     let stand_ins = CrmStandIns::default();
     Arc::new(move |received: &Received| {

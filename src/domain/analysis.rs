@@ -118,7 +118,7 @@ pub enum FaultCode {
     CallNotFound,
     /// The vendor answered with a text instead of a result. The text reports an error, or says that the result is not ready.
     NoResult,
-    /// The vendor may or may not have accepted the call. Its answers do not show which of the two happened.
+    /// The vendor may or may not have accepted the call. The vendor's answers do not show which of the two happened.
     SubmissionUnconfirmed,
     /// The answer of the vendor was invalid, or had less content than the stored result.
     AnswerUnreadable,

@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 use super::clock::Timestamp;
 use super::phone::PhoneNumber;
 
-/// The direction of the call: `inbound` (the client called) or `outbound` (the agent called).
+/// The direction of the call: `inbound` (the client called the company) or `outbound` (the agent called the client).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// The client called.
+    /// The client called the company.
     Inbound,
-    /// The agent called.
+    /// The agent called the client.
     Outbound,
 }
 

@@ -13,7 +13,7 @@ use super::public_url::PublicUrl;
 use super::resource::AnalysisResource;
 
 /// The type of an event: `analysis.completed` (the result is available), `analysis.failed` (there is no result),
-/// `analysis.updated` (the result changed later, or a reanalysis of a completed call ended; `last_reanalysis` has the
+/// `analysis.updated` (the result changed later, or the reanalysis of a completed analysis ended; `last_reanalysis` has the
 /// outcome) or `webhook.disabled` (the gateway disabled a webhook of the tenant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub enum EventKind {
@@ -23,7 +23,7 @@ pub enum EventKind {
     /// There is no result.
     #[serde(rename = "analysis.failed")]
     AnalysisFailed,
-    /// The result changed later, or a reanalysis of a completed call ended.
+    /// The result changed later, or the reanalysis of a completed analysis ended.
     #[serde(rename = "analysis.updated")]
     AnalysisUpdated,
     /// The gateway disabled a webhook of the tenant.

@@ -2,8 +2,9 @@
 //!
 //! - **Unknown calls.** A probe requests the result of a call that cannot exist. Answers of the same shape mean that the vendor
 //!   does not know the call. Status 404 always means this.
-//! - **Calls in progress.** From each call that completes, the gateway learns the shapes of the answers that came before the
-//!   result. Answers of these shapes mean that the result is not ready.
+//! - **Calls in progress** are calls that the vendor knows, but whose result is not ready. From each call whose result becomes
+//!   ready, the gateway learns the shapes of the answers that came before the result. Answers of these shapes mean that the
+//!   result is not ready.
 //!
 //! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
 //! **proven** once enough calls in progress had other shapes.
@@ -124,9 +125,9 @@ impl LearnedAnswers {
         Self { account: None, unknown: UnknownAnswers::nothing(), pending: Vec::new() }
     }
 
-    /// Returns the learned answers that apply to requests with this token. If the token has changed, only the answers
-    /// of calls in progress are kept: the new token usually belongs to the same account, whose calls are still in
-    /// progress.
+    /// Returns the learned answers that apply to requests with this token. If the token has changed, only the answers of calls in
+    /// progress are kept: the new token usually belongs to the same account, and the vendor still works on the calls of that
+    /// account.
     #[must_use]
     pub fn of_account(self, account: TokenFingerprint) -> Self {
         if self.account == Some(account) {

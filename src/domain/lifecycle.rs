@@ -7,12 +7,12 @@
 //!    └─────────────────────────────────────────────────┘         └──► failed
 //! ```
 //!
-//! A caller may ask for a reanalysis of a finished call (`resubmitted`), or for one more poll (`refresh`).
+//! After an analysis has finished, a caller may ask for a reanalysis (`resubmitted`) or for one more poll (`refresh`).
 //!
-//! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash at any time, the row
-//! therefore polls for the result first. The gateway submits the call again only if the vendor's answers do not show that the
-//! vendor accepted the call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If
-//! calls in progress may have the same answer, the row waits until a result would most likely be ready ([`Pace::slowest`]).
+//! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash, the row therefore polls
+//! for the result first. The gateway submits the call again only if the vendor's answers do not show that the vendor accepted the
+//! call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If the vendor may give
+//! this answer while it analyzes a call, the row waits until a result is most likely ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;

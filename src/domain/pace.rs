@@ -1,11 +1,11 @@
-//! The vendor's processing time for a tenant's calls, learned from completed calls. It determines the time of the
-//! first poll: when the quickest results tend to be ready. It also determines when a call without a result was probably
-//! lost: after the longest processing times.
+//! The vendor's processing time for a tenant's calls, learned from completed analyses. The processing time determines the time of
+//! the first poll: when the quickest results tend to be ready. The processing time also determines when a call without a result
+//! was probably lost: after the longest processing times.
 //!
-//! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro,
-//! 1951) on their logarithm. A sample above the estimate increases the estimate a little, and a sample below it
-//! decreases the estimate by more. The estimate settles where both effects balance. It needs three numbers and follows a
-//! vendor whose speed changes.
+//! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro, 1951) on
+//! their logarithm. A sample above the estimate increases the estimate a little, and a sample below it decreases the estimate by
+//! more. The estimate settles where both effects balance. The estimate needs three numbers and follows a vendor whose speed
+//! changes.
 //!
 //! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is at
 //! most `growth` times its age. Polls after the first one achieve this, because each interval is `growth` times the age. The
@@ -59,7 +59,7 @@ impl Pace {
     /// The assumed 99th percentile, as a multiple of `first_after`. With default settings it is five minutes. Until there are
     /// enough samples, the estimate is not lower than this time.
     const ASSUMED_SLOWEST: u32 = 30;
-    /// First estimate of the 99th percentile as a multiple of the first sample. It assumes a log-normal distribution
+    /// First estimate of the 99th percentile as a multiple of the first sample. This multiple assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
     const SLOWEST_OF_FIRST: f64 = 3.5;
     /// Gain of the 99th percentile. With this gain, the estimate follows a slower vendor within a few results, and a quicker

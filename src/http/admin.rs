@@ -152,6 +152,6 @@ async fn observe_resources(state: &ApiState) {
             metrics.store_connections_max.set(whole(most));
             metrics.store_connections_waiting.set(whole(waiting));
         }
-        Err(error) => tracing::error!(%error, "failed to read the resources of the store"),
+        Err(error) => tracing::error!(%error, "failed to read the file sizes of the store"),
     }
 }

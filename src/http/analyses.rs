@@ -49,7 +49,7 @@ pub struct SubmitAnalysis {
     #[serde(default)]
     #[schema(value_type = Option<CallInput>)]
     call: Option<Object<CallInput>>,
-    /// Whether AloVoice analyzes a finished call again. By default each call is sent to AloVoice once.
+    /// Whether AloVoice analyzes the call again if its analysis is finished. By default each call is sent to AloVoice once.
     #[serde(default)]
     reanalyze: bool,
 }

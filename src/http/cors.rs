@@ -161,7 +161,7 @@ pub fn cors(settings: &CorsSettings) -> Condition<Cors> {
     )
 }
 
-/// Returns the problem of a refused request. It names the origin, the method or the headers that are not allowed.
+/// Returns the problem of a refused request. The problem names the origin, the method or the headers that are not allowed.
 pub(super) fn refusal(error: &CorsError, request: &HeaderMap) -> ApiError {
     let asked = |name: HeaderName| {
         request.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()

@@ -18,7 +18,7 @@ pub enum AnalysisEventType {
     /// There is no result.
     #[serde(rename = "analysis.failed")]
     Failed,
-    /// The result changed later, or a reanalysis of a completed call ended.
+    /// The result changed later, or the reanalysis of a completed analysis ended.
     #[serde(rename = "analysis.updated")]
     Updated,
 }

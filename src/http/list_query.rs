@@ -126,8 +126,8 @@ pub struct ListAnalyses {
     /// Filter by status.
     #[param(inline)]
     status: Option<Status>,
-    /// Filter by the exact name of a matched quality rule, for example `Приветсвие`. Repeat the parameter to require
-    /// several rules. Different Unicode spellings of the same characters are equal.
+    /// Filter by the exact name of a matched quality rule, for example `Прощание`. Repeat the parameter to require several rules.
+    /// Different Unicode spellings of the same characters are equal.
     #[serde(default)]
     #[param(inline, required = false, value_type = Vec<TagName>, max_items = 16)]
     tag: Vec<String>,

@@ -57,8 +57,8 @@ impl Refusal {
     }
 }
 
-/// Writes the log lines about refused requests, and limits their number. It has one counter for each reason and
-/// issuer. There are few of both, so its memory is bounded.
+/// Writes the log lines about refused requests, and limits their number. The log has one counter for each reason and issuer.
+/// There are few reasons and issuers, so the memory of the counters is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
     windows: Mutex<HashMap<Kind, Window>>,
@@ -108,7 +108,7 @@ impl RefusalLog {
                         reason = kind.0,
                         issuer = kind.1,
                         suppressed,
-                        "further requests refused without a log line"
+                        "further refusals were not logged one by one"
                     );
                 });
             }

@@ -40,7 +40,8 @@ pub struct PresetResource {
     /// Limits of the receiver, and how the preset complies with them.
     #[schema(max_length = 1024)]
     limits: &'static str,
-    /// Rules that the documentation of the receiver does not state; `null` if there are none.
+    /// Behaviour and limits of the receiver that matter to the preset, but that the receiver's documentation does not state;
+    /// `null` if there are none.
     #[schema(required = true, max_length = 1024)]
     unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.

@@ -90,8 +90,8 @@ fn of_certificate(error: &CertificateError) -> TransportError {
     }
 }
 
-/// Returns the reason that the connector of a proxy gives. Its error types are private, so only the texts identify
-/// the errors. A test with a real proxy covers each text.
+/// Returns the reason that the connector of a proxy gives. The error types of the connector are private, so only the texts
+/// identify the errors. A test with a real proxy covers each text.
 fn of_proxy(error: &(dyn Error + 'static)) -> Option<TransportError> {
     let text = error.to_string();
     let (reason, is_socks) = match (text.strip_prefix("tunnel error: "), text.strip_prefix("SOCKS error: ")) {

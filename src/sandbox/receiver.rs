@@ -17,7 +17,7 @@ use super::http::{Body, Handler, Reply, Request, Response, Server};
 use super::log::RequestLog;
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
-/// Function that is called with each request before the answer. It can verify the signature.
+/// Function that is called with each request before the answer. The function can verify the signature.
 pub type OnReceived = Arc<dyn Fn(&Received) + Send + Sync>;
 
 /// Function that chooses the status and the body of an answer. If it returns `None`, the path selects the answer.

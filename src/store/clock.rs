@@ -1,4 +1,5 @@
-//! The state of the gateway's clock, which all replicas share. The rule is in [`domain::clock_guard`](crate::domain::clock_guard).
+//! The state of the gateway's clock, which all replicas share. The rule for jumps of the clock is in
+//! [`domain::clock_guard`](crate::domain::clock_guard).
 
 use std::sync::Arc;
 use std::time::Duration;

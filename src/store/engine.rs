@@ -13,24 +13,25 @@ use crate::domain::listing::{AnalysisPage, AnalysisQuery};
 use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
 
-/// A database engine: it runs rules, and implements the operations that differ between the engines.
+/// A database engine. An engine runs the transaction rules of the store ([`Rule`]), and implements the operations that differ
+/// between the engines.
 pub(super) trait Engine: Send + Sync {
-    /// Runs a rule in a transaction. The result is on disk when this method returns.
+    /// Runs a [`Rule`] in a transaction. The result is on disk when this method returns.
     fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// Runs a rule that only reads. The caller of a scan passes the permit of the scan.
+    /// Runs a [`Rule`] that only reads. The caller of a scan passes the permit of the scan.
     fn read<R: Rule>(
         &self,
         rule: R,
         permit: Option<ScanPermit>,
     ) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// Runs a cheap rule that only reads.
+    /// Runs a cheap [`Rule`] that only reads.
     fn query<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
         self.read(rule, None)
     }
 
-    /// Runs a rule that only reads, within the limits of scans.
+    /// Runs a [`Rule`] that only reads, within the limits of scans.
     fn scan<R: Rule>(
         &self,
         tenant: &TenantId,

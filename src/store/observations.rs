@@ -1,4 +1,4 @@
-//! Observations of a rule, for metrics and logs.
+//! Observations of a transaction rule ([`Rule`](super::rules::Rule)), for metrics and logs.
 //!
 //! A rule may run more than once, so it records its observations with
 //! [`Transaction::observe`](super::rules::Transaction::observe). The engine reports them once, after the rule has succeeded.
@@ -8,15 +8,15 @@ use std::fmt::Display;
 use crate::domain::ids::TenantId;
 use crate::telemetry::metrics::Metrics;
 
-/// The result of a rule, with the observations of the rule.
+/// The result of a transaction rule, with the observations of the rule.
 pub(super) type Observed<T> = (T, Vec<Observation>);
 
-/// An observation of a rule.
+/// An observation of a transaction rule.
 #[derive(Debug)]
 pub(super) enum Observation {
     /// The filter of a webhook of this tenant did not pass an event.
     FilteredEvent(TenantId),
-    /// A rule skipped a row that this version of the program cannot read.
+    /// A transaction rule skipped a row that this version of the program cannot read.
     UnreadableRow {
         /// The row's table.
         table: &'static str,

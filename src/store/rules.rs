@@ -83,7 +83,7 @@ pub(super) trait Transaction: Send + Sync {
         &self.context().policy
     }
 
-    /// Returns whether an earlier attempt of the rule has begun. That attempt may have been committed.
+    /// Returns whether an earlier attempt to run the [`Rule`] has begun. That attempt may have been committed.
     fn is_repeated(&self) -> bool;
 
     /// Calls `read` with each row of the result, until `read` breaks.

@@ -39,7 +39,7 @@ impl ScanRefusal {
     }
 }
 
-/// Maximum numbers of scans that run or wait at the same time.
+/// Limits of the number of scans that run at the same time, and of the number of scans that wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScanShares {
     /// Maximum number of running scans.
@@ -53,7 +53,7 @@ pub(super) struct ScanShares {
 /// Limits the number of scans that run and wait at the same time, in total and per tenant.
 pub(super) struct ScanLimits {
     shares: ScanShares,
-    /// Maximum duration of a scan, including its wait. It is shorter than the time limits of a database session.
+    /// Maximum duration of a scan, including its wait. This duration is shorter than the time limits of a database session.
     deadline: Duration,
     running: Arc<Semaphore>,
     tenants: Mutex<HashMap<TenantId, Arc<TenantScans>>>,
@@ -65,7 +65,7 @@ struct TenantScans {
     waiting: AtomicUsize,
 }
 
-/// Permit to run a scan. It is held until the connection is idle again or closed.
+/// Permit to run a scan. The permit is held until the connection is idle again or closed.
 pub(super) struct ScanPermit {
     _of_tenant: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,

@@ -5,7 +5,7 @@
 //! tenant, one after another, and takes the oldest deliveries of each. The next claim continues the scan after the
 //! last receiver.
 //!
-//! Receivers that never answer hold their slots until the time-out. These rules leave slots for other receivers:
+//! Receivers that never answer hold their slots until the time-out. Three measures leave slots for other receivers:
 //!
 //! - Each tenant has reserved slots. A tenant uses the shared slots only when its reserved slots are taken.
 //! - A quarter of a tenant's slots is reserved for receivers that answered the last delivery promptly.

@@ -1,8 +1,8 @@
 //! Rows that this version of the program cannot read, because a later version wrote them or because they are damaged.
 //!
 //! One such row must not affect the other rows. Lists skip it and name its id. Claims postpone its work. A read of this row alone
-//! fails with [`StoreError::Corrupt`]. Deletion does not read rows, so it works. Logs contain the id and the column, but never the
-//! content.
+//! fails with [`StoreError::Corrupt`]. A deletion does not read the rows, so a deletion works. Logs contain the id and the
+//! column, but never the content.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::domain::clock::Timestamp;
 /// Time for which the work of an unreadable row is postponed. A replica of another version may be able to read the row.
 const PAUSE: Duration = Duration::from_hours(1);
 
-/// Records that a rule skipped an unreadable row.
+/// Records that a transaction rule skipped an unreadable row.
 pub(super) fn observe(transaction: &impl Transaction, table: &'static str, id: impl Display) {
     transaction.observe(Observation::unreadable(table, id));
 }
@@ -41,7 +41,7 @@ pub(super) fn skip<T>(
     }
 }
 
-/// Postpones the unreadable rows of a claim, so that they do not block the other rows.
+/// Postpones the work of the unreadable rows of a claim, so that these rows do not block the other rows.
 pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, batch: &mut ClaimBatch<T>) {
     if batch.unreadable.is_empty() {
         return;
@@ -51,7 +51,7 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
     batch.next_due = Some(engine.env().clock.now());
     // After a failure the leases expire, and the rows are claimed and postponed again.
     if let Err(error) = engine.transact(Postpone { leased, leases }).await {
-        tracing::warn!(%error, "failed to postpone unreadable rows");
+        tracing::warn!(%error, "failed to postpone the work of unreadable rows");
     }
 }
 

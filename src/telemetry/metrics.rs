@@ -27,7 +27,7 @@ const TRANSACTION: &[f64] = &[0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 10.0];
 /// Buckets in seconds for analyses, from a few seconds to a day.
 const COMPLETION: &[f64] =
     &[5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 3600.0, 10_800.0, 43_200.0, 86_400.0];
-/// Buckets for numbers of polls.
+/// Buckets for the number of polls of an analysis.
 const POLLS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 300.0];
 
 /// Declares [`Metrics`] as a table. Each entry is a field, its type, the name without the prefix, the labels, the

@@ -18,8 +18,8 @@ const MAX_CONCURRENCY_PER_TENANT: usize = 32;
 const MAX_BYTES_PER_TENANT: usize = 4 << 20;
 /// Maximum number of attempts in flight per receiver. With this limit, a slow receiver delays only its own deliveries.
 const MAX_CONCURRENCY_PER_RECEIVER: usize = 8;
-/// Number of slots that are reserved for each tenant. They suffice for one receiver, so silent receivers of other tenants do not
-/// affect a tenant with one receiver.
+/// Number of slots that are reserved for each tenant. These slots suffice for one receiver, so silent receivers of other tenants
+/// do not affect a tenant with one receiver.
 const OWN_SLOTS: usize = MAX_CONCURRENCY_PER_RECEIVER;
 /// Maximum size of the bodies in a tenant's reserved slots, in bytes.
 const OWN_BYTES: usize = 256 << 10;

@@ -145,7 +145,7 @@ impl Deliverer {
     /// Ends the lease without an attempt. The delivery is due again after a pause.
     async fn postpone(&self, claimed: &ClaimedDelivery) {
         let due = self.env.clock.now() + PAUSE_OF_POSTPONED;
-        tracing::warn!(retry_at = %due, "callback postponed: the lease ends before the deadline of the request");
+        tracing::warn!(retry_at = %due, "callback delivery postponed: the lease would end before the deadline of the request");
         let postpone = || self.store.postpone_delivery(claimed.lease, due);
         let names = ("postpone_delivery", "deliveries");
         self.outcomes.write(names, claimed.delivery.due_at, postpone).await;
@@ -238,7 +238,12 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
             tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the secrets or headers for it are missing or cannot be decrypted");
         }
         RetryDecision::Hold => {
-            tracing::warn!(host, status, outcome, "callback delivery held: the receiver answered 410");
+            tracing::warn!(
+                host,
+                status,
+                outcome,
+                "callback delivery waits until the webhook is enabled again: the receiver answered 410"
+            );
         }
         RetryDecision::GiveUp(reason) => {
             tracing::error!(host, status, outcome, ?reason, "callback delivery given up");

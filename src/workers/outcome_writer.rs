@@ -29,8 +29,8 @@ pub struct OutcomeWriter {
 }
 
 impl OutcomeWriter {
-    /// Creates the writer. It repeats no write after `grace_over` is cancelled, so that work does not outlive the grace period of
-    /// a shutdown.
+    /// Creates the writer. The writer repeats no write after `grace_over` is cancelled, so that work does not outlive the grace
+    /// period of a shutdown.
     pub const fn new(env: Env, grace_over: CancellationToken) -> Self {
         Self { env, grace_over }
     }
@@ -71,7 +71,7 @@ impl OutcomeWriter {
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,
-                    "outcome probably stored: an unconfirmed earlier write has probably ended the lease"
+                    "outcome probably stored: the lease has ended, probably through an earlier write without confirmation"
                 );
             }
             Err(error) => {

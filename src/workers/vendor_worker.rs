@@ -128,7 +128,7 @@ impl VendorWorker {
         // If this process was paused, the lease may have expired, and another replica may send the request.
         let lease_end = analysis.work.as_ref().map_or(self.env.clock.now(), |work| work.due_at);
         if self.env.clock.now() + self.request_timeout > lease_end {
-            tracing::warn!("request skipped: the lease ends before the deadline of the request");
+            tracing::warn!("request skipped: the lease would end before the deadline of the request");
             return;
         }
         let token = tenant.vendor_token();
@@ -175,13 +175,13 @@ impl VendorWorker {
         match applied.confirmation {
             Some(Confirmation::Unconfirmed) => {
                 tracing::warn!(
-                    "submission unconfirmed: the vendor's answers do not show whether it accepted the call"
+                    "submission unconfirmed: the answers do not show whether the vendor accepted the call"
                 );
                 self.env.metrics.submissions_unconfirmed.with_label_values(&[tenant]).inc();
             }
             Some(Confirmation::Resubmitted) => {
                 tracing::info!(
-                    "another submit planned: the vendor's answers do not show that it accepted the call"
+                    "call will be submitted again: no answer shows that the vendor accepted the call"
                 );
                 self.env.metrics.submissions_repeated.with_label_values(&[tenant]).inc();
             }

@@ -31,8 +31,8 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// Finds the position of a member's name in the list of names. It reads the name as bytes, because the name may
-/// contain an unpaired surrogate.
+/// Finds the position of a member's name in the list of names. Reads the name as bytes, because the name may contain an unpaired
+/// surrogate.
 struct NamePosition<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for NamePosition<'_> {

@@ -17,7 +17,7 @@ pub(super) struct PermitState {
     /// Number of requests in flight about calls whose previous request failed. Lookups do not count, because they have a separate
     /// limit.
     pub(super) failed_in_flight: usize,
-    /// Number of lookups that wait for a permit. They get the next permits.
+    /// Number of lookups that wait for a permit. These lookups get the next permits.
     pub(super) waiting: usize,
     /// Calls whose last lookup failed, latest first. The store does not know these calls.
     pub(super) failed_lookups: VecDeque<CallId>,

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Returns the repaired value, the rest of the text, the number of repaired errors, and the number of words in place of
-/// numbers.
+/// Returns the repaired value, the rest of the text, the number of repaired errors, and the number of words that stand in place
+/// of a number.
 fn repaired(text: &str) -> Option<(Value, String, [u32; 2])> {
     let mut warnings = AnswerWarnings::default();
     let (json, rest) = repair(text, 1 << 20, &mut warnings).ok()?;

@@ -1,8 +1,8 @@
 //! The events of a tenant, page by page and as a live stream.
 //!
-//! A stream holds one page at most. It reads the next page when its client has taken all events, so a slow client
-//! costs no memory. A signal only means that there may be new events; the store determines the events and their
-//! order. So a repeated signal does no harm, and the next heartbeat makes up for a lost signal.
+//! A stream holds one page at most. The stream reads the next page when its client has taken all events, so a slow client costs
+//! no memory. A signal only means that there may be new events; the store determines the events and their order. So a repeated
+//! signal does no harm, and the next heartbeat makes up for a lost signal.
 
 mod stream;
 
@@ -26,8 +26,8 @@ use crate::store::{Change, Store, StoreError};
 
 /// Number of unreadable events after which a page ends even if it has no readable event.
 const MOST_UNREADABLE: usize = 500;
-/// Memory in bytes that a read of a page reserves until the size of the events is known. It suffices for 4 MiB of
-/// events and the answer with them.
+/// Memory in bytes that a read of a page reserves until the size of the events is known. This memory suffices for 4 MiB of events
+/// and for the answer that contains these events.
 const READ_BYTES: usize = 8 << 20;
 
 /// The position at which a read of the feed starts.

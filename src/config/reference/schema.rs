@@ -9,8 +9,8 @@ use crate::config::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 /// Keys that the chart derives from its value `database`.
 const FROM_DATABASE: [(&str, &str); 2] = [("store", "url"), ("store", "password_file")];
 
-/// Returns an object with the JSON Schema of each table of settings. Its keys are the names of the tables in the chart's value
-/// `config`.
+/// Returns an object with the JSON Schema of each table of settings. The keys of the object are the names of the tables in the
+/// chart's value `config`.
 pub fn chart_schema() -> Value {
     let settings = declared_settings();
     Value::Object(settings.tables.iter().map(|table| (table.path.clone(), of_table(table))).collect())

@@ -31,7 +31,7 @@ pub struct Submission {
     pub metadata: Option<Metadata>,
     /// Facts of the call that the caller knows. They replace the same facts of earlier submissions.
     pub call: CallFacts,
-    /// Whether to analyze a finished call again.
+    /// Whether to analyze the call again if its analysis is finished.
     pub reanalyze: bool,
     /// Trace of the request.
     pub trace: TraceContext,

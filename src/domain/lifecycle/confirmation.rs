@@ -61,7 +61,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer that the vendor gives for unknown calls, although the vendor had accepted this call.
+    /// Applies an answer about a call that the vendor has accepted. The vendor gives the same answer for unknown calls.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,

@@ -208,8 +208,8 @@ fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context
     }
 }
 
-/// Whether the answer has an explanation that no call in progress had before. Such an answer does not show the outcome
-/// of a submit.
+/// Whether the answer has an explanation that the vendor has not given before for a call whose result was not ready. Such an
+/// answer does not show the outcome of a submit.
 const fn is_unclear(outcome: &PollOutcome, judgement: Judgement) -> bool {
     judgement.is_unexpected && matches!(outcome, PollOutcome::NotReady { detail: Some(_), .. })
 }

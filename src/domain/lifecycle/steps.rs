@@ -125,7 +125,7 @@ pub struct Effect {
     pub obtained: Option<Box<VendorResult>>,
     /// Estimate that replaces [`Context::pace`].
     pub pace: Option<Pace>,
-    /// Shapes of the answers before the result. The vendor gives such answers for calls in progress.
+    /// Shapes of the answers before the result. The vendor gives such answers while it analyzes a call.
     pub pending: Vec<AnswerShape>,
     /// Earliest start of a probe for unknown calls, if the step needs one.
     pub probe: Option<Timestamp>,

@@ -54,7 +54,7 @@ impl IntervalSet {
         self.iter().map(Interval::length).sum()
     }
 
-    /// Returns the interval that contains `moment`, including its start and excluding its end.
+    /// Returns the interval that contains `moment`. An interval contains its start, but not its end.
     pub(super) fn at(&self, moment: i64) -> Option<Interval> {
         let later = self.0.partition_point(|interval| interval.end <= moment);
         self.0.get(later).copied().filter(|interval| interval.begin <= moment)

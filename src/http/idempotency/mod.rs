@@ -1,8 +1,8 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, even if a caller
 //! sends it several times.
 //!
-//! The route table says which operations take a key. It wraps their handlers, which do not see the key. A request
-//! without the header is executed as usual. For a request with the header:
+//! The route table says which operations take a key, and wraps the handlers of these operations. The handlers do not see the key.
+//! A request without the header is executed as usual. For a request with the header:
 //!
 //! - First, the key is claimed in the store, by tenant, method, path and key. If two requests arrive at the same time, even at
 //!   different replicas, only one of them gets the claim.
@@ -45,7 +45,7 @@ const MAX_KEPT_BYTES: usize = 1 << 20;
 /// Value of `Retry-After` if the key is in use. Most requests take milliseconds.
 const RETRY_IN_USE: Duration = Duration::from_secs(1);
 
-/// The contents of an operation's answer. They determine how the answer is stored and when it is deleted.
+/// The contents of an operation's answer. The contents determine how the answer is stored and when it is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerContents {
     /// Data of one call: the answer is deleted with the call.
@@ -89,7 +89,7 @@ pub(super) fn parse_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>,
 pub(super) struct IdempotentRequest {
     request: KeyedRequest,
     subject: Subject,
-    /// Maximum time for which the handler waits for an outcome. It is added to the lease of the claim.
+    /// Maximum time for which the handler waits for an outcome. This time is added to the lease of the claim.
     wait: Duration,
 }
 

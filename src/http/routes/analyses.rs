@@ -19,9 +19,10 @@ route_table! { "analyses":
     /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome
     /// from a `callback`, a webhook or the events, or send GET to the URL in `Location`.
     ///
-    /// Submitting a finished call answers 200 and delivers its event to a new `callback` at once. Submitting a call in
-    /// progress adds the `callback` and replaces `metadata` and the facts in `call` that you send. With `reanalyze`, AloVoice
-    /// analyzes a finished call again: see `reanalysis` and `last_reanalysis`.
+    /// If the analysis of the call is already finished, the answer is 200, and a new `callback` gets the event of the analysis at
+    /// once. If the analysis is in progress, the gateway adds the `callback`, and replaces `metadata` and the facts in `call`
+    /// that you send. With `reanalyze`, AloVoice analyzes the call again if its analysis is finished: see `reanalysis` and
+    /// `last_reanalysis`.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
@@ -56,9 +57,9 @@ route_table! { "analyses":
     /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis that is submitted later is newer than the
     /// first page, so it is not on the other pages. Use a cursor only with the filters of the first page; `limit` may change.
     ///
-    /// A page of a search examines a bounded number of calls. It can have fewer calls than `limit`, even none, and
-    /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
-    /// is `null`.
+    /// A page of a search examines a bounded number of calls. Such a page can have fewer calls than `limit`, even none, and still
+    /// have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor` is
+    /// `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
         params(ListQuery),
@@ -87,10 +88,11 @@ route_table! { "analyses":
 
     /// Refresh the analysis of a call
     ///
-    /// Asks AloVoice once more for the result of a finished call, for example after you changed rules there. The call is not
-    /// submitted again. If the result changed, the analysis gets a new `revision` and an `analysis.updated` event. If a failed
-    /// call has a result now, the analysis becomes completed, with an `analysis.completed` event. Otherwise nothing changes
-    /// and there is no event. If AloVoice cannot be reached, the gateway tries three times and `last_error` has the reason.
+    /// Asks AloVoice once more for the result of a call whose analysis is finished, for example after you changed the quality
+    /// rules at AloVoice. The call is not submitted again. If the result changed, the analysis gets a new `revision` and an
+    /// `analysis.updated` event. If the analysis had failed and AloVoice has a result now, the analysis becomes completed, with
+    /// an `analysis.completed` event. Otherwise nothing changes and there is no event. If AloVoice cannot be reached, the gateway
+    /// tries three times and `last_error` has the reason.
     ///
     /// While an analysis or a refresh is in progress, the gateway already polls AloVoice, and the request changes nothing.
     /// Two refreshes of a call are at least `vendor.polling.min_interval` apart: if you request one earlier, it is delayed. A

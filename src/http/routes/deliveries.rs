@@ -9,7 +9,7 @@ use crate::http::shared_problems::WebhookConflict;
 route_table! { "webhooks":
     /// List deliveries
     ///
-    /// Returns the deliveries of webhooks and of callbacks, newest first. They are kept as long as their events.
+    /// Returns the deliveries of webhooks and of callbacks, newest first. A delivery is kept as long as its event.
     get "/v1/deliveries" => deliveries::list_deliveries, Token(WebhooksManage);
     {
         params(ListDeliveries),

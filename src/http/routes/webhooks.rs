@@ -76,7 +76,7 @@ route_table! { "webhooks":
 
     /// Delete a webhook
     ///
-    /// Also deletes the deliveries of the webhook and their attempts; a large number of them is deleted in the background. The
+    /// Also deletes the deliveries of the webhook and their attempts. If there are many, they are deleted in the background. The
     /// gateway sends nothing more to the webhook, except a request that is being sent at this moment.
     delete "/v1/webhooks/{webhook_id}" => webhooks::delete_webhook, Token(WebhooksManage);
     {

@@ -17,7 +17,8 @@ pub(super) struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    /// Returns the answer to a submit. Its `aicallid` differs from that of the result, as in the vendor's examples.
+    /// Returns the answer to a submit. The `aicallid` of this answer differs from the `aicallid` of the result, as in the
+    /// vendor's examples.
     pub(super) fn submitted(&self) -> Value {
         let mut answer = self.head("submit");
         change_numbers(&mut answer, self.behaviour);

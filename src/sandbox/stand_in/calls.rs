@@ -49,7 +49,7 @@ pub enum UnknownCallAnswer {
     ErrorObject,
     /// A result with empty `stalk` and `tags`.
     EmptyStalk,
-    /// The same answer as for a call in progress.
+    /// The same answer as for a call whose result is not ready.
     LikePending,
     /// Status 302 to another page.
     Redirect,

@@ -105,7 +105,7 @@ impl Connector {
         self.operation_timeout
     }
 
-    /// Returns the time limit of the wait for a free connection. It is also the time limit of connecting to one server.
+    /// Returns the time limit of the wait for a free connection. The same limit applies to connecting to one server.
     fn connect_timeout(&self) -> Duration {
         self.operation_timeout / 2
     }

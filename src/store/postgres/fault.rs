@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Undelivered,
     /// Another transaction changed the same rows.
     Raced,
-    /// A rule failed with an error of the store.
+    /// A transaction rule failed with an error of the store.
     Store(StoreError),
 }
 
@@ -142,7 +142,7 @@ impl From<UnsuitableDatabase> for Fault {
 }
 
 impl From<StoreError> for Fault {
-    /// Unwraps the fault inside the error of a rule.
+    /// Unwraps the fault inside the error of a transaction rule.
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) if source.is::<Raced>() => Self::Raced,

@@ -1,10 +1,9 @@
 //! Positions of events in a tenant's feed, in an order that readers can rely on.
 //!
-//! The number of an event (`seq`) does not give such an order. It is assigned when the event is written, but the
-//! event becomes visible when its transaction commits. A reader that has read event 10 and continues after it would
-//! miss event 9 if 9 commits later. So an event gets its position when it is first read: under a lock on the tenant's
-//! row in `feeds`, the reader numbers all committed events without a position. Events of open transactions get higher
-//! positions later.
+//! The number of an event (`seq`) does not give such an order. The number is assigned when the event is written, but the event
+//! becomes visible when its transaction commits. A reader that has read event 10 and continues after it would miss event 9 if 9
+//! commits later. So an event gets its position when it is first read: under a lock on the tenant's row in `feeds`, the reader
+//! numbers all committed events without a position. Events of open transactions get higher positions later.
 //!
 //! Rejected alternatives:
 //!

@@ -129,7 +129,7 @@ impl Statement {
     }
 }
 
-/// Returns a number for a parameter. It saturates at `i64::MAX`.
+/// Returns a number for a parameter. The number saturates at `i64::MAX`.
 pub(super) fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -99,7 +99,7 @@ async fn lock(client: &Client) -> Result<(), Fault> {
     let mut is_logged = false;
     while !client.query_one(TRY_LOCK, &[]).await?.try_get::<_, bool>(0)? {
         if !is_logged {
-            tracing::info!("waiting for another gateway that updates the schema");
+            tracing::info!("waiting: another gateway is updating the schema");
             is_logged = true;
         }
         sleep(LOCK_INTERVAL).await;

@@ -1,12 +1,12 @@
 //! The engine for several replicas on one PostgreSQL database, version 15 or newer.
 //!
-//! - **Rules** run in transactions with prepared, pipelined statements (`transaction`).
+//! - **Transaction rules** (`store::rules`) run in transactions with prepared, pipelined statements (`transaction`).
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row in one statement.
 //!   Rows that another replica is claiming are skipped (`SKIP LOCKED`), so claims never wait for each other. Transactions
 //!   that lock several rows lock them in one order, so they cannot deadlock.
 //! - **Retries.** An operation that a lost connection or a conflict interrupted is retried for some seconds (`retries`). A retry
-//!   is safe even if the first attempt was committed: rules tolerate their own earlier rows, and a step whose first attempt was
-//!   committed finds that its lease has ended.
+//!   is safe even if the first attempt was committed: transaction rules tolerate their own earlier rows, and a step whose first
+//!   attempt was committed finds that its lease has ended.
 //! - **Notices.** Replicas announce their changes to each other with `NOTIFY` (`notices`, `listener`).
 //! - **Time limits.** Every wait for a connection, a lock, a statement or the network has a limit (`connect`).
 
@@ -113,7 +113,7 @@ const fn feed_shares(max_connections: usize) -> ScanShares {
 }
 
 impl PostgresStore {
-    /// Reports the observations of a rule.
+    /// Adds the observations of a transaction rule to the metrics and the log.
     fn report(&self, observations: &[Observation]) {
         observations.iter().for_each(|observation| observation.report(&self.context.env.metrics));
     }

@@ -1,4 +1,4 @@
-//! Runs rules on PostgreSQL: prepared statements on a pooled connection.
+//! Runs the transaction rules of the store ([`Rule`]) on PostgreSQL: prepared statements on a pooled connection.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Usage, UsageFact};
 
-/// A connection on which a rule runs.
+/// A connection on which a [`Rule`] runs.
 enum Connection<'a> {
     /// Each statement is a separate transaction.
     Autocommit(&'a Object),
@@ -35,7 +35,7 @@ enum Connection<'a> {
     Open(deadpool_postgres::Transaction<'a>),
 }
 
-/// The run of a rule on a connection: in one transaction, or with a transaction for each statement.
+/// The run of a [`Rule`] on a connection: in one transaction, or with a transaction for each statement.
 pub(super) struct PostgresTransaction<'a> {
     connection: Connection<'a>,
     context: &'a StoreContext,
@@ -53,7 +53,7 @@ pub(super) struct Effects {
     pub(super) ended: Vec<(Leased, Lease)>,
 }
 
-/// Runs a rule in a transaction and commits it.
+/// Runs a [`Rule`] in a transaction, and commits the transaction.
 pub(super) async fn write<R: Rule>(
     mut session: Session,
     (context, channel): (&StoreContext, &NoticeChannel),
@@ -77,7 +77,7 @@ pub(super) async fn write<R: Rule>(
     Ok((output, effects))
 }
 
-/// Runs a rule that only reads. Its statements need not see the same snapshot.
+/// Runs a [`Rule`] that only reads. The statements of the rule need not see the same snapshot.
 pub(super) async fn read<R: Rule>(
     mut session: Session,
     context: &StoreContext,
@@ -190,14 +190,15 @@ impl Transaction for PostgresTransaction<'_> {
         })
     }
 
-    /// Counts the usage in memory after the commit. If each commit updated a row per tenant and day, the commits would
-    /// wait for each other.
+    /// Adds the usage to a buffer after the commit. The process writes the buffer to the database every few seconds. If each
+    /// commit updated a row per tenant and day, the commits would wait for each other.
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {
         self.effects().usage.push((tenant.clone(), usage));
         Ok(())
     }
 
-    /// Counts the usage in memory, as [`Transaction::count_usage`] does.
+    /// Adds the usage to the same buffer as [`Transaction::count_usage`]. The buffer counts this usage separately for each value
+    /// of a fact of the call, which is the agent or the queue.
     async fn count_fact_usage(
         &self,
         tenant: &TenantId,

@@ -1,5 +1,5 @@
-//! Usage of tenants. It is counted in memory and added to the database every few seconds. If every commit updated a
-//! row per tenant and day, the commits would wait for each other.
+//! Usage of tenants. Each process counts the usage in a buffer, and adds the counts to the database every few seconds. If every
+//! commit updated a row per tenant and day, the commits would wait for each other.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,7 @@
 //!
 //! `SQLite` does not detect such a change. A commit to a removed file succeeds, but its rows are lost when the process ends. So
 //! the writer checks the files before and after each group of jobs, and twice a second while it is idle. A check costs a few
-//! system calls. It verifies these rules:
+//! system calls. The check verifies the following properties:
 //!
 //! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
 //! - The size and the modification time of the database only change during a checkpoint, and each checkpoint changes the index.
@@ -11,7 +11,7 @@
 //! - The last frame of the log has the checksum that the index records. The frame that was the last one at the previous check
 //!   has not changed.
 //!
-//! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because no rule says
+//! <https://sqlite.org/walformat.html> documents the format of the log and of the index. A loss is final, because nothing shows
 //! which of the files is the right one. The process refuses all requests to the store until it is restarted.
 
 use std::fs::{File, Metadata};

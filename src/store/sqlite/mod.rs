@@ -1,6 +1,7 @@
 //! The engine for a single gateway on one `SQLite` file, with a write-ahead log.
 //!
-//! - **Rules** that write run on the writer's thread. Rules that only read run on a pool of read-only connections.
+//! - **Transaction rules** (`store::rules`) that write run on the writer's thread. Rules that only read run on a pool of
+//!   read-only connections.
 //! - **Group commit.** Jobs that arrive during a commit share the next transaction, which is synced to the disk once
 //!   (`writer`). A successful write is on disk when the caller gets its result.
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row. The file belongs to
@@ -112,7 +113,7 @@ impl SqliteStore {
         outcome
     }
 
-    /// Reports the observations of a rule, and returns the rule's result.
+    /// Adds the observations of a [`Rule`] to the metrics and the log. Returns the rule's result.
     fn reported<T>(&self, (value, observations): Observed<T>) -> T {
         observations.iter().for_each(|observation| observation.report(&self.context.env.metrics));
         value

@@ -1,4 +1,4 @@
-//! Runs rules on `SQLite`. A rule runs to its end on the thread that has the connection.
+//! Runs the transaction rules of the store ([`Rule`]) on `SQLite`. A rule runs to its end on the thread that has the connection.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -21,8 +21,8 @@ use crate::domain::analysis::{Analysis, AnalysisResult};
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage, UsageFact};
 
-/// An open transaction. The connection is locked for each statement only, so that the future of a rule is `Send`. No
-/// other thread waits for the lock.
+/// An open transaction. The connection is locked for each statement only, so that the future of a [`Rule`] is `Send`. No other
+/// thread waits for the lock.
 pub(super) struct SqliteTransaction<'a> {
     connection: &'a Mutex<Connection>,
     context: &'a StoreContext,
@@ -37,7 +37,7 @@ struct Effects {
     observations: Vec<Observation>,
 }
 
-/// Runs a rule in the transaction that is open on the connection. Returns the rule's result and observations.
+/// Runs a [`Rule`] in the transaction that is open on the connection. Returns the rule's result and observations.
 pub(super) fn run<R: Rule>(
     connection: &Mutex<Connection>,
     context: &StoreContext,
@@ -65,7 +65,7 @@ impl Transaction for SqliteTransaction<'_> {
         self.context
     }
 
-    /// Always `false`: the file belongs to this process, and an error rolls the rule back.
+    /// Always `false`: the file belongs to this process, and an error rolls the transaction back.
     fn is_repeated(&self) -> bool {
         false
     }

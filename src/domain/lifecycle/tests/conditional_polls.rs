@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Applies the answer to polls and returns the numbers of the conditional polls.
+/// Applies the answer to each poll. Returns the ordinals of the conditional polls: the first poll has the ordinal 1.
 fn conditional_polls(scenario: &mut LifecycleScenario, polls: u32, answer: &Step) -> Vec<u32> {
     let policy = PollingPolicy::default();
     let mut conditional = Vec::new();

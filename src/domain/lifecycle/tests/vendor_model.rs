@@ -22,7 +22,7 @@ pub(super) enum UnknownForm {
     Text,
     ErrorObject,
     EmptyStalk,
-    /// The same answer as for a call in progress.
+    /// The same answer as for a call whose result is not ready.
     LikePending,
     Redirect,
     /// An error of the vendor's program. It may also mean an outage.

@@ -27,8 +27,8 @@ impl ReceiverAnswer<'_> {
 /// The meaning of an answer for the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AnswerVerdict {
-    /// The status decides, as for every receiver: 2xx means delivered, 410 ends the delivery or disables the webhook, and other
-    /// statuses are retried.
+    /// The body does not decide. The general rule for the status applies: 2xx means delivered, 410 ends the delivery or disables
+    /// the webhook, and other statuses are retried.
     OfStatus,
     /// The receiver did not accept the event now. The reason is a code or a few words.
     Later { reason: String, after: Duration },

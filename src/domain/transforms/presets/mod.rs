@@ -40,7 +40,7 @@ pub struct Preset {
     pub needs: &'static [Need],
     /// The limits of the receiver, and how the preset keeps them.
     pub limits: &'static str,
-    /// Rules that the documentation of the receiver does not state.
+    /// Behaviour and limits of the receiver that matter to the preset, but that the receiver's documentation does not state.
     pub unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.
     pub documentation: &'static str,

@@ -87,7 +87,7 @@ impl Tally {
             denied_submits,
             callbacks: callbacks.values().map(Vec::len).sum(),
             growth,
-            fenced: fleet.logged("the lease was lost") + fleet.logged("request skipped: the lease ends"),
+            fenced: fleet.logged("the lease was lost") + fleet.logged("request skipped: the lease would end"),
             failed_starts: fleet.failed_starts,
         }
     }
