@@ -20,7 +20,7 @@ use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError, StoredUrl, Ur
 /// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. The answers of a batch share a
 /// commit.
 const BATCH: usize = 32;
-/// Number of URLs of callbacks in memory at once. Those of a batch share a commit.
+/// Number of analyses or deliveries whose URLs of callbacks are in memory at once. The URLs of a batch share a commit.
 const URLS: usize = 200;
 
 /// Number of encrypted records, by key.
@@ -100,11 +100,11 @@ impl Resealing {
             }
         }
         for table in [UrlTable::Callbacks, UrlTable::Deliveries] {
-            let mut after = None;
+            let mut after = 0;
             loop {
                 let batch = self.store.callback_urls_across_tenants(table, after, URLS).await?;
                 let Some(last) = batch.last() else { break };
-                after = Some((last.row, last.url.clone()));
+                after = last.row;
                 self.urls(table, batch, &mut found).await?;
             }
         }

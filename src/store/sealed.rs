@@ -50,11 +50,11 @@ pub trait SealedStore: Send + Sync {
     /// read. The replacement increments the version, so a caller that has read the old values cannot write them back.
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError>;
 
-    /// Reads up to `limit` URLs of callbacks, encrypted or not, after the given row and URL, in their order.
+    /// Reads the URLs of callbacks, encrypted or not, of up to `limit` rows after the given one: analyses or deliveries.
     async fn callback_urls_across_tenants(
         &self,
         table: UrlTable,
-        after: Option<(i64, String)>,
+        after: i64,
         limit: usize,
     ) -> Result<Vec<StoredUrl>, StoreError>;
 
@@ -98,7 +98,7 @@ impl<E: Engine> SealedStore for E {
     async fn callback_urls_across_tenants(
         &self,
         table: UrlTable,
-        after: Option<(i64, String)>,
+        after: i64,
         limit: usize,
     ) -> Result<Vec<StoredUrl>, StoreError> {
         self.query(StoredUrls { table, after, limit }).await

@@ -31,7 +31,7 @@ pub struct StoredUrl {
 
 pub(super) struct StoredUrls {
     pub(super) table: UrlTable,
-    pub(super) after: Option<(i64, String)>,
+    pub(super) after: i64,
     pub(super) limit: usize,
 }
 
@@ -42,16 +42,17 @@ impl Rule for StoredUrls {
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<StoredUrl>, StoreError> {
         let callbacks = sql!(
             "SELECT analysis AS place, url, tenant, call_id FROM callbacks JOIN analyses ON id = analysis \
-             WHERE (analysis, url) > (?1, ?2) ORDER BY analysis, url LIMIT ?3"
+             WHERE analysis IN (SELECT DISTINCT analysis FROM callbacks WHERE analysis > ?1 ORDER BY analysis LIMIT ?2) \
+             ORDER BY analysis"
         );
         let deliveries = sql!(
             "SELECT seq AS place, url, tenant, call_id FROM deliveries WHERE seq > ?1 ORDER BY seq LIMIT ?2"
         );
-        let (row, url) = self.after.as_ref().map_or((0, ""), |(row, url)| (*row, url));
-        match self.table {
-            UrlTable::Callbacks => transaction.query(callbacks, values![row, url, self.limit], read).await,
-            UrlTable::Deliveries => transaction.query(deliveries, values![row, self.limit], read).await,
-        }
+        let select = match self.table {
+            UrlTable::Callbacks => callbacks,
+            UrlTable::Deliveries => deliveries,
+        };
+        transaction.query(select, values![self.after, self.limit], read).await
     }
 }
 
