@@ -98,8 +98,8 @@ pub struct AnalysisSummary {
     /// The reason why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,
-    /// this is the reason for the failure.
+    /// While the gateway retries: the error of its last request to AloVoice. After a failed reanalysis or refresh: the reason for
+    /// the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
     /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.

@@ -42,8 +42,8 @@ impl Word {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.older()))
     }
 
-    /// Returns the word with `s c o g` in place of `ş ç ö ğ`; `None` if it has none of them. Other languages need
-    /// this form, because in these languages the letters do not stand for digraphs.
+    /// Returns the word with `s c o g` in place of `ş ç ö ğ`; `None` if the word has none of these letters. Words of other
+    /// languages need this form, because in them the letters do not stand for digraphs.
     pub(super) fn without_diacritics(&self) -> Option<String> {
         if self.0.is_ascii() {
             return None;
@@ -75,7 +75,7 @@ impl Word {
     }
 }
 
-/// Normalizes a text: its folded words, separated by single spaces.
+/// Returns the folded words of a text, separated by single spaces.
 pub fn fold(text: &str) -> String {
     let folded: Vec<String> = words(text).iter().map(Word::folded).collect();
     folded.join(" ")
@@ -155,13 +155,14 @@ impl Builder {
         }
     }
 
-    /// Handles an apostrophe. At the start of a word it is a quotation mark. Otherwise the next character decides.
+    /// Handles an apostrophe. An apostrophe at the start of a word is a quotation mark and is dropped. For any other apostrophe,
+    /// the next character decides whether it belongs to the word.
     fn apostrophe(&mut self) {
         self.apostrophe = !self.word.is_empty();
     }
 
-    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). After any other letter it
-    /// is a quotation mark.
+    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). A final apostrophe after any other
+    /// letter is a quotation mark.
     fn end(&mut self) {
         if std::mem::take(&mut self.apostrophe) && self.word.ends_with(['o', 'g']) {
             self.push(APOSTROPHE);
