@@ -59,7 +59,7 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
     }
 }
 
-/// Checks whether this replica is ready. The error is the reason why it is not.
+/// Checks whether this replica is ready. The error is the reason why the replica is not ready.
 async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
     if !readiness.get() {
         return Err("starting or draining".to_owned());

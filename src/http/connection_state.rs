@@ -96,7 +96,7 @@ impl ConnectionState {
         self.resume();
     }
 
-    /// Stops reading from the client, so that its bytes stay in the kernel.
+    /// Stops reading from the client, so that the unread bytes stay in the kernel.
     pub(super) fn pause(&self) {
         self.is_paused.set(true);
     }

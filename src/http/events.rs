@@ -123,7 +123,7 @@ pub struct LastEventId {
     last_event_id: Option<String>,
 }
 
-/// Returns a page of events, or a stream of events if the caller prefers that.
+/// Returns a page of events, or a stream of events if the header `Accept` prefers a stream.
 pub(super) async fn list_events(
     http: HttpRequest,
     request: ApiRequest<(), ListEvents>,
@@ -164,7 +164,7 @@ fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError
     Start::parse(tenant, text).ok_or_else(|| ApiError::invalid_field(pointer, rule))
 }
 
-/// Opens a stream. A HEAD request passes the same checks, but its answer has no body, so its stream closes at once.
+/// Opens a stream. A HEAD request passes the same checks, but the answer has no body, so no stream stays open.
 async fn open_stream(
     http: &HttpRequest,
     request: &ApiRequest<(), ListEvents>,

@@ -75,7 +75,8 @@ impl ListQuery {
     }
 }
 
-/// Returns the source that a parameter names: `metadata.NAME` or `crm.NAME`.
+/// Returns the attribute that a parameter filters by. The parameter is `metadata.NAME` or `crm.NAME`; other parameters return
+/// `None`.
 fn source(name: &str) -> Option<AttributeSource<'_>> {
     let crm = || name.strip_prefix("crm.").map(AttributeSource::Crm);
     name.strip_prefix("metadata.").map(AttributeSource::Metadata).or_else(crm)

@@ -1,7 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, even if a caller
 //! sends it several times.
 //!
-//! The route table says which operations take a key, and wraps the handlers of these operations. The handlers do not see the key.
+//! The route table says which operations take a key, and wraps the handlers of these operations. The handlers do not get the key.
 //! A request without the header is executed as usual. For a request with the header:
 //!
 //! - First, the key is claimed in the store, by tenant, method, path and key. If two requests arrive at the same time, even at
@@ -183,7 +183,7 @@ impl KeyedRequests {
         outcome
     }
 
-    /// Returns the answer in the form that may be stored; `None` if it may not be stored.
+    /// Returns the answer in the form for the store; `None` if the answer must not be stored.
     fn keep(
         &self,
         tenant: &TenantId,
