@@ -101,8 +101,8 @@ impl Connection {
         Rc::clone(&self.state)
     }
 
-    /// Returns how many of `bytes` the framework may see now: those up to the end of the head or of the body. Returns an error
-    /// if the head is large and the server already receives too many large heads.
+    /// Returns the number of `bytes` that may pass to the framework now: the bytes up to the end of the head or of the body.
+    /// Returns an error if the head is large and the server already receives too many large heads.
     fn passed(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.state.body.get() {
             BodyLength::Bytes(left) => {
@@ -149,7 +149,7 @@ impl Connection {
         self.wait(context)
     }
 
-    /// Passes bytes to the framework: first those held back, then those of the socket.
+    /// Passes bytes to the framework: first the bytes that were held back, then the bytes of the socket.
     fn poll_pass(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() {
             let readable = self.held.slice(..self.held.len().min(buffer.remaining()));

@@ -104,11 +104,10 @@ pub struct EventPage {
     #[schema(max_items = 500)]
     events: Vec<EventResource>,
     /// The ids of events on this page that this version of the service cannot read, usually because a later version wrote them.
-    /// Omitted if there are none. A stream names them in a comment.
+    /// Omitted if there are none. A stream names these ids in a comment.
     #[schema(required = false, max_items = 1000)]
     unreadable: Vec<String>,
-    /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not
-    /// expire.
+    /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later. The cursor does not expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
     next: String,
 }
@@ -118,7 +117,7 @@ pub struct EventPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `list_events` reads")]
 pub struct LastEventId {
-    /// For streams: the last `id` that you received. It takes precedence over `lastEventId` and `after`.
+    /// For streams: the last `id` that you received. This header takes precedence over `lastEventId` and `after`.
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }

@@ -11,7 +11,7 @@ use super::problem::{ApiError, MALFORMED_BODY};
 
 /// The byte order mark of UTF-8. Some clients begin a body with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The rule that a text breaks if it has half of a surrogate pair, for example half of an emoji.
+/// The rule for a text that has only half of a surrogate pair, for example half of an emoji.
 const LONE_SURROGATE: &str =
     "has half of a surrogate pair, which is not a character: send the whole pair or leave it out";
 

@@ -5,10 +5,11 @@
 //! of a caller without a valid token is also idle while the caller does not read its answer.
 //!
 //! A server thread has a fixed number of places for connections, and keeps the last place free for a new connection. A connection
-//! that takes the last place evicts the connection that has been idle longest. If none is idle, the connection whose answer ends
-//! next is closed after that answer. A connection with a request in progress is never evicted. An evicted connection reads once
-//! more before it closes. If a head has arrived, the evicted connection stays open, and another idle connection is evicted
-//! instead. The connection that took the last place is not evicted then, because its first head may still be on its way.
+//! that takes the last place evicts the connection that has been idle longest. If no connection is idle, the next connection that
+//! completes an answer is closed after this answer. A connection with a request in progress is never evicted. An evicted
+//! connection reads once more before it closes. If a head has arrived, the evicted connection stays open, and another idle
+//! connection is evicted instead. The connection that took the last place is not evicted then, because its first head may still
+//! be on its way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@
 //!   different replicas, only one of them gets the claim.
 //! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
-//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`] plus the time of
+//! - A claim is a lease: if the process with the claim dies, the key is blocked for at most [`KeyTerms::lease`] plus the time of
 //!   `Prefer: wait`. After that, the next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
