@@ -52,7 +52,8 @@ pub struct AnalysisResource {
     /// the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    /// The reanalysis in progress, which a submission with `reanalyze` started, or `null`. A completed analysis keeps its result
+    /// until a new result arrives.
     #[schema(required = true)]
     pub reanalysis: Option<Reanalysis>,
     /// The latest reanalysis that has ended, or `null`.

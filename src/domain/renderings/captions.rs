@@ -3,7 +3,7 @@
 use super::super::transcript::Turn;
 use super::{name, spoken};
 
-/// Duration in milliseconds for which a turn is shown whose end is not after its start.
+/// Duration in milliseconds for which captions show a turn that does not end after its start.
 ///
 /// The subtitle formats require that the end is after the start. Otherwise a player would never show the text.
 const LEAST_MS: i64 = 1_000;

@@ -20,7 +20,7 @@ pub enum AttemptOutcome {
         /// `Retry-After` of a 429 or 503.
         retry_after: Option<Duration>,
     },
-    /// The preset knows from the answer that the receiver does not accept the event now.
+    /// The answer tells the preset of the transform that the receiver does not accept the event now.
     Declined {
         /// Status of the answer, which may be 200.
         status: u16,
@@ -29,7 +29,7 @@ pub enum AttemptOutcome {
         /// Minimum pause before the next attempt.
         retry_after: Duration,
     },
-    /// The preset knows from the answer that the receiver will never accept this request.
+    /// The answer tells the preset of the transform that the receiver will never accept this request.
     Rejected {
         /// Status of the answer, which may be 200.
         status: u16,

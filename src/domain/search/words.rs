@@ -32,7 +32,7 @@ fn new_letter(letter: char) -> Option<&'static (char, &'static str, char)> {
 pub(super) struct Word(String);
 
 impl Word {
-    /// Returns the word in the Uzbek spelling of 1995, so that words of both alphabets are equal.
+    /// Returns the word in the Uzbek spelling of 1995, so that the spellings of 1995 and 2026 are equal.
     pub(super) fn folded(&self) -> String {
         self.older().replace('ё', "е")
     }
@@ -103,7 +103,8 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics in scripts in which they do not form distinct letters. The letters of Uzbek keep their diacritics.
+/// Passes a character to `emit`, without its diacritics. The new letters of the Uzbek alphabet stay unchanged, and so do the
+/// letters of scripts in which diacritics form distinct letters.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if new_letter(c).is_none() && matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {
