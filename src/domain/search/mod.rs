@@ -186,7 +186,7 @@ impl SearchQuery {
         }
     }
 
-    /// Creates a query for calls in which this speaker says anything.
+    /// Creates a query for calls in which this speaker has a turn.
     pub fn spoken_by(side: SpeakerSide) -> Self {
         Self(vec![Term { forms: vec![side.sign().to_owned()], prefix: false }])
     }
