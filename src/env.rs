@@ -13,8 +13,9 @@ use crate::telemetry::metrics::Metrics;
 /// The clocks, the source of randomness, the encryption keys, the metrics and the public URL of a process. Clones share them.
 #[derive(Clone)]
 pub struct Env {
-    /// Clock used for schedules, leases, deadlines, expiries and retention. It does not follow a jump of another clock
-    /// ([`clock_guard`](crate::domain::clock_guard)). With PostgreSQL it follows the clock of the database server.
+    /// Clock used for schedules, leases, deadlines, expiries and retention. This clock does not follow a jump of its reference
+    /// ([`clock_guard`](crate::domain::clock_guard)). The reference is the clock of the machine, or with PostgreSQL the clock of
+    /// the database server.
     pub clock: Arc<dyn Clock>,
     /// Clock of the machine, used for tokens and signatures.
     pub wall_clock: Arc<dyn Clock>,

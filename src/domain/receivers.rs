@@ -1,7 +1,7 @@
-//! The health of receivers, from the attempts of this process.
+//! The health of receivers, which this process derives from its own delivery attempts.
 //!
-//! A receiver of the callbacks of submissions has the same circuit breaker as a webhook ([`Health`]). This circuit
-//! breaker is kept in memory: after a restart, a few attempts show again that a receiver is down. The breaker of a
+//! A receiver of the callbacks of submissions has the same circuit breaker as a webhook ([`Health`]). This circuit breaker is
+//! kept in memory: after a restart, the process needs a few failed attempts to find out that a receiver is down. The breaker of a
 //! webhook is in the store.
 
 use std::collections::HashMap;
@@ -107,8 +107,8 @@ fn make_room(receivers: &mut HashMap<Arc<str>, ReceiverState>) {
     }
 }
 
-/// Returns the effect of an attempt on the breaker; `None` if no request was sent. Most error statuses concern only one event and
-/// show that the receiver works.
+/// Returns the effect of an attempt on the breaker; `None` if no request was sent. Only 429, 502, 503 and 504, and attempts
+/// without an answer, count as failures. Other error statuses usually concern one event and show that the receiver works.
 fn effect(outcome: &AttemptOutcome) -> Option<WebhookOutcome> {
     let failed = |status| WebhookOutcome::Failed { gone: false, status, error: String::new() };
     Some(match outcome {

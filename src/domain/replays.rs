@@ -29,7 +29,7 @@ pub struct Replay {
     pub created_at: Timestamp,
     /// Time at which the last delivery was created; `None` while deliveries are still being created.
     pub finished_at: Option<Timestamp>,
-    /// Number of replayed events so far: each has a delivery.
+    /// Number of events for which the replay has created a delivery so far.
     pub sent: u64,
     /// Number of deliveries of the replay that succeeded.
     pub delivered: u64,

@@ -48,11 +48,12 @@ pub struct AnalysisResource {
     /// The reason why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,
-    /// this is the reason for the failure.
+    /// While the gateway retries: the error of its last request to AloVoice. After a failed reanalysis or refresh: the reason for
+    /// the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    /// The reanalysis in progress, which a submission with `reanalyze` started, or `null`. A completed analysis keeps its result
+    /// until a new result arrives.
     #[schema(required = true)]
     pub reanalysis: Option<Reanalysis>,
     /// The latest reanalysis that has ended, or `null`.

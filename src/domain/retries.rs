@@ -43,7 +43,7 @@ pub enum GiveUpReason {
     Exhausted,
     /// The receiver will never accept the request.
     Rejected,
-    /// An attempt may have arrived, and another attempt would repeat its effect.
+    /// An attempt may have reached the receiver, and another attempt would repeat the effect.
     Unknown,
 }
 
@@ -57,7 +57,7 @@ impl RetrySchedule {
     /// Maximum `Retry-After` that is honoured, so that a receiver cannot delay work without limit.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-    /// Creates a schedule. The first attempt has no pause, so there is one attempt more than pauses.
+    /// Creates a schedule. No pause precedes the first attempt, so the number of attempts is the number of pauses plus one.
     pub const fn new(pauses: Vec<Duration>) -> Self {
         Self(pauses)
     }
@@ -67,9 +67,9 @@ impl RetrySchedule {
         self.0.iter().map(|pause| spread(*pause, 1.0)).fold(Self::MAX_RETRY_AFTER, Duration::max)
     }
 
-    /// Decides what follows after attempt number `attempts_made` (from 1) ended at `now`.
+    /// Decides the next step after an attempt that ended at `now`. `attempts_made` is the number of this attempt, counted from 1.
     ///
-    /// `jitter`, in `0.0..1.0`, spreads retries of attempts that failed together.
+    /// `jitter`, in `0.0..1.0`, spreads the retries of attempts that failed at the same time.
     pub fn next(
         &self,
         attempts_made: u32,

@@ -54,7 +54,8 @@ pub enum Resealed<T = Vec<u8>> {
     Unopened,
 }
 
-/// Keys of `encryption.key_file`. The first key seals and all keys open, so that a key can be replaced at run time.
+/// Keys of `encryption.key_file`. The first key seals data. Every key can open data, so an operator can replace a key at run
+/// time.
 pub struct SealingKeys(Vec<SealingKey>);
 
 struct SealingKey(LessSafeKey);

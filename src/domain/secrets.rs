@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretSlice, SecretString};
 use super::clock::Entropy;
 use super::invisible::is_invisible;
 
-/// Reason why a string is not a valid secret. It never repeats the string.
+/// Reason why a string is not a valid secret. The error text never repeats the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
     /// The string has only white space.
@@ -33,10 +33,10 @@ pub enum InvalidSecret {
         /// The position of the character, counted from 1.
         position: usize,
     },
-    /// The string is longer than secrets of its kind can be.
+    /// The string is longer than the maximum for this kind of secret.
     #[error("is longer than {max_bytes} bytes")]
     TooLong {
-        /// Maximum length of secrets of the kind, in bytes.
+        /// Maximum length for this kind of secret, in bytes.
         max_bytes: usize,
     },
     /// The string is in quotes.

@@ -15,7 +15,7 @@ use super::public_url::PublicUrl;
 use super::tags::TagKey;
 use super::talk_metrics::TalkMetrics;
 
-/// Maximum number of tags that lists show and that the filter by tag finds.
+/// Maximum number of tags per analysis that lists show and that the filter by tag finds.
 const MAX_TAGS: usize = 100;
 
 /// The parts of a result that lists show. The store keeps a summary beside each result, so that lists read no
@@ -46,7 +46,7 @@ impl ResultSummary {
         }
     }
 
-    /// Returns the keys that the filter by tag finds, each once.
+    /// Returns the keys under which the filter by tag finds the analysis, each once.
     pub fn tag_keys(&self) -> impl Iterator<Item = TagKey> {
         let keys: BTreeSet<_> = self.tag_names.iter().map(|name| TagKey::of(name)).collect();
         // A few names get longer by normalization, and PostgreSQL bounds the size of an index entry.
@@ -98,11 +98,12 @@ pub struct AnalysisSummary {
     /// The reason why the analysis failed.
     #[schema(required = true)]
     pub error: Option<Failure>,
-    /// The error of the last request to AloVoice while the gateway retries. After a reanalysis or a refresh has failed,
-    /// this is the reason for the failure.
+    /// While the gateway retries: the error of its last request to AloVoice. After a failed reanalysis or refresh: the reason for
+    /// the failure.
     #[schema(required = true)]
     pub last_error: Option<LastError>,
-    /// The reanalysis in progress (`reanalyze`), or `null`. A completed analysis keeps its result until a new one arrives.
+    /// The reanalysis in progress, which a submission with `reanalyze` started, or `null`. A completed analysis keeps its result
+    /// until a new result arrives.
     #[schema(required = true)]
     pub reanalysis: Option<Reanalysis>,
     /// The latest reanalysis that has ended, or `null`.

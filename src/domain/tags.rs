@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
-/// The name of a quality rule in the form that filters compare. It is in Unicode Normalization Form C, because `й`
-/// can be one character or two.
+/// The name of a quality rule in the form that filters compare. The key is in Unicode Normalization Form C, because a text can
+/// contain `й` as one character or as two.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TagKey(String);
 

@@ -1,7 +1,8 @@
-//! The test event of a webhook. It has the shape of `analysis.completed`, and is about a call that does not exist.
+//! The test event of a webhook. The event has the fields of `analysis.completed`. Its call does not exist.
 //!
-//! Every preset can render the event, because the call has a value for each need of each preset. Texts say that the event is a
-//! test, because a preset sends them to a card of a CRM. No entry of a CRM has the ids, so a test changes no card of a customer.
+//! Every preset can render the event, because the call has every value that a preset needs. The texts of the event say that it is
+//! a test, because presets write texts to entries of a CRM. No entry of a CRM has the ids of the event, so a test changes no
+//! entry of a customer.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -34,7 +35,7 @@ pub struct TestBodies {
     pub thin: Bytes,
 }
 
-/// Field `data` of a test event: the data of an event of an analysis, and the marks of a test.
+/// Field `data` of a test event: the data of an event of an analysis, and two fields that mark the test.
 #[derive(Debug, Serialize)]
 struct TestData<'a, T> {
     /// Always `true`. A receiver can recognize a test by this field without looking at the type.
@@ -117,8 +118,8 @@ fn facts(at: Timestamp) -> Result<CallFacts, serde_json::Error> {
     }))
 }
 
-/// Returns the ids for the URL of the delivery of an event without a call. A test event has an id for every placeholder. Other
-/// events have no ids.
+/// Returns the ids that replace the placeholders in the URL of a receiver, for an event without a stored call. For a test event,
+/// every placeholder gets an id. For other events, there are no ids.
 pub fn ids_without_call(body: &[u8], url: &CallbackUrl) -> CrmIds {
     if !url.has_placeholders() {
         return CrmIds::default();

@@ -12,8 +12,8 @@ use super::clock::Entropy;
 /// A position in a trace: the id of the trace, the id of the span that becomes the parent of later work, and the
 /// flags.
 ///
-/// The position is stored with analyses, deliveries and replays. If a stored position has no span, it is read as a child of a
-/// span that was never exported. So the row stays readable.
+/// The position is stored with analyses, deliveries and replays. A stored position without the id of a span stays readable: its
+/// span id becomes 1, the id of a span that was never exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: u128,

@@ -2,8 +2,8 @@
 
 /// Reason why a request to another server got no answer.
 ///
-/// The text of a reason is public: callers read it in `last_error` and in attempts of deliveries. The text therefore suggests the
-/// repair, and names no host, address or URL.
+/// The text of a reason is public: callers read it in `last_error` and in attempts of deliveries. The text therefore suggests how
+/// to repair the error, and names no host, address or URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
     /// DNS has no such name, or the name has no address.
@@ -45,10 +45,10 @@ pub enum TransportError {
     /// The server answered with a protocol other than TLS.
     #[error("the server does not speak TLS on this port")]
     NoTls,
-    /// The server requires a certificate of its clients (mutual TLS).
+    /// The server requires a certificate from its clients (mutual TLS).
     #[error("the server requires a TLS client certificate, which the gateway does not have")]
     ClientCertificate,
-    /// The server has only older versions of TLS.
+    /// The server supports only older versions of TLS.
     #[error("the server has no TLS version in common: the gateway uses TLS 1.2 and 1.3")]
     TlsVersion,
     /// The handshake ended without a session: no common version or algorithm, or the server closed the connection.
@@ -81,7 +81,8 @@ pub enum TransportError {
 }
 
 impl TransportError {
-    /// Whether the error persists until an operator changes the settings, a certificate or the proxy. Other errors may be an outage.
+    /// Whether the error persists until an operator changes the settings, a certificate or the proxy. The cause of any other
+    /// error may be a temporary outage.
     pub fn is_permanent(self) -> bool {
         self.kind() == "tls" || matches!(self, Self::ProxyAuthentication | Self::ProxyRefused)
     }

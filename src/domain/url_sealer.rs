@@ -41,7 +41,7 @@ impl<'a> UrlSealer<'a> {
         Self { keys, kind: ReceiverKind::Callback, context }
     }
 
-    /// Seals a URL, if it has a secret.
+    /// Seals a URL if it has a secret. A URL without a secret stays plain.
     pub fn seal(&self, url: &CallbackUrl, entropy: &dyn Entropy) -> ReceiverUrl {
         if !url.has_secret() {
             return url.clone().into();
@@ -60,9 +60,9 @@ impl<'a> UrlSealer<'a> {
         CallbackUrl::parse_stored(std::str::from_utf8(plain.expose_secret()).ok()?).ok()
     }
 
-    /// Opens the URL in a text of the store that another key had sealed, and seals it with the first key. Also seals a URL with a
-    /// secret that is not sealed. Returns `None` for a URL without a secret, for one that an earlier version accepted and that is too
-    /// long to be sealed, and for a text that this version does not know.
+    /// Seals a stored URL with the first key. `text` is the form in the store. If another key had sealed the URL, that key opens
+    /// the URL first. A plain URL with a secret is sealed too. Returns `None` for a plain URL without a secret, for a plain URL
+    /// that an earlier version accepted but that is too long to be sealed, and for a text that this version does not know.
     pub fn reseal(&self, text: &str, entropy: &dyn Entropy) -> Option<Resealed<String>> {
         let mut stored = ReceiverUrl::from_text(text)?;
         let resealed = match stored.content() {

@@ -91,7 +91,7 @@ impl UsageFact {
         }
     }
 
-    /// Returns the facts of a call by which its usage is counted, with their values.
+    /// Returns the facts by which the usage of a call is counted, each with its value.
     pub fn of(call: &CallFacts) -> impl Iterator<Item = (Self, &str)> {
         let agent = call.agent.as_ref().and_then(|agent| agent.id.as_ref().or(agent.name.as_ref()));
         let facts = [(Self::Agent, agent), (Self::Queue, call.queue.as_ref())];
@@ -150,25 +150,25 @@ pub struct DeliveryUsage {
 }
 
 impl Usage {
-    /// Returns the counters of one accepted submission.
+    /// Returns the counters to add for one accepted submission.
     pub fn submission() -> Self {
         Self { submissions: 1, ..Self::default() }
     }
 
-    /// Returns the counters of polls and of the event that they caused.
+    /// Returns the counters to add for this number of polls, and for the event if they caused one.
     pub fn step(polls: u64, event: Option<EventKind>) -> Self {
         let is = |kind| u64::from(event == Some(kind));
         let (completions, failures) = (is(EventKind::AnalysisCompleted), is(EventKind::AnalysisFailed));
         Self { polls, completions, failures, ..Self::default() }
     }
 
-    /// Returns the counters of attempts that begin.
+    /// Returns the counters to add when this number of attempts begins.
     pub fn attempts(attempts: u64) -> Self {
         Self { deliveries: DeliveryUsage { attempts, ..DeliveryUsage::default() }, ..Self::default() }
     }
 
-    /// Returns the counters to add when an attempt ends. `outcome` says whether the delivery succeeded; it is `None` if
-    /// the delivery continues. The attempt itself was counted when it began.
+    /// Returns the counters to add when an attempt ends. `outcome` says whether the delivery succeeded; `None` means that the
+    /// delivery continues. The attempt itself was counted when it began.
     pub fn delivery(outcome: Option<bool>) -> Self {
         let is = |wanted| u64::from(outcome == Some(wanted));
         let deliveries = DeliveryUsage { attempts: 0, delivered: is(true), failed: is(false) };

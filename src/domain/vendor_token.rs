@@ -88,7 +88,8 @@ impl VendorToken {
     }
 }
 
-/// Two bytes of a hash of a [`VendorToken`]. They suffice to notice another token, and are too few to test guesses of the token.
+/// Two bytes of a hash of a [`VendorToken`]. Two bytes suffice to detect a change of the token. They are too few to confirm a
+/// guess of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenFingerprint(u16);

@@ -45,8 +45,8 @@ async fn livez() -> HttpResponse {
 const NOT_CURRENT: &str =
     "the notifications of other replicas may not arrive: reads go to the store before the cache\n";
 
-/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body warn if the clock is in
-/// doubt, and if notifications of other replicas may be lost.
+/// Answers 200 if this replica accepts requests and the store accepts writes. Further lines of the body warn if the clock may be
+/// wrong, and if notifications of other replicas may be lost.
 async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> HttpResponse {
     match check(&readiness, &state).await {
         Ok(()) => {
@@ -59,7 +59,7 @@ async fn readyz(readiness: web::Data<Readiness>, state: web::Data<ApiState>) -> 
     }
 }
 
-/// Checks whether this replica is ready. The error is the reason why it is not.
+/// Checks whether this replica is ready. The error is the reason why the replica is not ready.
 async fn check(readiness: &Readiness, state: &ApiState) -> Result<(), String> {
     if !readiness.get() {
         return Err("starting or draining".to_owned());

@@ -150,7 +150,7 @@ impl SubmitAnalysis {
     }
 }
 
-/// Submits one call, and waits for its outcome if the caller prefers that.
+/// Submits one call. If the request has `Prefer: wait`, waits for the outcome of the analysis.
 pub(super) async fn submit_analysis(
     request: ApiRequest<(), NoQuery, JsonBody<SubmitAnalysis>>,
 ) -> Result<HttpResponse, ApiError> {
@@ -164,7 +164,7 @@ pub(super) async fn submit_analysis(
     Ok(response.body(analysis.body.clone()))
 }
 
-/// Returns one analysis. Waits for its outcome first if the caller prefers that.
+/// Returns one analysis. If the request has `Prefer: wait`, first waits for the outcome of the analysis.
 pub(super) async fn get_analysis(
     http: HttpRequest,
     request: ApiRequest<CallId>,
@@ -177,7 +177,7 @@ pub(super) async fn get_analysis(
     Ok(if unchanged { response.finish() } else { response.body(analysis.body.clone()) })
 }
 
-/// Plans one more poll of a finished analysis, and waits for the end of the poll if the caller prefers that.
+/// Plans one more poll of a finished analysis. If the request has `Prefer: wait`, waits for the end of the poll.
 pub(super) async fn refresh_analysis(
     request: ApiRequest<CallId, NoQuery, OptionalBody<NoFields>>,
 ) -> Result<HttpResponse, ApiError> {

@@ -1,8 +1,8 @@
 //! Counts the memory of an answer against a budget while the answer is sent.
 //!
-//! The framework copies the chunks of a body into a buffer until the client has read them. This body has small chunks,
-//! so the buffer stays small, and the answer needs little more memory than its body. If the client does not read the
-//! answer, the body keeps its permit until the connection ends.
+//! The framework copies the chunks of a body into a buffer until the client has read them. This body has small chunks, so the
+//! buffer stays small, and the answer needs little more memory than its body. A permit holds a part of the budget. If the client
+//! does not read the answer, the body keeps its permit until the connection ends.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -28,7 +28,7 @@ const SMALL: usize = 64 << 10;
 /// Size of the budget of small answers in bytes.
 pub const SMALL_ANSWERS: usize = 4 << 20;
 
-/// Marks a body that counts against the budget of answers only in part, or not at all.
+/// Marks a body that does not count, or not completely, against the budget of answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OtherMemory {
     /// All callers share the body in memory. Only the connection's buffer (at most two chunks) counts against the budget.
@@ -91,7 +91,7 @@ pub(super) fn count(mut response: ServiceResponse<BoxBody>, state: &ApiState) ->
     })
 }
 
-/// Takes the part of the budget for a body of this size. A stream counts its own memory.
+/// Takes a permit for a body of this size. Returns `None` for a stream, which counts its own memory.
 fn permit(
     response: &mut ServiceResponse<BoxBody>,
     bytes: usize,

@@ -80,7 +80,7 @@ pub(super) async fn create_audio_link(
         .json(AudioLinkResource { url, expires_at }))
 }
 
-/// A request with a valid link. It is checked in the order of [`ApiRequest`], with the link in place of the token.
+/// A request with a valid link. The checks run in the same order as for [`ApiRequest`], but with a link instead of a token.
 pub(super) struct LinkedRequest {
     tenant: Arc<Tenant>,
     call_id: CallId,

@@ -1,5 +1,5 @@
-//! The audit log: a line for each operation of a caller with a valid token or link. The target is `audit`, or `audit::read`
-//! for operations that only read.
+//! The audit log: a line for each operation of a caller with a valid token or link. The `tracing` target of a line is `audit`, or
+//! `audit::read` for operations that only read.
 //!
 //! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if it is
 //! refused. The action is the operation id of the route table. An entry contains names and ids only, no content of a
@@ -22,8 +22,8 @@ use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 
-/// The audit entry of a request, kept in the extensions of the request. It is written after the answer. If the caller
-/// disconnects earlier, it is written without a status, and only for operations that may change data.
+/// The audit entry of a request, kept in the extensions of the request. The entry is written after the answer. If the caller
+/// disconnects earlier, the entry has no status, and is written only for an operation that may change data.
 #[derive(Clone)]
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
 
@@ -34,8 +34,8 @@ struct Entry {
     /// The id of the request. For an operation that only reads, the id is `None` until the answer.
     request_id: Option<String>,
     trace: Option<TraceContext>,
-    /// The calls that the request concerns. A call of a batch also has the status of its item. Each call gets its own line. A
-    /// request without calls gets one line.
+    /// The calls that the request concerns. For a batch, each call also has the status of its item. The log has one line for each
+    /// call, or one line for a request without calls.
     calls: Vec<(CallId, Option<u16>)>,
     webhook: Option<WebhookId>,
     delivery: Option<DeliveryId>,

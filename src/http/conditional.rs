@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::IF_NONE_MATCH;
 use utoipa::IntoParams;
 
-/// Maximum wait. Common ingresses close connections that are idle for longer.
+/// Maximum time for which a request waits for an outcome. Common ingresses close connections that are idle for a longer time.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Returns the value of `Prefer: wait=N` (RFC 7240, 4.3), at most [`MAX_WAIT`]. `N` may have any number of digits. The first

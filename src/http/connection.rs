@@ -3,9 +3,9 @@
 //! The framework reads ahead even if it cannot handle the data yet, and it has no time-out for writing. A
 //! [`Connection`] stands between the framework and the socket:
 //!
-//! - It passes the head of a request to the framework, and then the body. It passes the next head once a handler has
-//!   taken the request. So pipelined requests wait in the kernel and not in the memory of the process.
-//! - It passes a body once the request has memory for it (`ConnectionState::resume`).
+//! - It passes the head of a request to the framework, and then the body. It passes the next head only after a handler has taken
+//!   this request. So pipelined requests wait in the kernel and not in the memory of the process.
+//! - It passes a body only after the request has memory for the body (`ConnectionState::resume`).
 //! - It closes if the client reads nothing of an answer within a time-out. Until then, the unread bytes count against a
 //!   budget.
 //! - It closes if it is idle and the server needs room for another connection ([`super::open_connections`]).
@@ -101,8 +101,8 @@ impl Connection {
         Rc::clone(&self.state)
     }
 
-    /// Returns how many of `bytes` the framework may see now: those up to the end of the head or of the body. Returns an error
-    /// if the head is large and the server already receives too many large heads.
+    /// Returns the number of `bytes` that may pass to the framework now: the bytes up to the end of the head or of the body.
+    /// Returns an error if the head is large and the server already receives too many large heads.
     fn passed(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.state.body.get() {
             BodyLength::Bytes(left) => {
@@ -149,7 +149,7 @@ impl Connection {
         self.wait(context)
     }
 
-    /// Passes bytes to the framework: first those held back, then those of the socket.
+    /// Passes bytes to the framework: first the bytes that were held back, then the bytes of the socket.
     fn poll_pass(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() {
             let readable = self.held.slice(..self.held.len().min(buffer.remaining()));
@@ -193,8 +193,8 @@ impl Connection {
         })
     }
 
-    /// Whether the kernel has bytes that the connection has not read. If the runtime does not know of them yet, it wakes the
-    /// connection later.
+    /// Whether the kernel has bytes that the connection has not read. If the runtime has not noticed these bytes yet, it will
+    /// wake the connection later.
     fn has_unread_bytes(&self) -> bool {
         SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0)
     }
@@ -209,8 +209,8 @@ impl Connection {
         }
     }
 
-    /// Discards the unread bytes in the kernel and returns the error. Without this, the kernel would continue to send the bytes
-    /// to the client.
+    /// Makes the kernel discard the bytes that the client has not read, and returns the error. Otherwise the kernel would
+    /// continue to send these bytes.
     fn abort(&self, reason: io::ErrorKind) -> io::Error {
         let _ = self.stream.set_zero_linger();
         reason.into()

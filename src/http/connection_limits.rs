@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::connection_state::{ConnectionPlace, ConnectionState};
 use crate::domain::ids::TenantId;
 
-/// The limits of all tenants on open connections.
+/// The maximum number of open connections of each tenant.
 pub struct ConnectionLimits(HashMap<TenantId, Arc<Semaphore>>);
 
 /// The tenant has too many connections.
@@ -25,10 +25,11 @@ impl ConnectionLimits {
         Self(tenants.into_iter().map(|tenant| (tenant.clone(), Arc::new(Semaphore::new(most)))).collect())
     }
 
-    /// Counts the connection of a request as a connection of the tenant, until the connection closes or another tenant uses it.
+    /// Counts the connection of a request as a connection of the tenant, until the connection closes or another tenant uses the
+    /// connection.
     ///
     /// # Errors
-    /// [`TooManyConnections`] if the tenant has reached its limit. This connection then ends after the answer.
+    /// [`TooManyConnections`] if the tenant has reached its limit. In this case, the connection ends after the answer.
     pub(super) fn count(&self, request: &HttpRequest, tenant: &TenantId) -> Result<(), TooManyConnections> {
         let (Some(connection), Some(places)) = (ConnectionState::of(request), self.0.get(tenant)) else {
             return Ok(());

@@ -16,7 +16,7 @@ pub struct ConnectionState {
     pub(super) open: Rc<OpenConnection>,
     /// Number of requests whose answers are not complete.
     requests: Cell<usize>,
-    /// The place of this connection in a tenant's connection limit. The tenant is the one of the last request with a valid
+    /// The place of this connection in the connection limit of a tenant. This is the tenant of the last request with a valid
     /// token or link.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
@@ -96,7 +96,7 @@ impl ConnectionState {
         self.resume();
     }
 
-    /// Stops reading from the client, so that its bytes stay in the kernel.
+    /// Stops reading from the client, so that the unread bytes stay in the kernel.
     pub(super) fn pause(&self) {
         self.is_paused.set(true);
     }

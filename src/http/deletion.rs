@@ -7,7 +7,7 @@ use super::request::ApiRequest;
 use crate::domain::audit::Actor;
 use crate::domain::ids::CallId;
 
-/// Deletes all data of a call and records the caller.
+/// Deletes all data of a call. The record of the deletion names the caller.
 pub(super) async fn delete_analysis(request: ApiRequest<CallId>) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, caller, request_id, path: call_id, .. } = request;
     let actor = Actor { subject: caller.subject.clone(), request_id };

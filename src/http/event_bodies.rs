@@ -1,4 +1,5 @@
-//! The bodies of requests to webhooks and callbacks, for the OpenAPI document. The store has these bodies as JSON.
+//! The bodies of requests to webhooks and callbacks, for the OpenAPI document. The store keeps these bodies as JSON, and the
+//! gateway sends this JSON.
 
 use serde::Serialize;
 use utoipa::ToSchema;

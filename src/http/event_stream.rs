@@ -17,7 +17,8 @@ const RETRY_MS: u32 = 2000;
 /// A comment that keeps the connection open through proxies. Clients ignore it.
 const PING: &[u8] = b": ping\n\n";
 
-/// The token of a stream. It is verified again before each write, so that a withdrawn key also ends open streams.
+/// The token of a stream. The token is verified again before each write. So open streams also end when the key of the token is
+/// withdrawn.
 pub(super) struct StreamToken {
     verifier: Arc<Verifier>,
     token: String,

@@ -104,11 +104,10 @@ pub struct EventPage {
     #[schema(max_items = 500)]
     events: Vec<EventResource>,
     /// The ids of events on this page that this version of the service cannot read, usually because a later version wrote them.
-    /// Omitted if there are none. A stream names them in a comment.
+    /// Omitted if there are none. A stream names these ids in a comment.
     #[schema(required = false, max_items = 1000)]
     unreadable: Vec<String>,
-    /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later: it does not
-    /// expire.
+    /// Cursor of the next page. Pass it as `after` to read the events that follow, even much later. The cursor does not expire.
     #[schema(example = "AAAAAAAAAAEqjnBRTbTKTw")]
     next: String,
 }
@@ -118,12 +117,12 @@ pub struct EventPage {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "documents a header that `list_events` reads")]
 pub struct LastEventId {
-    /// For streams: the last `id` that you received. It takes precedence over `lastEventId` and `after`.
+    /// For streams: the last `id` that you received. This header takes precedence over `lastEventId` and `after`.
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }
 
-/// Returns a page of events, or a stream of events if the caller prefers that.
+/// Returns a page of events, or a stream of events if the header `Accept` prefers a stream.
 pub(super) async fn list_events(
     http: HttpRequest,
     request: ApiRequest<(), ListEvents>,
@@ -164,7 +163,7 @@ fn start(tenant: &TenantId, pointer: &str, text: &str) -> Result<Start, ApiError
     Start::parse(tenant, text).ok_or_else(|| ApiError::invalid_field(pointer, rule))
 }
 
-/// Opens a stream. A HEAD request passes the same checks, but its answer has no body, so its stream closes at once.
+/// Opens a stream. A HEAD request passes the same checks, but the answer has no body, so no stream stays open.
 async fn open_stream(
     http: &HttpRequest,
     request: &ApiRequest<(), ListEvents>,

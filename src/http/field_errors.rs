@@ -28,7 +28,8 @@ impl FieldErrors {
         Some(transform)
     }
 
-    /// Returns the maximum number of items on a page: `limit`, else `default`. Adds an error if it is not 1 to `max`.
+    /// Returns the maximum number of items on a page: `limit`, or `default` if the request has no `limit`. Adds an error if the
+    /// number is not 1 to `max`.
     pub(super) fn page_size(&mut self, limit: Option<u32>, default: u32, max: u32) -> usize {
         let limit = limit.unwrap_or(default);
         if !(1..=max).contains(&limit) {

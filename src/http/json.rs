@@ -11,7 +11,7 @@ use super::problem::{ApiError, MALFORMED_BODY};
 
 /// The byte order mark of UTF-8. Some clients begin a body with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The rule for a text with half of a surrogate pair, for example an emoji that was cut in two.
+/// The rule for a text that has only half of a surrogate pair, for example half of an emoji.
 const LONE_SURROGATE: &str =
     "has half of a surrogate pair, which is not a character: send the whole pair or leave it out";
 
@@ -75,7 +75,7 @@ fn wide_encoding(body: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Returns the broken rule, for a text in an encoding other than UTF-8.
+/// Returns the rule that a text breaks if it is not in UTF-8.
 fn encoding_rule(body: &[u8]) -> &'static str {
     let invalid = std::str::from_utf8(body).err().map(|error| &body[error.valid_up_to()..]);
     match invalid {

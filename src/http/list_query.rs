@@ -75,7 +75,8 @@ impl ListQuery {
     }
 }
 
-/// Returns the source that a parameter names: `metadata.NAME` or `crm.NAME`.
+/// Returns the attribute that a parameter filters by. The parameter is `metadata.NAME` or `crm.NAME`; other parameters return
+/// `None`.
 fn source(name: &str) -> Option<AttributeSource<'_>> {
     let crm = || name.strip_prefix("crm.").map(AttributeSource::Crm);
     name.strip_prefix("metadata.").map(AttributeSource::Metadata).or_else(crm)
@@ -136,8 +137,7 @@ pub struct ListAnalyses {
     /// script, and in the alphabets of 1995 and 2026: `salom` finds `салом`, `shahar` finds `şahar`.
     #[param(min_length = 1, max_length = 256, pattern = r"\S")]
     q: Option<String>,
-    /// Search only the words of this speaker. Without `q`, the filter selects calls in which this speaker says at
-    /// least one word.
+    /// Search only the words of this speaker. Without `q`, the filter selects calls in which this speaker has at least one turn.
     #[param(inline)]
     speaker: Option<SpeakerSide>,
     /// Only calls with this agent: the exact `call.agent.id` or `call.agent.name`.

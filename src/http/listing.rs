@@ -12,7 +12,8 @@ use crate::analyses::Listing;
 use crate::domain::clock::Timestamp;
 use crate::domain::summary::AnalysisSummary;
 
-/// Maximum `limit` of a page that is usually a small answer. A larger page waits for memory before it is read.
+/// Maximum `limit` for which a page is usually a small answer. For a larger `limit`, the request waits for memory before it reads
+/// the page.
 const SMALL_LIMIT: usize = 50;
 /// Memory in bytes that is reserved for each analysis on a page until the size of the page is known.
 const TYPICAL_BYTES: usize = 2048;

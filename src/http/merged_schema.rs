@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Schema of an object with the fields of `Base` and of `Additional`. Its name and description are those of `Additional`.
+/// Schema of an object with the fields of `Base` and of `Additional`. The schema has the name and the description of
+/// `Additional`.
 pub struct MergedSchema<Base, Additional>(PhantomData<(Base, Additional)>);
 
 impl<Base: ToSchema, Additional: ToSchema> PartialSchema for MergedSchema<Base, Additional> {

@@ -1,8 +1,8 @@
 //! The HTTP API. Only this module uses the web framework, except for the start of the servers in [`crate::app`].
 //!
-//! A request passes the middleware [`observe`], which gives it an id, a trace, a log line and metrics. The router finds
-//! its operation in the route table ([`routes`]). The extractor [`request::ApiRequest`] authenticates the caller and
-//! checks the request, and the handler of the resource answers. Errors become problems ([`problem`]).
+//! A request passes the middleware [`observe`], which gives the request an id, a trace, a log line and metrics. The router finds
+//! the operation in the route table ([`routes`]). The extractor [`request::ApiRequest`] authenticates the caller and checks the
+//! request, and the handler of the resource answers. Errors become problems ([`problem`]).
 
 pub mod admin;
 pub mod analyses;

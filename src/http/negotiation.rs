@@ -6,8 +6,9 @@ use actix_web::http::header::{Accept, Header, Quality};
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
 /// Returns the index in `offered` of the preferred type. The type with the highest quality wins. Among types of equal quality,
-/// the type with the most specific media range wins. If several types remain, the default wins if it is one of them and no
-/// range names a type exactly. Otherwise the first of them in `offered` wins. Without a valid `Accept`, the default wins.
+/// the type with the most specific media range wins. If several types remain that ranges name exactly, the first of them in
+/// `offered` wins. If several types remain that only match wildcards, the default wins if it is one of them, or else the first.
+/// Without a valid `Accept`, the default wins.
 ///
 /// Parameters of a range, such as `charset`, are ignored, because each type has one variant.
 ///

@@ -100,7 +100,8 @@ fn complete_headers(
     security_headers::complete(headers, &state.env.public_url);
 }
 
-/// Returns the path template that a request matched. The framework's own method would match the path again.
+/// Returns the path template that a request matched. The method of the framework for this purpose would match the path a second
+/// time.
 fn route(request: &HttpRequest) -> Cow<'static, str> {
     match request.app_data::<PathOperations>() {
         Some(path) => Cow::Borrowed(path.path),

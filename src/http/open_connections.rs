@@ -4,11 +4,12 @@
 //! connecting. A connection is idle while no request is in progress, even if part of a head has arrived. The connection
 //! of a caller without a valid token is also idle while the caller does not read its answer.
 //!
-//! A server thread has a fixed number of places for connections, and keeps the last place free for a new connection. A
-//! connection that takes the last place evicts the connection that has been idle longest. If none is idle, the connection whose
-//! answer ends next is closed after that answer. A connection with a request in progress is never evicted. An evicted
-//! connection reads once more before it closes, and stays open if a head has arrived. It then evicts another idle connection,
-//! but not the one that took the last place: the head of a new connection is still on its way.
+//! A server thread has a fixed number of places for connections, and keeps the last place free for a new connection. A connection
+//! that takes the last place evicts the connection that has been idle longest. If no connection is idle, the next connection that
+//! completes an answer is closed after this answer. A connection with a request in progress is never evicted. An evicted
+//! connection reads once more before it closes. If a head has arrived, the evicted connection stays open, and another idle
+//! connection is evicted instead. The connection that took the last place is not evicted then, because its first head may still
+//! be on its way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ pub struct OpenConnections {
     places: usize,
     /// Number of open connections, not counting evicted ones.
     open: Cell<usize>,
-    /// Key of the next connection that becomes idle.
+    /// Key for the next connection that becomes idle.
     next: Cell<u64>,
     /// Key of the newest connection, until its first head arrives.
     newest: Cell<Option<u64>>,
@@ -30,7 +31,7 @@ pub struct OpenConnections {
 }
 
 impl OpenConnections {
-    /// Creates a list for a server thread that accepts up to `max` connections, at least two.
+    /// Creates the list of a server thread with `max` places for connections. The minimum is two places.
     pub fn new(max: usize) -> Rc<Self> {
         let (open, next, newest, idle) =
             (Cell::default(), Cell::default(), Cell::default(), RefCell::default());

@@ -29,7 +29,7 @@ impl PathParameters for () {
     }
 }
 
-/// The path parameter `{call_id}`. A text that is not a call id is an `invalid_request`, as in a body.
+/// The path parameter `{call_id}`. A text that is not a call id causes an `invalid_request`, as for a call id in a body.
 impl PathParameters for CallId {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
         call_id(request).map_err(|error| ApiError::invalid_field("{call_id}", &error))
@@ -72,8 +72,8 @@ impl PathParameters for (WebhookId, ReplayId) {
     }
 }
 
-/// Returns `id`. If it is `None`, the text in the path is neither a generated id nor a known name; the answer is then 404, as
-/// for the id of an unknown resource.
+/// Returns the parsed id or name in the path. If `id` is `None`, the text in the path is neither a generated id nor a known name.
+/// The answer is then 404, as for an unknown resource.
 fn generated<T>(resource: &str, id: Option<T>) -> Result<T, ApiError> {
     id.ok_or_else(|| ApiError::new(NOT_FOUND, format!("there is no {resource} with this id")))
 }

@@ -109,7 +109,8 @@ impl ApiError {
         Self { refusal: Some(Box::new(refusal)), ..self }
     }
 
-    /// Returns the refusal for the log, with the cause of the problem; `None` unless the status is 401 or 403.
+    /// Returns the details of a refused request for the log, with the cause of the problem. Returns `None` unless the status is
+    /// 401 or 403.
     pub(super) fn refusal(&self) -> Option<(Refusal, &str)> {
         if !matches!(self.kind.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return None;

@@ -3,12 +3,12 @@
 use super::super::transcript::Turn;
 use super::{name, spoken};
 
-/// Duration in milliseconds for which a turn without length is shown.
+/// Duration in milliseconds for which captions show a turn that does not end after its start.
 ///
-/// The formats require that the end is after the start. A player would never show the text otherwise.
+/// The subtitle formats require that the end is after the start. Otherwise a player would never show the text.
 const LEAST_MS: i64 = 1_000;
 
-/// Turn as subtitles show it.
+/// A turn in the form that both subtitle formats need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
     /// Start in milliseconds from the start of the call, at least 0.

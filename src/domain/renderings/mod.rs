@@ -16,7 +16,7 @@ use super::transcript::{Speaker, Turn};
 /// Display name of a speaker for whom the vendor sends no name.
 pub(super) const UNKNOWN_SPEAKER: &str = "Unknown";
 
-/// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if there is none.
+/// Returns the display name of the speaker: `Operator`, `Client`, or the vendor's word; `None` if the vendor sent no word.
 pub(super) fn name(speaker: &Speaker) -> Option<String> {
     match speaker {
         Speaker::Operator => Some("Operator".to_owned()),
@@ -25,7 +25,7 @@ pub(super) fn name(speaker: &Speaker) -> Option<String> {
     }
 }
 
-/// Returns the facts of the call that people read, with their names. Each fact is one line.
+/// Returns those facts of the call that are useful to people, each as a name and a value. A value has one line.
 pub(super) fn facts(call: &CallFacts) -> impl Iterator<Item = (&'static str, String)> {
     let CallFacts { direction, agent, phone, queue, .. } = call;
     let text = |text: &FactText| text.as_str().to_owned();

@@ -21,7 +21,7 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// Returns the time with a comma before the milliseconds, unlike in WebVTT.
+/// Returns the time with a comma before the milliseconds. WebVTT uses a point there.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02},{millis:03}")

@@ -1,4 +1,4 @@
-//! WebVTT (W3C), with the speaker of each cue as its voice.
+//! WebVTT (W3C). The voice tag of a cue names the speaker.
 
 use std::fmt::Write;
 
@@ -21,13 +21,14 @@ pub fn render(transcript: &Transcript) -> String {
     file
 }
 
-/// Returns the time with at least two digits of hours.
+/// Returns the time. The hours have at least two digits.
 fn timestamp(ms: i64) -> String {
     let (hours, minutes, seconds, millis) = parts(ms);
     format!("{hours:02}:{minutes:02}:{seconds:02}.{millis:03}")
 }
 
-/// Escapes a name so that it neither ends the tag nor forms an arrow with the end of the tag.
+/// Escapes a name for the voice tag. The name must not end the tag, and a final `-` must not form an arrow with the `>` of the
+/// tag.
 fn voice(name: &str) -> String {
     let name = escaped(name);
     match name.strip_suffix('-') {

@@ -20,7 +20,7 @@ pub enum AttemptOutcome {
         /// `Retry-After` of a 429 or 503.
         retry_after: Option<Duration>,
     },
-    /// The preset knows from the answer that the receiver does not accept the event now.
+    /// The answer tells the preset of the transform that the receiver does not accept the event now.
     Declined {
         /// Status of the answer, which may be 200.
         status: u16,
@@ -29,7 +29,7 @@ pub enum AttemptOutcome {
         /// Minimum pause before the next attempt.
         retry_after: Duration,
     },
-    /// The preset knows from the answer that the receiver will never accept this request.
+    /// The answer tells the preset of the transform that the receiver will never accept this request.
     Rejected {
         /// Status of the answer, which may be 200.
         status: u16,
@@ -48,7 +48,8 @@ pub enum AttemptOutcome {
         /// Reasons as text for the owner of the webhook.
         detail: String,
     },
-    /// Nothing was sent. The attempt before may have arrived, and a second request would then repeat its effect.
+    /// Nothing was sent. The previous attempt may have reached the receiver. In that case, a second request would repeat the
+    /// effect.
     Unknown,
     /// Nothing was sent, because the guard forbids the address.
     Forbidden {
@@ -68,8 +69,8 @@ impl AttemptOutcome {
     const DECLINED: &str = "declined";
     const REJECTED: &str = "rejected";
 
-    /// Whether an outcome with this label and status concerns one event only, so that other events to the same webhook may succeed.
-    /// A preset also declines answers that concern every request: 401, 403, 429 and 5xx.
+    /// Whether an outcome with this label and status concerns one event only, so that other events to the same webhook may
+    /// succeed. The outcome `declined` with the status 401, 403, 429 or 5xx concerns every event.
     pub fn concerns_one_event(label: &str, status: Option<u16>) -> bool {
         match label {
             Self::UNRENDERED | Self::REJECTED => true,

@@ -1,17 +1,17 @@
 //! Search index of transcripts. Documents and queries share one normalization, for every engine of the store.
 //!
-//! A word is folded to lower case, without diacritics and stress marks. All apostrophes become one character, and `ё` becomes
-//! `е`. The letters that Uzbek Cyrillic has besides the Russian letters (`ў қ ғ ҳ`) and `й` stay distinct.
+//! A word is folded: it becomes lower case and loses diacritics and stress marks. All apostrophes become one character, and `ё`
+//! becomes `е`. The letters `ў қ ғ ҳ` of Uzbek Cyrillic and the letter `й` stay unchanged.
 //!
-//! A query finds words in either script. A Cyrillic word is also indexed in its Uzbek Latin spelling with a prefix, and a query
-//! compares this spelling only with words of the other script. So two Russian words with the same Uzbek Latin spelling
-//! (`мать`, `мат`) stay distinct.
+//! A query finds words in either script. A Cyrillic word is also indexed in its Uzbek Latin spelling with a prefix. Only a Latin
+//! word of a query is compared with the prefixed spelling. A Cyrillic word of a query is compared with Cyrillic words, and in its
+//! Uzbek Latin spelling with Latin words. So two Russian words with the same Uzbek Latin spelling (`мать`, `мат`) stay distinct.
 //!
 //! The letters `ş ç ö ğ` of the Uzbek alphabet of 2026 equal `sh ch oʻ gʻ`. Other languages have these letters too, so a word
 //! with one of them is also indexed without the diacritic. For example, `garcon` finds `garçon`.
 //!
-//! `oʻzbek` finds `o'zbek` with any apostrophe. `ozbek` finds both, because a word with apostrophes is also indexed without
-//! them.
+//! `oʻzbek` finds `o'zbek` with any apostrophe. `ozbek` finds both spellings, because a word with apostrophes is also indexed
+//! without them.
 
 mod cyrillic;
 mod words;
@@ -46,7 +46,7 @@ pub enum SpeakerSide {
 }
 
 impl SpeakerSide {
-    /// Returns the prefix of words of this speaker. The bare prefix is indexed if the speaker says anything.
+    /// Returns the prefix of words of this speaker. If the speaker has a turn, the prefix itself is also an index entry.
     const fn sign(self) -> &'static str {
         match self {
             Self::Operator => "o_",
@@ -158,7 +158,8 @@ impl SearchQuery {
     /// Maximum number of words in a query.
     const MAX_WORDS: usize = 16;
 
-    /// Parses a query: every word must occur, in turns of `side` if one is given. `qayta*` matches every word with this prefix.
+    /// Parses a query. Every word of the query must occur in the call. If `side` is given, every word must occur in turns of this
+    /// speaker. `qayta*` matches every word with this prefix.
     ///
     /// # Errors
     /// [`InvalidQuery`] names the broken rule.
@@ -185,7 +186,7 @@ impl SearchQuery {
         }
     }
 
-    /// Creates a query for calls in which this speaker says anything.
+    /// Creates a query for calls in which this speaker has a turn.
     pub fn spoken_by(side: SpeakerSide) -> Self {
         Self(vec![Term { forms: vec![side.sign().to_owned()], prefix: false }])
     }

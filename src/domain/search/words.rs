@@ -32,7 +32,7 @@ fn new_letter(letter: char) -> Option<&'static (char, &'static str, char)> {
 pub(super) struct Word(String);
 
 impl Word {
-    /// Returns the word in the Uzbek spelling of 1995, so that words of both alphabets are equal.
+    /// Returns the word in the Uzbek spelling of 1995, so that the spellings of 1995 and 2026 are equal.
     pub(super) fn folded(&self) -> String {
         self.older().replace('ё', "е")
     }
@@ -42,8 +42,8 @@ impl Word {
         cyrillic::is_cyrillic(&self.0).then(|| cyrillic::in_latin(&self.older()))
     }
 
-    /// Returns the word with `s c o g` in place of `ş ç ö ğ`; `None` if it has none of them. Other languages need
-    /// this form, because in these languages the letters do not stand for digraphs.
+    /// Returns the word with `s c o g` in place of `ş ç ö ğ`; `None` if the word has none of these letters. Words of other
+    /// languages need this form, because in them the letters do not stand for digraphs.
     pub(super) fn without_diacritics(&self) -> Option<String> {
         if self.0.is_ascii() {
             return None;
@@ -75,7 +75,7 @@ impl Word {
     }
 }
 
-/// Normalizes a text: its folded words, separated by single spaces.
+/// Returns the folded words of a text, separated by single spaces.
 pub fn fold(text: &str) -> String {
     let folded: Vec<String> = words(text).iter().map(Word::folded).collect();
     folded.join(" ")
@@ -103,7 +103,8 @@ const fn is_mark(c: char) -> bool {
     matches!(c, '\u{0300}'..='\u{036F}')
 }
 
-/// Removes diacritics in scripts in which they do not form distinct letters. The letters of Uzbek keep their diacritics.
+/// Passes a character to `emit`, without its diacritics. The new letters of the Uzbek alphabet stay unchanged, and so do the
+/// letters of scripts in which diacritics form distinct letters.
 fn bare(c: char, mut emit: impl FnMut(char)) {
     if new_letter(c).is_none() && matches!(c, '\u{00C0}'..='\u{03FF}' | '\u{1E00}'..='\u{1FFF}') {
         decompose_canonical(c, |part| {
@@ -155,13 +156,14 @@ impl Builder {
         }
     }
 
-    /// Handles an apostrophe. At the start of a word it is a quotation mark. Otherwise the next character decides.
+    /// Handles an apostrophe. An apostrophe at the start of a word is a quotation mark and is dropped. For any other apostrophe,
+    /// the next character decides whether it belongs to the word.
     fn apostrophe(&mut self) {
         self.apostrophe = !self.word.is_empty();
     }
 
-    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). After any other letter it
-    /// is a quotation mark.
+    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). A final apostrophe after any other
+    /// letter is a quotation mark.
     fn end(&mut self) {
         if std::mem::take(&mut self.apostrophe) && self.word.ends_with(['o', 'g']) {
             self.push(APOSTROPHE);

@@ -50,7 +50,7 @@ pub struct SideMetrics {
     /// Talk time of this speaker. Overlapping turns are counted once.
     #[schema(example = 120_440, minimum = 0)]
     pub talk_ms: i64,
-    /// Share of the talk time of both speakers, from 0 to 1.
+    /// The share of this speaker in the talk time of both speakers, from 0 to 1.
     #[schema(example = 0.6154, minimum = 0.0, maximum = 1.0)]
     pub talk_share: f64,
     /// Words per minute of talk time.
@@ -170,7 +170,8 @@ fn switches(operator: &SideTurns, client: &SideTurns) -> usize {
 /// Returns the response times: the silences from the end of the client's speech to the start of the operator's speech. A silence
 /// of 0 ms counts.
 ///
-/// There is no response if the operator is already speaking or the client continues first.
+/// There is no response if the operator is already speaking when the client stops, or if the client speaks again before the
+/// operator.
 fn responses(operator: &IntervalSet, client: &IntervalSet) -> Vec<i64> {
     client
         .iter()
@@ -199,7 +200,8 @@ fn longest_monologue(side: &IntervalSet, other: &IntervalSet) -> i64 {
     runs(side, &breaks).into_iter().map(Interval::length).max().unwrap_or(0)
 }
 
-/// Returns the side's speech outside `breaks`, joined over short pauses that contain no break.
+/// Returns the intervals in which the side speaks, without the times in `breaks`. Joins two intervals if the pause between them
+/// is short and contains no break.
 fn runs(side: &IntervalSet, breaks: &IntervalSet) -> Vec<Interval> {
     let mut runs: Vec<Interval> = Vec::new();
     for piece in side.without(breaks).iter() {

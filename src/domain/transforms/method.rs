@@ -8,12 +8,12 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DeliveryMethod {
-    /// The default, for receivers that add an entry or take events.
+    /// `POST`, the default: for receivers that add an entry, or that accept events.
     #[default]
     Post,
-    /// For receivers that replace a resource.
+    /// `PUT`: for receivers that replace a resource.
     Put,
-    /// For receivers that change a resource.
+    /// `PATCH`: for receivers that change a resource.
     Patch,
 }
 
@@ -34,7 +34,7 @@ impl DeliveryMethod {
 }
 
 impl<'de> Deserialize<'de> for DeliveryMethod {
-    /// Reads a string, because the derived code reports another type as malformed JSON.
+    /// Reads a string first. Derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
         Self::from_word(&word).ok_or_else(|| D::Error::unknown_variant(&word, &["POST", "PUT", "PATCH"]))

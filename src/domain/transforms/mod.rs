@@ -1,7 +1,7 @@
-//! Transforms: how the body of a delivery is made from an event, for receivers that expect a body of their own.
+//! Transforms make the body of a delivery from an event, for receivers that expect a format other than the event itself.
 //!
-//! A **preset** is code that follows the documented rules of one CRM. A **template** is MiniJinja, written by the caller. A
-//! transform chooses the body and its content type, never the URL.
+//! A **preset** is code that follows the documented rules of one CRM. A **template** is a MiniJinja template that the caller
+//! writes. A transform determines the body and its content type, never the URL.
 
 mod content_type;
 mod method;
@@ -71,7 +71,7 @@ pub enum OnUnknown {
 }
 
 impl<'de> Deserialize<'de> for OnUnknown {
-    /// Reads a string, because the derived code reports another type as malformed JSON.
+    /// Reads a string first. Derived code would report a value of another type as malformed JSON.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "retry" => Ok(Self::Retry),
@@ -155,7 +155,7 @@ impl Transform {
         given.or_else(of_preset).unwrap_or_default()
     }
 
-    /// Whether a delivery fails after an attempt of unknown outcome.
+    /// Whether a delivery fails, instead of being retried, after an attempt of unknown outcome.
     pub fn gives_up_on_unknown(&self) -> bool {
         self.on_unknown == Some(OnUnknown::GiveUp)
     }
@@ -163,7 +163,7 @@ impl Transform {
     /// Renders the body of a delivery.
     ///
     /// # Errors
-    /// [`TransformError`] has all reasons why the event cannot be rendered. A part of a body is never returned.
+    /// [`TransformError`] has all reasons why the event cannot be rendered. The function never returns a partial body.
     pub fn render(&self, input: TransformInput<'_>) -> Result<RenderedBody, TransformError> {
         let renderer = self.renderer().map_err(|problems| {
             TransformError(problems.into_iter().map(|problem| problem.detail).collect())

@@ -24,13 +24,14 @@ const FUEL: u64 = 1_000_000;
 /// Maximum depth of recursion.
 const RECURSION: usize = 32;
 /// Size of the stack of a thread that handles a template, in bytes. MiniJinja recurses once for each unary operator and for each
-/// operator of a chain. In a debug build, 16 KiB of `-` need up to 8 MiB of stack, `~a`, `+a` and `()` up to 4 MiB, and `.a`, `|e`
-/// and `not ` up to 2 MiB. MiniJinja limits the nesting of brackets and blocks itself.
+/// operator of a chain. In a debug build, a template of 16 KiB needs up to 8 MiB of stack if it repeats `-`, up to 4 MiB if it
+/// repeats `~a`, `+a` or `()`, and up to 2 MiB if it repeats `.a`, `|e` or `not `. MiniJinja limits the nesting of brackets and
+/// blocks itself.
 const STACK_BYTES: usize = 64 << 20;
-/// Name of the escape of `application/x-www-form-urlencoded`.
+/// Name under which MiniJinja knows the escaping for `application/x-www-form-urlencoded`.
 const FORM_ESCAPE: &str = "form";
 
-/// A template of allowed size.
+/// A template whose size is within the limit.
 pub(super) struct Template<'a> {
     source: &'a str,
     body_type: BodyType,
@@ -124,7 +125,7 @@ impl<'a> Template<'a> {
 /// Runs work on a thread with a large stack.
 ///
 /// # Errors
-/// The error of the work; or a reason, if the thread does not start or panics.
+/// The error of the work, or an error text if the thread does not start or panics.
 fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     thread::scope(|scope| {
         let builder = thread::Builder::new().name("template".to_owned()).stack_size(STACK_BYTES);

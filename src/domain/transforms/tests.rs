@@ -20,7 +20,7 @@ fn three_turns() -> Vec<Value> {
     ]
 }
 
-/// The event of a call with these turns, and with what every preset needs.
+/// Returns the event of a call with these turns. The call has every value that a preset needs.
 fn event(turns: &[Value]) -> Vec<u8> {
     let crm = json!({
         "bitrix24_call_id": "externalCall.1", "bitrix24_entity_id": "17", "amocrm_entity_id": "18", "hubspot_engagement_id": "19",

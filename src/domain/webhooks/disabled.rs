@@ -1,4 +1,4 @@
-//! Webhooks that do not get events because a caller or the gateway disabled them.
+//! Disabled webhooks. A caller or the gateway disabled them, and they get no events.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -6,7 +6,7 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Reason why a custom header is invalid. It never repeats a value.
+/// Reason why a custom header is invalid. The error text never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHeader {
     /// The name is too long, or is not a token (RFC 9110, section 5.1).
@@ -154,7 +154,8 @@ impl CustomHeaders {
         shown
     }
 
-    /// Returns the plain form for sealing: a line `name: value` per header; `None` if there are none.
+    /// Returns the headers as plain text for sealing, with a line `name: value` for each header. Returns `None` if there are no
+    /// headers.
     pub fn to_plain(&self) -> Option<Zeroizing<String>> {
         if self.0.is_empty() {
             return None;

@@ -52,8 +52,8 @@ pub enum WebhookOutcome {
         /// Description of the failure for people.
         error: String,
     },
-    /// This event cannot be delivered now: the transform could not render it, or the receiver does not accept it. Other events may
-    /// be fine.
+    /// This event cannot be delivered now: the transform could not render it, or the receiver does not accept it. Other events to
+    /// the same webhook may succeed.
     Undeliverable {
         /// Status of the answer, if there was one.
         status: Option<u16>,
@@ -93,8 +93,8 @@ impl Health {
     /// the webhook.
     const PRECISION: Duration = Duration::from_secs(1);
 
-    /// Returns the limit at `now`. A pause that seems longer than the maximum counts as over: the clock was set back
-    /// after the pause began.
+    /// Returns the limit at `now`. A pause counts as over if its remaining time exceeds the maximum length of a pause, because
+    /// then the clock was set back after the pause began.
     pub fn delivery_limit(&self, now: Timestamp) -> DeliveryLimit {
         match self.paused_until {
             None => DeliveryLimit::Unlimited,

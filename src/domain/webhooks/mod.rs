@@ -48,9 +48,9 @@ impl EventFilter {
         self.0.contains(&kind)
     }
 
-    /// Returns the types that a webhook receives. The filter and the transform of a webhook refer to an analysis. So a webhook
-    /// with a filter or a transform receives `webhook.disabled` only if the list of its types was chosen and includes this type.
-    /// A list of all types counts as not chosen.
+    /// Returns the types that a webhook receives. `refers_to_analysis` is true for a webhook with a filter or a transform,
+    /// because both refer to an analysis. The event `webhook.disabled` has no analysis. A webhook with a filter or a transform
+    /// receives this event only if the caller chose types and included this type. A list of all types does not count as a choice.
     #[must_use]
     pub fn of_webhook(&self, refers_to_analysis: bool) -> Self {
         let is_default = self.0.len() == EventKind::ALL.len();
@@ -101,7 +101,7 @@ pub struct Webhook {
     pub updated_at: Timestamp,
     /// Number of changes, for optimistic locking.
     pub version: u32,
-    /// Health, derived from its deliveries.
+    /// Health of the webhook, derived from the deliveries.
     pub health: Health,
 }
 

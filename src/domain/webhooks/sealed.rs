@@ -16,7 +16,7 @@ use crate::domain::url_sealer::UrlSealer;
 pub struct SealedSecrets {
     /// The sealed form of the current signing secret.
     pub secret: Vec<u8>,
-    /// The sealed form of the previous signing secret, and the time until which this secret also signs.
+    /// The sealed form of the previous signing secret, and the time until which this secret also signs requests.
     pub previous_secret: Option<(Vec<u8>, Timestamp)>,
     /// The sealed form of the custom headers, if there are any.
     pub headers: Option<Vec<u8>>,
@@ -28,14 +28,14 @@ impl std::fmt::Debug for SealedSecrets {
     }
 }
 
-/// Number of sealed parts of a webhook, by the key that had sealed the part.
+/// Numbers of the parts of a webhook, by the key that had sealed them. The parts are the secrets, the headers and the URL.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ResealCount {
     /// Number of parts that the first key had sealed.
     pub by_the_first: usize,
     /// Number of parts that another key had sealed, or that an earlier version had not sealed.
     pub by_another: usize,
-    /// Names of the parts that no key opens. A previous secret that no longer signs is omitted.
+    /// Names of the parts that no key opens. A previous secret that no longer signs requests is omitted.
     pub unopened: Vec<&'static str>,
 }
 
@@ -64,7 +64,7 @@ impl<'a> WebhookSealer<'a> {
         Some(self.keys.seal(Purpose::WebhookSecret, &self.context("headers"), entropy, plain.as_bytes()))
     }
 
-    /// Opens the secrets that sign at `now`, newest first. Returns `None` if the current secret cannot be opened. Omits
+    /// Opens the secrets that sign requests at `now`, newest first. Returns `None` if the current secret cannot be opened. Omits
     /// a previous secret that cannot be opened.
     pub fn open_secrets(&self, sealed: &SealedSecrets, now: Timestamp) -> Option<Vec<CallbackSecret>> {
         let previous = sealed.previous_secret.as_ref().filter(|(_, until)| *until > now);
@@ -85,7 +85,7 @@ impl<'a> WebhookSealer<'a> {
         CustomHeaders::from_plain(plain.expose_secret())
     }
 
-    /// Seals the URL, if it has a secret.
+    /// Seals the URL if it has a secret. A URL without a secret stays plain.
     pub fn seal_url(&self, url: &CallbackUrl, entropy: &dyn Entropy) -> ReceiverUrl {
         self.url.seal(url, entropy)
     }
@@ -95,8 +95,8 @@ impl<'a> WebhookSealer<'a> {
         self.url.open(url)
     }
 
-    /// Opens the parts that another key had sealed, and seals them with the first key. Also seals a URL with a secret that is not
-    /// sealed. Parts that no key opens stay unchanged. `url` is the text in the store.
+    /// Opens the parts that another key had sealed, and seals these parts with the first key. A plain URL with a secret is sealed
+    /// too. Parts that no key opens stay unchanged. `url` is the URL in the form of the store.
     pub fn reseal(
         &self,
         (sealed, url): (&mut SealedSecrets, &mut String),

@@ -10,7 +10,7 @@ use super::operations;
 const MAX_SAFE_INTEGER: isize = (1 << 53) - 1;
 const MAX_INT32: isize = i32::MAX as isize;
 
-/// Adds a format and bounds to each integer that has none.
+/// Adds the format and the bounds that an integer does not declare itself.
 pub(super) fn complete(document: &mut Document) {
     for operation in operations(document) {
         let parameters = operation.parameters.iter_mut().flatten().filter_map(inline);

@@ -16,7 +16,7 @@ const REQUEST: &str = "request";
 /// The request id of examples that are not recorded.
 const REQUEST_ID: &str = "req_01a2103696e475a29b2ae58b7ecf9f68";
 
-/// Returns the recorded examples. Without a valid file there are none, and a test fails.
+/// Returns the recorded examples. If the file is invalid, there are no examples, and a test fails.
 fn recorded() -> Map<String, Value> {
     serde_json::from_str(RECORDED).unwrap_or_default()
 }
@@ -51,8 +51,8 @@ fn show<'a>(contents: impl IntoIterator<Item = &'a mut RefOr<Content>>, example:
     }
 }
 
-/// Returns the example of a problem of this kind: a recorded one, or a generated one if the sandbox cannot produce
-/// it.
+/// Returns the example of a problem of this kind: a recorded example, or a generated one if the sandbox cannot produce the
+/// problem.
 pub(super) fn problem(kind: &'static ProblemKind) -> Option<Value> {
     let is_of_kind = |body: &&Value| body["code"] == kind.code && body["status"] == kind.status.as_u16();
     let recorded = recorded();

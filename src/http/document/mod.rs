@@ -57,7 +57,7 @@ pub const DOCUMENT_PATH: &str = "/openapi.json";
 )]
 struct Frame;
 
-/// Returns the OpenAPI document, with the URL that callers use.
+/// Returns the OpenAPI document. Its server is the public URL, or `/` if there is none.
 pub fn document(public_url: &PublicUrl) -> Document {
     let mut document = Frame::openapi().merge_from(routes::documentation());
     let server = if public_url.as_str().is_empty() { "/" } else { public_url.as_str() };

@@ -1,14 +1,14 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a request is executed once, even if a caller
 //! sends it several times.
 //!
-//! The route table says which operations take a key, and wraps the handlers of these operations. The handlers do not see the key.
+//! The route table says which operations take a key, and wraps the handlers of these operations. The handlers do not get the key.
 //! A request without the header is executed as usual. For a request with the header:
 //!
 //! - First, the key is claimed in the store, by tenant, method, path and key. If two requests arrive at the same time, even at
 //!   different replicas, only one of them gets the claim.
 //! - The handler runs to its end even if the caller disconnects, and its answer is stored for later requests.
 //! - An answer that is a problem is not stored, and the key can be used again.
-//! - A claim is a lease: if its process dies, the key is blocked for at most [`KeyTerms::lease`] plus the time of
+//! - A claim is a lease: if the process with the claim dies, the key is blocked for at most [`KeyTerms::lease`] plus the time of
 //!   `Prefer: wait`. After that, the next request executes the handler again, so handlers must tolerate a second execution.
 
 mod answer;
@@ -183,7 +183,7 @@ impl KeyedRequests {
         outcome
     }
 
-    /// Returns the answer in the form that may be stored; `None` if it may not be stored.
+    /// Returns the answer in the form for the store; `None` if the answer must not be stored.
     fn keep(
         &self,
         tenant: &TenantId,

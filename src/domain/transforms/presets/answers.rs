@@ -18,7 +18,7 @@ pub struct ReceiverAnswer<'a> {
 }
 
 impl ReceiverAnswer<'_> {
-    /// Returns the body; `null` if it is not JSON, and `None` if it is incomplete.
+    /// Returns the body as JSON: `null` if the body is not JSON, and `None` if the body is incomplete.
     fn json(&self) -> Option<Value> {
         Some(serde_json::from_slice(self.body?).unwrap_or_default())
     }
@@ -27,22 +27,22 @@ impl ReceiverAnswer<'_> {
 /// The meaning of an answer for the delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AnswerVerdict {
-    /// The body does not decide. The general rule for the status applies: 2xx means delivered, 410 ends the delivery or disables
-    /// the webhook, and other statuses are retried.
+    /// The body does not determine the outcome. The general rule for the status applies: 2xx means delivered, 410 ends the
+    /// delivery or disables the webhook, and other statuses are retried.
     OfStatus,
     /// The receiver did not accept the event now. The reason is a code or a few words.
     Later { reason: String, after: Duration },
     /// The receiver will never accept this request.
     Never { reason: String },
-    /// The body decides, and it is incomplete.
+    /// The body determines the outcome, but the body is incomplete.
     Incomplete,
 }
 
 /// The function with which a preset judges answers.
 pub(super) type Judge = fn(&ReceiverAnswer<'_>) -> AnswerVerdict;
 
-/// Statuses that a repeat of the same request cannot change. Other errors, such as 401 and 403, end when the settings of the
-/// receiver or of the webhook change.
+/// Statuses that the receiver would send again after a repeat of the same request. Other statuses, such as 401 and 403, can
+/// change when the settings of the receiver or of the webhook change.
 const FINAL: [u16; 7] = [400, 404, 405, 413, 414, 415, 422];
 /// Maximum length of a reason.
 const MAX_REASON: usize = 100;
@@ -50,10 +50,11 @@ const MAX_REASON: usize = 100;
 const SHORT_PAUSE: Duration = Duration::from_secs(5);
 /// Pause while a call is not finished in Bitrix24.
 const UNFINISHED_PAUSE: Duration = Duration::from_mins(1);
-/// Pause after `OPERATION_TIME_LIMIT` if the answer does not say when the limit ends. Bitrix24 measures the last ten minutes.
+/// Pause after the error `OPERATION_TIME_LIMIT` if the answer does not say when the limit ends. The limit of Bitrix24 covers the
+/// last ten minutes.
 const OPERATION_PAUSE: Duration = Duration::from_mins(10);
 
-/// Errors of Bitrix24 that end without a change of the request.
+/// Errors of Bitrix24 after which the same request can succeed later.
 const BITRIX24_LATER: [&str; 16] = [
     "access_denied",
     "error_oauth",
@@ -78,7 +79,7 @@ pub(super) const fn generic(_: &ReceiverAnswer<'_>) -> AnswerVerdict {
     AnswerVerdict::OfStatus
 }
 
-/// Judges by the status. Statuses that a repeat of the request cannot change are final.
+/// Judges by the status. The statuses in `FINAL` mean that the receiver will never accept the request.
 pub(super) fn by_status(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     if FINAL.contains(&answer.status) {
         AnswerVerdict::Never {
@@ -131,7 +132,8 @@ pub(super) fn amocrm_call(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     by_status(answer)
 }
 
-/// Judges an answer of Telegram. The Bot API answers `{"ok": false}` with a description, and the pause of a 429 in the body.
+/// Judges an answer of Telegram. The body of an error has `{"ok": false}` and a description. The body of a 429 also has the
+/// length of the pause.
 pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     let Some(body) = answer.json() else { return AnswerVerdict::Incomplete };
     let description = short(body["description"].as_str().unwrap_or_default());
@@ -149,8 +151,8 @@ pub(super) fn telegram(answer: &ReceiverAnswer<'_>) -> AnswerVerdict {
     }
 }
 
-/// Returns the beginning of a text, without control characters. Tabs stay, because values of headers can contain them, and such
-/// values are erased from the reason later.
+/// Returns the beginning of a text, without control characters. Tabs stay, because the caller later erases the values of custom
+/// headers from the reason, and such a value can contain a tab.
 fn short(text: &str) -> String {
     text.chars().filter(|&c| c == '\t' || !c.is_control()).take(MAX_REASON).collect()
 }

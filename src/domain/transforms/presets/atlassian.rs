@@ -6,7 +6,8 @@ use super::call_view::CallView;
 use super::summary::{Line, facts, plain, rest, text, turns, units};
 use super::{DeliveryMethod, Preset, Rendering, answers};
 
-/// Maximum length of a comment. Whether Jira counts the markup is not documented, so the whole document keeps the limit.
+/// Maximum length of a comment. The documentation of Jira does not say whether markup counts, so the whole document with its
+/// markup stays within the limit.
 const LIMIT: usize = 32_767;
 
 pub(super) static JIRA_COMMENT: Preset = Preset {
@@ -62,7 +63,7 @@ fn jira_comment(view: &mut CallView<'_>) -> Rendering {
     Rendering::Json(document(content))
 }
 
-/// Returns a paragraph. A text node must not be empty.
+/// Returns a line as a paragraph. A line without a label has one text node, because a text node must not be empty.
 fn paragraph(line: &Line) -> Value {
     let mut nodes = Vec::new();
     if !line.label.is_empty() {

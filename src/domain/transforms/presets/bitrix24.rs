@@ -8,7 +8,7 @@ use super::{DeliveryMethod, Preset, Rendering, answers, optional, required};
 use crate::domain::renderings::spoken;
 use crate::domain::transcript::{Speaker, Turn};
 
-/// Maximum size of a line of a transcript in bytes: a MySQL column of the type `text`.
+/// Maximum size of a line of a transcript in bytes: the size of a MySQL column of the type `text`.
 const MAX_MESSAGE: usize = 65_535;
 
 pub(super) static TRANSCRIPT: Preset = Preset {
@@ -57,7 +57,7 @@ fn transcript(view: &mut CallView<'_>) -> Rendering {
     Rendering::Json(json!({"CALL_ID": view.text("bitrix24_call_id"), "MESSAGES": messages}))
 }
 
-/// Returns the messages of a turn: one, unless its text is too long.
+/// Returns a turn as one message, or as several messages if its text is too long for one.
 fn messages(turn: &Turn, text: &str) -> Vec<Value> {
     let (side, text) = match &turn.speaker {
         Speaker::Operator => ("User", text.to_owned()),

@@ -1,4 +1,4 @@
-//! The view that presets have of an event.
+//! The data of an event, as presets read it.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
 use crate::domain::transcript::Turn;
 
-/// The data of an event, with the values of the transform. The view collects the problems of a rendering.
+/// The data of an event, and the values of the transform. The view also collects the problems that occur during a rendering.
 pub(super) struct CallView<'a> {
     data: &'a Value,
     values: &'a Map<String, Value>,
@@ -33,7 +33,7 @@ impl<'a> CallView<'a> {
         self.problems
     }
 
-    /// Adds a problem if there is no value for the need.
+    /// Adds a problem if the value that the preset needs is missing.
     pub(super) fn require(&mut self, need: &Need) {
         if self.value(need.name).is_none() {
             let (name, description) = (need.name, need.description);
@@ -52,7 +52,8 @@ impl<'a> CallView<'a> {
         }
     }
 
-    /// Returns the text of a value: from the transform, the facts of the call, or the metadata.
+    /// Returns the value with this name as text. The `values` of the transform come first, then the facts of the call, then the
+    /// metadata.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let call = &self.data["call"];
         let fact = match name {
@@ -69,12 +70,12 @@ impl<'a> CallView<'a> {
         })
     }
 
-    /// Returns the text of a value, which is empty if there is none.
+    /// Returns the value with this name as text. The text is empty if there is no such value.
     pub(super) fn text(&self, name: &str) -> String {
         self.value(name).unwrap_or_default()
     }
 
-    /// Returns a value as a whole number. Another value is a problem.
+    /// Returns the value with this name as a whole number. Adds a problem if the value is not a whole number.
     pub(super) fn number(&mut self, name: &str) -> Option<i64> {
         let text = self.value(name)?;
         let number = text.trim().parse().ok();
@@ -84,7 +85,7 @@ impl<'a> CallView<'a> {
         number
     }
 
-    /// Returns one of these words. Another value is a problem.
+    /// Returns the value with this name, which must be one of `words`. Adds a problem if the value is another word.
     pub(super) fn word(&mut self, name: &str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.value(name)?;
         let word = words.iter().copied().find(|word| *word == text);
@@ -94,7 +95,7 @@ impl<'a> CallView<'a> {
         word
     }
 
-    /// Returns a string of the analysis.
+    /// Returns the string at this JSON pointer in the analysis.
     pub(super) fn string(&self, pointer: &str) -> Option<&'a str> {
         self.data.pointer(pointer)?.as_str()
     }
@@ -120,7 +121,7 @@ impl<'a> CallView<'a> {
         seconds_up(self.duration_ms())
     }
 
-    /// Returns the tags with their values, each once.
+    /// Returns each tag with its value as text, without duplicates.
     pub(super) fn tags(&self) -> Vec<String> {
         let mut tags: Vec<String> = Vec::new();
         for tag in self.data["tags"].as_array().into_iter().flatten() {
@@ -136,7 +137,7 @@ impl<'a> CallView<'a> {
     }
 }
 
-/// Returns whole seconds, rounded up.
+/// Converts milliseconds to whole seconds, rounded up. A negative time becomes 0.
 pub(super) const fn seconds_up(ms: i64) -> i64 {
     if ms > 0 { (ms - 1) / 1000 + 1 } else { 0 }
 }

@@ -28,9 +28,9 @@ use crate::domain::retries::AttemptOutcome;
 pub struct Preset {
     /// Name in the API.
     pub name: &'static str,
-    /// Description of the request that has this body.
+    /// Description of the request whose body the preset makes.
     pub description: &'static str,
-    /// Example of a URL that gets the request.
+    /// Example of a URL to which the request is sent.
     pub url: &'static str,
     /// The HTTP method of the request.
     pub method: DeliveryMethod,
@@ -120,8 +120,8 @@ impl Preset {
         values.iter().filter_map(rule).collect()
     }
 
-    /// Judges an answer. `by_status` is the outcome that its status alone means. Returns `None` if the preset judges by the body,
-    /// and the body is incomplete.
+    /// Judges an answer. `by_status` is the outcome according to the status alone. Returns `None` if the preset judges by the
+    /// body, but the body is incomplete.
     pub fn judge(&self, answer: ReceiverAnswer<'_>, by_status: AttemptOutcome) -> Option<AttemptOutcome> {
         let status = answer.status;
         Some(match ((self.judge)(&answer), by_status) {

@@ -1,4 +1,4 @@
-//! The call as text: facts, tags and turns, shortened at a turn to the limit of the receiver.
+//! The call as text: facts, tags and turns. If the text exceeds the limit of the receiver, a link replaces the last turns.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::domain::transcript::Turn;
 
 /// A line of text for a receiver.
 pub(super) struct Line {
-    /// Part that is emphasized if the receiver supports emphasis. It may be empty.
+    /// Beginning of the line, emphasized if the receiver supports emphasis. The label may be empty.
     pub(super) label: String,
     /// The rest of the line.
     pub(super) text: String,
@@ -43,7 +43,7 @@ pub(super) fn turns(view: &CallView<'_>) -> Vec<Line> {
     spoken(&view.turns).map(turn).collect()
 }
 
-/// Returns the line that replaces the turns that do not fit.
+/// Returns the line that replaces `left_out` turns for which there is no space.
 pub(super) fn rest(left_out: usize, link: &str) -> Line {
     Line { label: String::new(), text: format!("… {left_out} more turns: {link}") }
 }
@@ -52,19 +52,19 @@ fn line(label: &str, text: &str) -> Line {
     Line { label: label.to_owned(), text: text.to_owned() }
 }
 
-/// The rules of a receiver for a text: its limit, its markup and its line breaks.
+/// The rules of a receiver for texts: the maximum length, the markup and the line breaks.
 pub(super) struct TextStyle {
-    /// Maximum length in UTF-16 units. A text never has more characters than UTF-16 units.
+    /// Maximum length in UTF-16 units. A text within this limit never has more characters than the limit.
     pub(super) limit: usize,
     /// Escapes text for the receiver's markup.
     pub(super) escape: fn(&str) -> Cow<'_, str>,
-    /// Marks around a label.
+    /// Markup before and after a label.
     pub(super) emphasis: (&'static str, &'static str),
-    /// End of a line.
+    /// Text that ends a line.
     pub(super) newline: &'static str,
 }
 
-/// Plain text with a limit.
+/// Returns the style of plain text with this limit.
 pub(super) const fn plain(limit: usize) -> TextStyle {
     TextStyle { limit, escape: unescaped, emphasis: ("", ""), newline: "\n" }
 }
@@ -80,7 +80,7 @@ impl TextStyle {
     }
 }
 
-/// Returns the call as text. Turns that do not fit are replaced by a link.
+/// Returns the call as text. If the text is too long, a link replaces the last turns.
 pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
     let mut text = String::new();
     let mut length = 0;
@@ -115,7 +115,7 @@ pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
     text.trim_end().to_owned()
 }
 
-/// Cuts the text of a line that is longer than `limit` UTF-16 units.
+/// Cuts the text of the line if this text has more than `limit` UTF-16 units.
 fn shortened(line: Line, limit: usize) -> Line {
     if units(&line.text) <= limit {
         return line;

@@ -1,11 +1,11 @@
-//! Bodies of presets against schemas that their receivers publish.
+//! Checks bodies of presets against the schemas that receivers publish.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use super::{body, event, preset, three_turns, turn};
 
-/// A short, a long and an empty call.
+/// Returns the turns of a short, a long and an empty call.
 fn calls() -> [Vec<Value>; 3] {
     let long = (0..500).map(|n| {
         let speaker = if n % 2 == 0 { "operator" } else { "client" };
@@ -31,7 +31,7 @@ fn jira_comments_follow_the_published_schema_of_adf() {
     assert!(!validator.is_valid(&empty_text), "the schema forbids empty texts");
 }
 
-/// The request of `transcriptions.json`, 2026-09, in HubSpot's public API specifications:
+/// The schema is that of the request in `transcriptions.json`, version 2026-09, from the public API specifications of HubSpot:
 /// <https://github.com/HubSpot/HubSpot-public-api-spec-collection>.
 #[test]
 fn hubspot_transcripts_follow_the_published_specification() {
