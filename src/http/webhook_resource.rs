@@ -23,8 +23,8 @@ pub struct WebhookResource {
     /// The id of the webhook.
     #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
-    /// The URL that receives events, with `***` in place of its secrets: the query, and each part of the path that does not look
-    /// public.
+    /// The URL that receives events, with `***` in place of its secrets: the query, and each part of the path that may be a
+    /// secret, because it does not look like words, numbers or versions.
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events that the webhook receives.
@@ -66,7 +66,7 @@ pub struct WebhookResource {
     updated_at: Timestamp,
     /// The health of the webhook.
     health: WebhookHealth,
-    /// The secret that the request created; [`CreatedSecret`] describes it.
+    /// The secret that the request created; `None` in other answers. [`CreatedSecret`] describes the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     secret: Option<String>,
@@ -195,7 +195,7 @@ impl WebhookResource {
     }
 }
 
-/// Forbids caches to store an answer that contains a secret.
+/// Forbids caches to store the answer, because the answer contains a secret.
 pub(super) fn not_cached(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     response

@@ -85,9 +85,10 @@ route_table! { "webhooks":
 
     /// Send a test event to a webhook
     ///
-    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event about a call that does not exist, and
-    /// `is_test` is `true`. The call has an id for every preset and for every placeholder of the URL. No entry in a CRM has
-    /// these ids, so a CRM usually refuses the request. The event is signed, recorded and retried like any other event.
+    /// Sends an event of type `webhook.test`. Its `data` has the same shape as in a real event, has `is_test: true`, and
+    /// describes a call that does not exist. The call has an id for every preset and for every placeholder of the URL. No
+    /// entry in a CRM has these ids, so a CRM usually refuses the request. The event is signed, recorded and retried like any
+    /// other event.
     post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
     {
         responses(
