@@ -46,8 +46,8 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event. Without a transform, the event itself is the body. With a transform, `payload` has
-    /// no effect.
+    /// The transform that makes the body from the event. Without a transform, the event itself is the body. With a transform,
+    /// `payload` has no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
@@ -112,7 +112,7 @@ fn header_changes_schema() -> Schema {
         .into()
 }
 
-/// Returns the schema of headers: names of RFC 9110 (5.6.2), and values of visible characters and spaces.
+/// Returns the schema of headers: names as in RFC 9110 (5.6.2), and values of visible characters and spaces.
 fn headers_with(value: SchemaType) -> ObjectBuilder {
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -147,8 +147,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = filter_schema)]
     filter: Option<Option<ExactObject>>,
-    /// How the body is made from the event. With `null`, the event itself is the body. The change also applies to pending
-    /// deliveries.
+    /// The transform that makes the body from the event. With `null`, the event itself is the body. The change also applies to
+    /// pending deliveries.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Option<Object<Transform>>>,

@@ -56,7 +56,7 @@ pub struct PreviewWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event.
+    /// The transform that makes the body from the event.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,

@@ -33,7 +33,7 @@ pub struct WebhookResource {
     /// The filter on the content of events; `null` if the webhook receives all events of these types.
     #[schema(required = true, value_type = Option<HashMap<String, Value>>)]
     filter: Option<Map<String, serde_json::Value>>,
-    /// How the body is made from the event; `null` if the event itself is the body.
+    /// The transform that makes the body from the event; `null` if the event itself is the body.
     #[schema(required = true)]
     transform: Option<Transform>,
     /// The HTTP method of the requests.
@@ -48,8 +48,8 @@ pub struct WebhookResource {
     description: Option<String>,
     /// Whether the webhook receives events.
     enabled: bool,
-    /// Why the webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (failures for
-    /// five days without a success).
+    /// The reason why the webhook is disabled: `requested` (by a caller), `gone` (the receiver answered 410) or `failing`
+    /// (failures for five days without a success).
     #[schema(required = true)]
     disabled_reason: Option<DisabledReason>,
     /// Time when the webhook was disabled; `null` while it is enabled.
