@@ -1,7 +1,7 @@
 //! The rules that every outgoing HTTP client shares.
 //!
 //! The clients of the vendor, the issuers, the receivers and the trace collector start from [`Network`], which knows the
-//! forward proxies and the certificate authorities. Each of them adds its own time-outs, resolver and retry rule.
+//! forward proxies and the certificate authorities. Each client adds its own time-outs, resolver and retry rule.
 //! [`Network::explain`] returns the reason of a failed request, with the same rules for all clients.
 
 mod authorities;
