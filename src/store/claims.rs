@@ -154,7 +154,7 @@ pub struct ClaimedDelivery {
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// How the body of the request is made from `body`. With `None`, the request sends `body` unchanged.
+    /// The transform that makes the body of the request from `body`. With `None`, the request sends `body` unchanged.
     pub transform: Option<Transform>,
     /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,

@@ -23,12 +23,13 @@ pub trait ClockStore: Send + Sync {
     async fn find_clock(&self) -> Result<Option<StoredClock>, StoreError>;
 
     /// Records the time of a gateway's clock, unless the store has a later time. `is_anchored` says whether the time was ever
-    /// confirmed. If the store has another number of steps than `steps`, the method records nothing and returns `false`.
+    /// confirmed. `steps` is the number of clock steps that the gateway knows. If the store has another number, the method
+    /// records nothing and returns `false`.
     async fn record_clock(&self, at: Timestamp, steps: i64, is_anchored: bool) -> Result<bool, StoreError>;
 
-    /// Steps the clock of all replicas: corrects the stored times and sets `clock`, in one transaction. `steps` is the number of
-    /// earlier steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock. If the transaction
-    /// fails, `clock` may have been set nevertheless.
+    /// Makes the clock of all replicas jump by `step`: corrects the stored times and sets `clock`, in one transaction. `steps`
+    /// is the number of earlier steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock.
+    /// If the transaction fails, `clock` may have been set nevertheless.
     async fn step_clock_across_tenants(
         &self,
         clock: Arc<SteadyClock>,
