@@ -1,7 +1,7 @@
 //! The rules that every outgoing HTTP client shares.
 //!
 //! The clients of the vendor, the issuers, the receivers and the trace collector start from [`Network`], which knows the
-//! forward proxies and the certificate authorities. Each of them adds its own time-outs, resolver and retry rule.
+//! forward proxies and the certificate authorities. Each client adds its own time-outs, resolver and retry rule.
 //! [`Network::explain`] returns the reason of a failed request, with the same rules for all clients.
 
 mod authorities;
@@ -29,7 +29,8 @@ use crate::secrets::ReloadableSecrets;
 /// Maximum number of lookups of host names in progress, except for callbacks, which have their own limit.
 const MAX_LOOKUPS: usize = 128;
 
-/// Connections to other servers, as `[network]` describes them. Clones share the certificate authorities.
+/// Certificate authorities, proxies and name resolution of the connections to other servers, as `[network]` sets them. Clones
+/// share the certificate authorities.
 #[derive(Clone)]
 pub struct Network {
     tls: ClientConfig,
@@ -67,8 +68,8 @@ impl Network {
         Ok(Self { tls, authorities, proxies, proxies_of_callbacks, lookup })
     }
 
-    /// Returns the connections of callbacks. They use a proxy only if `network.proxy_callbacks` is set. A proxy
-    /// resolves names itself, so the guard cannot check the addresses.
+    /// Returns the connections of callbacks. These connections use a proxy only if `network.proxy_callbacks` is set. A proxy
+    /// resolves host names itself, so the address guard of callbacks cannot check the addresses behind a proxy.
     pub fn of_callbacks(&self) -> Self {
         Self { proxies: Arc::clone(&self.proxies_of_callbacks), ..self.clone() }
     }
@@ -98,7 +99,7 @@ impl Network {
         self.authorities.secrets()
     }
 
-    /// Returns the problems of the system's certificates that do not prevent connections, for the log.
+    /// Returns warnings for the log: problems of the system's certificates that do not prevent connections.
     pub fn warnings(&self) -> &[String] {
         self.authorities.warnings()
     }

@@ -36,10 +36,11 @@
 //! commits it together with other submissions of the same moment. Then the gateway answers 202.
 //!
 //! The commit wakes the submitter ([`workers::VendorWorker`]). The submitter claims the call by a lease with a fencing token
-//! and sends the request with [`alovoice::VendorClient`]. The outcome is a step of the state machine in
-//! [`domain::lifecycle`], applied inside the transaction that writes it. The poller works in the same way until AloVoice has a
-//! result. That transaction also writes the event and one delivery for each callback and each matching webhook. It wakes the
-//! [`workers::Deliverer`], waiting requests and the streams of `GET /v1/events` ([`analyses::Feed`]).
+//! and sends the request with [`alovoice::VendorClient`]. The outcome leads to a step of the
+//! state machine in [`domain::lifecycle`]. The transaction that writes the outcome also applies this step. The poller works in
+//! the same way until AloVoice has a result. The transaction that stores the result also writes the event and one delivery for
+//! each callback and each matching webhook. Its commit wakes the [`workers::Deliverer`], waiting requests and the streams of
+//! `GET /v1/events` ([`analyses::Feed`]).
 //!
 //! `GET /v1/analyses/{call_id}` is answered from the cache, else from the store. For a call that was never submitted, the
 //! gateway asks AloVoice, and sends only one request even if many callers ask at the same time.

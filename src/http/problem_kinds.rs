@@ -1,17 +1,17 @@
-//! The kinds of problems: code, status, title and advice of each, in one table.
+//! The kinds of problems. One table has the code, the status, the title and the advice of each kind.
 
 use actix_web::http::StatusCode;
 
-/// A kind of problem. `/problems/{code}` explains it.
+/// A kind of problem. The page `/problems/{code}` explains the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemKind {
-    /// The last segment of `type`.
+    /// The last segment of the URL in the field `type` of a problem.
     pub code: &'static str,
     /// The HTTP status.
     pub status: StatusCode,
     /// A short summary.
     pub title: &'static str,
-    /// The cause and what a caller can do, for the page of the problem.
+    /// The cause of the problem, and the actions that help the caller. The page of the problem shows this text.
     pub advice: &'static str,
 }
 

@@ -43,7 +43,7 @@ pub(super) fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiErro
     })
 }
 
-/// A time in a query, where a `+` that is not encoded means a space. So a space before the offset counts as `+`.
+/// A time in a query. A `+` that is not encoded decodes to a space, so a space before the UTC offset is read as `+`.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryTime(pub Timestamp);
 

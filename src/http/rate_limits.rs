@@ -1,10 +1,13 @@
 //! Rate limits of tenants, and the headers `RateLimit-Policy` and `RateLimit` of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 //!
-//! There is one policy, `default`. A tenant may send a burst of up to `q` requests. After a full burst, the whole quota is
-//! available again after `w` seconds. `r` is the number of requests that are possible now. `t` is the number of seconds, rounded
-//! up, until one more is possible. A tenant gets at least one request per second, so `t` is 1. The exception is the answer to a
-//! refused request, where `t` equals `Retry-After`.
+//! There is one policy, `default`. The headers have these parameters:
+//!
+//! - `q`: a tenant may send a burst of up to `q` requests.
+//! - `w`: `w` seconds after a full burst, the whole quota is available again.
+//! - `r`: number of requests that are possible now.
+//! - `t`: number of seconds, rounded up, until one more request is possible. The rate of a tenant is at least one request per
+//!   second, so `t` is 1. Only in the answer to a refused request, `t` equals `Retry-After`.
 
 use std::collections::HashMap;
 use std::io::Write as _;

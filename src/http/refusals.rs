@@ -1,8 +1,9 @@
-//! The log of refused requests: a line for an answer with status 401 or 403. The line has the reason and the claim that caused
-//! the refusal, but not the token.
+//! The log of refused requests: one line for each answer with status 401 or 403. The line contains the reason and the claim
+//! that caused the refusal, but not the token.
 //!
-//! Callers determine the number of refused requests, so the lines are limited for each reason and issuer. A further line
-//! has the number of suppressed lines. The metric `token_rejections_total` counts all refusals of tokens.
+//! Callers determine the number of refused requests. Therefore the number of lines is limited for each pair of reason and
+//! issuer. If lines were suppressed, a later line says how many. The metric `token_rejections_total` counts all refusals of
+//! tokens.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use crate::config::{IssuerSettings, claim_names};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::TenantId;
 
-/// Maximum number of lines for a reason and an issuer in each window.
+/// Maximum number of lines for a pair of reason and issuer in each window.
 const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -57,29 +58,29 @@ impl Refusal {
     }
 }
 
-/// Writes the log lines about refused requests, and limits their number. The log has one counter for each reason and issuer.
-/// There are few reasons and issuers, so the memory of the counters is bounded.
+/// Writes the log lines about refused requests, and limits their number. Each pair of reason and issuer has its own counter.
+/// There are few such pairs, so the memory of the counters is bounded.
 pub struct RefusalLog {
     clock: Arc<dyn Clock>,
     windows: Mutex<HashMap<Kind, Window>>,
 }
 
-/// A reason and an issuer.
+/// The reason and the issuer of a refusal.
 type Kind = (&'static str, Option<String>);
 
 struct Window {
     began: Timestamp,
     lines: u32,
-    /// Number of lines suppressed since this number was last written to the log.
+    /// Number of suppressed lines that no log line has reported yet.
     suppressed: u64,
 }
 
-/// The decision whether the line of a refused request is written.
+/// The decision whether to write the line of a refused request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Admission {
     Written,
-    /// The line is not written, and is the first one since the number of suppressed lines was last written. The number
-    /// must be written later.
+    /// The line is suppressed, and all earlier suppressed lines were already reported. The caller must report the number of
+    /// suppressed lines later.
     SuppressedFirst,
     Suppressed,
 }

@@ -24,8 +24,8 @@ pub struct PresetResource {
     description: &'static str,
     /// HTTP method of the request.
     method: DeliveryMethod,
-    /// Example of a URL for a webhook with the preset. Replace the host, the keys and the words in capital letters. A placeholder
-    /// such as `{crm.zendesk_ticket_id}` stands for an id in `call.crm`.
+    /// Example URL of a webhook that uses the preset. Replace the host, the keys and the words in capital letters. A
+    /// placeholder such as `{crm.zendesk_ticket_id}` stands for an id in `call.crm`.
     #[schema(
         max_length = 1024,
         example = "https://example.zendesk.com/api/v2/tickets/{crm.zendesk_ticket_id}"
@@ -40,8 +40,8 @@ pub struct PresetResource {
     /// Limits of the receiver, and how the preset complies with them.
     #[schema(max_length = 1024)]
     limits: &'static str,
-    /// Behaviour and limits of the receiver that matter to the preset, but that the receiver's documentation does not state;
-    /// `null` if there are none.
+    /// Behaviour and limits of the receiver that its documentation does not state and that the preset depends on; `null` if
+    /// there are none.
     #[schema(required = true, max_length = 1024)]
     unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.

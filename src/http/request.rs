@@ -53,10 +53,10 @@ pub struct ApiRequest<P = (), Q = NoQuery, B = ()> {
     pub query: Q,
     /// The parsed body.
     pub body: B,
-    /// The request as its `Idempotency-Key` identifies it; `None` without a key, for a dry run, and for an operation that takes
-    /// no key.
+    /// The identity of the request for the store of idempotency keys; `None` without an `Idempotency-Key`, for a dry run, and
+    /// for an operation that takes no key.
     pub(super) idempotent: Option<IdempotentRequest>,
-    /// The permit for the memory of the body. The memory counts until the handler has ended.
+    /// The permit for the memory of the body. The permit is released when the handler has ended.
     _memory: Option<MemoryPermit>,
 }
 
@@ -175,8 +175,9 @@ fn insufficient_scope(scope: &str) -> ApiError {
     }
 }
 
-/// Counts a request against the rate limit of its tenant, and its connection against the limit of connections. The
-/// middleware `observe` writes the number of remaining requests to the answer, whether the request succeeds or not.
+/// Counts a request against the rate limit of its tenant, and counts the connection of the request against the connection limit
+/// of the tenant. The middleware `observe` writes the number of remaining requests to the answer, whether the request succeeds
+/// or not.
 pub(super) fn take_turn(request: &HttpRequest, state: &ApiState, tenant: &TenantId) -> Result<(), ApiError> {
     let (remaining, outcome) = match state.limits.take(tenant) {
         Ok(remaining) => (remaining, Ok(())),

@@ -10,13 +10,13 @@ use super::rate_limits::Remaining;
 use crate::domain::ids::TenantId;
 use crate::domain::trace::TraceContext;
 
-/// The context of a request, in the extensions of the request. All parts share one value, which is cheaper than a separate
-/// value for each part: each value must be inserted into the map of the extensions, which is new for each request.
+/// The context of a request. All parts of the context are one entry in the extensions of the request. The map of the extensions
+/// is new for each request, so a separate entry for each part would cost more.
 #[derive(Debug)]
 pub(super) struct RequestContext {
-    /// The trace context. Later work becomes a child of its span.
+    /// The trace context of the request. Spans of later work become children of the request's span.
     pub(super) trace: TraceContext,
-    /// The id of a request with an unsafe method. Requests with a safe method avoid this copy.
+    /// The id of a request with an unsafe method; `None` for a safe method, which saves a copy of the id.
     pub(super) request_id: Option<String>,
     /// The tenant of the verified token or link; `None` before the verification. The answer uses this tenant's share of the
     /// memory budget.
@@ -26,7 +26,8 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    /// Returns a part of the context of a request. Every request has a context: [`observe`](super::observe::observe) creates it.
+    /// Calls `part` with the context of a request, and returns the result. Every request has a context:
+    /// [`observe`](super::observe::observe) creates it.
     pub(super) fn of<T>(request: &HttpRequest, part: impl FnOnce(&mut Self) -> T) -> Option<T> {
         request.extensions_mut().get_mut().map(part)
     }

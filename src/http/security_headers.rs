@@ -21,7 +21,7 @@ const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
 ];
 
-/// Adds the headers that an answer does not set itself. A service with an https URL sends HSTS for a year (RFC 6797).
+/// Adds the security headers that the answer does not have yet. A service with an https URL sends HSTS for a year (RFC 6797).
 pub(super) fn complete(headers: &mut HeaderMap, public_url: &PublicUrl) {
     for (name, value) in DEFAULTS {
         if !headers.contains_key(&name) {

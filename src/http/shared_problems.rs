@@ -1,4 +1,4 @@
-//! Problem responses of the OpenAPI document that operations share.
+//! Problem responses that several operations share in the OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) struct SharedProblem {
     /// The kind of problem that the example shows. The response has the status of this kind.
     pub(super) kind: &'static ProblemKind,
     pub(super) description: &'static str,
-    /// A header in addition to those of every response.
+    /// A header of this response, in addition to the headers of every response.
     pub(super) header: Option<&'static str>,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn shared_problem(name: &str) -> RefOr<Response> {
     RefOr::Ref(Ref::from_response_name(name))
 }
 
-/// Returns references to the problems with these names, by status.
+/// Returns references to the problems with these names. The keys of the map are the HTTP statuses.
 pub(super) fn references(names: &[&str]) -> BTreeMap<String, RefOr<Response>> {
     let known = PROBLEMS.iter().filter(|problem| names.contains(&problem.name));
     known.map(|problem| (problem.kind.status.as_str().to_owned(), shared_problem(problem.name))).collect()

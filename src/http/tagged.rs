@@ -8,11 +8,11 @@ use super::conditional::is_unchanged;
 use super::disposition::inline;
 use crate::analyses::entity_tag;
 
-/// The file of an answer that is available in several formats.
+/// The media type and the file name of an answer that is available in several formats.
 pub(super) struct File<'a> {
     /// The media type without parameters.
     pub(super) media_type: &'static str,
-    /// The file name without extension. It may have characters that are not portable; the header replaces them.
+    /// The file name without its extension. The name may have characters that are not portable; the header replaces them.
     pub(super) stem: &'a str,
     /// The file name extension.
     pub(super) extension: &'static str,

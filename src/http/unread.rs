@@ -1,8 +1,8 @@
 //! The unread rest of a request body.
 //!
-//! After an answer, the framework closes the connection if something still holds an unread body. Otherwise it reads the
-//! body to its end, so a client with an endless chunked body would occupy the connection forever. Therefore the body is
-//! held until its answer is sent.
+//! If an unread body still exists after the answer, the framework closes the connection. If the body was dropped before, the
+//! framework reads the rest of the body. A client with an endless chunked body would then occupy the connection forever.
+//! Therefore the gateway keeps the body until its answer is sent.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -19,13 +19,13 @@ use futures_util::Stream;
 
 use super::connection_state::{BodyLength, ConnectionState, RequestInProgress};
 
-/// A request that is held, with the unread rest of its body, until its answer is sent.
+/// A request whose body is kept, with its unread rest, until the answer is sent.
 pub(super) struct HeldRequest {
     unread: Option<Unread>,
     _in_progress: Option<RequestInProgress>,
 }
 
-/// The body of a request, shared by its reader and the answer that holds it.
+/// The body of a request. The reader of the body and the answer share it.
 #[derive(Clone)]
 struct Unread {
     payload: Rc<RefCell<Payload>>,
@@ -33,8 +33,8 @@ struct Unread {
 }
 
 impl HeldRequest {
-    /// Begins a request, and shares its body. The body is received only after the request has passed all checks and has
-    /// memory for it.
+    /// Registers a request with its connection, and prepares its body so that the answer can keep it. The gateway receives the
+    /// body only after the request has passed all checks and the body has a permit for its memory.
     pub(super) fn begin(request: &mut ServiceRequest) -> Self {
         let connection = ConnectionState::of(request.request()).cloned();
         let payload = request.take_payload();
@@ -48,7 +48,7 @@ impl HeldRequest {
         Self { unread, _in_progress: in_progress }
     }
 
-    /// Holds the request until the answer is sent.
+    /// Keeps the request until the answer is sent.
     pub(super) fn hold(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         response.map_body(|_, body| BoxBody::new(Holding { body, request: self }))
     }
@@ -83,7 +83,7 @@ struct Holding {
 }
 
 impl Drop for Holding {
-    /// Continues to read from a client whose body was not read. The connection discards the rest of the body.
+    /// Lets the connection read from the client again. If the body was not read, the connection discards the rest of the body.
     fn drop(&mut self) {
         if let Some(connection) = self.request.unread.as_ref().and_then(|unread| unread.connection.as_ref()) {
             connection.resume();

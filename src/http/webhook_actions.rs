@@ -35,7 +35,7 @@ pub struct RotateSecret {
 
 impl JsonFields for RotateSecret {}
 
-/// A scheduled delivery.
+/// The answer to a request that scheduled a delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accepted {
     /// The id of the delivery. `GET /v1/deliveries/{delivery_id}` returns its outcome.

@@ -30,8 +30,8 @@ const MAX_DESCRIPTION: usize = 256;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://crm.example.uz/hooks/alovoice", "events": ["analysis.completed", "analysis.failed"]}))]
 pub struct CreateWebhook {
-    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. If it has a secret, it is
-    /// stored encrypted, and answers show `***` in place of the secret.
+    /// An `https` URL with a public address, of up to 2,048 bytes, without a user name, password or fragment. If the URL
+    /// contains a secret, the URL is stored encrypted, and answers show `***` in place of the secret.
     #[schema(
         max_length = 2048,
         pattern = r"^https?://[^\s/?#@{}]+(/([^\s?#{}]|\{crm\.[A-Za-z0-9_.-]{1,64}\})*)?(\?[^\s#]*)?$",
@@ -46,8 +46,8 @@ pub struct CreateWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event. Without a transform, the event itself is the body. With a transform, `payload` has
-    /// no effect.
+    /// The transform that makes the body from the event. Without a transform, the event itself is the body. With a transform,
+    /// `payload` has no effect.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
@@ -74,7 +74,7 @@ pub struct CreateWebhook {
     secret: Option<String>,
 }
 
-/// Returns the schema of a filter. Its limits and fields depend on each other, so only its description names them.
+/// Returns the schema of a filter. Limits and fields depend on each other, so only the description states them.
 pub(super) fn filter_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
@@ -112,7 +112,7 @@ fn header_changes_schema() -> Schema {
         .into()
 }
 
-/// Returns the schema of headers: names of RFC 9110 (5.6.2), and values of visible characters and spaces.
+/// Returns the schema of headers: names as in RFC 9110 (5.6.2), and values of visible characters and spaces.
 fn headers_with(value: SchemaType) -> ObjectBuilder {
     let name = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -147,8 +147,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = filter_schema)]
     filter: Option<Option<ExactObject>>,
-    /// How the body is made from the event. With `null`, the event itself is the body. The change also applies to pending
-    /// deliveries.
+    /// The transform that makes the body from the event. With `null`, the event itself is the body. The change also applies to
+    /// pending deliveries.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Option<Object<Transform>>>,
@@ -174,12 +174,12 @@ pub struct ChangeWebhook {
     enabled: Option<bool>,
 }
 
-/// Parses a field that is present. So `None` means that the field was omitted. `null` is valid only if `T` is an `Option`.
+/// Parses a field that is present, so `None` means that the field was omitted. `null` is valid only if `T` is an `Option`.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Returns the filter for a list of event types. `default` describes the filter without a list, for the error text.
+/// Returns the filter for a list of event types. An error names `default`, the event types that apply without a list.
 pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFilter, String> {
     let most = EventKind::ALL.len();
     match EventFilter::new(kinds) {
@@ -188,7 +188,7 @@ pub(super) fn event_filter(kinds: &[EventKind], default: &str) -> Result<EventFi
     }
 }
 
-/// Checks of single fields.
+/// Checks of single fields of webhooks.
 impl FieldErrors {
     fn events(&mut self, kinds: Option<&[EventKind]>) -> Option<EventFilter> {
         let Some(kinds) = kinds else { return Some(EventFilter::all()) };
@@ -211,7 +211,7 @@ impl FieldErrors {
         }
     }
 
-    /// Checks the names and values of headers. Errors contain names only, because values are secret.
+    /// Checks the names and values of headers. Errors contain only the names, because the values are secret.
     fn headers(&mut self, given: BTreeMap<String, Option<String>>) -> Vec<(HeaderName, Option<String>)> {
         let mut checked: Vec<(HeaderName, Option<String>)> = Vec::new();
         for (text, value) in given {

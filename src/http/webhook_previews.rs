@@ -42,7 +42,7 @@ pub struct PreviewCall {
 pub struct PreviewWebhook {
     #[schema(schema_with = known_call_id_schema)]
     call_id: String,
-    /// The URL of the webhook, to try its placeholders. Nothing is sent to it.
+    /// The URL of the webhook. The preview fills in its placeholders and sends nothing to the URL.
     #[serde(default)]
     #[schema(
         max_length = 2048,
@@ -56,7 +56,7 @@ pub struct PreviewWebhook {
     #[serde(default)]
     #[schema(schema_with = filter_schema)]
     filter: Option<ExactObject>,
-    /// How the body is made from the event.
+    /// The transform that makes the body from the event.
     #[serde(default)]
     #[schema(value_type = Option<Transform>)]
     transform: Option<Object<Transform>>,
@@ -78,11 +78,11 @@ pub struct PreviewResource {
     passes_filter: bool,
     /// The HTTP method.
     method: DeliveryMethod,
-    /// The URL with the ids of the call, and with `***` in place of its secrets; `null` without a `url`, or if the call lacks an id
-    /// that the `url` names.
+    /// The URL with the ids of the call, and with `***` in place of the secrets of the URL; `null` without a `url`, or if the
+    /// call lacks an id that the `url` names.
     #[schema(required = true, max_length = 4096)]
     url: Option<String>,
-    /// The headers. The value is `null` if it is secret or changes with each attempt.
+    /// The headers. A value is `null` if it is secret or changes with each attempt.
     #[schema(value_type = HashMap<String, Option<String>>)]
     headers: BTreeMap<String, Option<String>>,
     /// The body, up to 256 KiB; `null` if it cannot be rendered.

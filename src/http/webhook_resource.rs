@@ -23,8 +23,8 @@ pub struct WebhookResource {
     /// The id of the webhook.
     #[schema(example = "whk_018f95f4cd287c5b9a6f3b1f8f0a1d2e")]
     id: String,
-    /// The URL that receives events, with `***` in place of its secrets: the query, and each part of the path that does not look
-    /// public.
+    /// The URL that receives events, with `***` in place of its secrets: the query, and each part of the path that may be a
+    /// secret, because it does not look like words, numbers or versions.
     #[schema(example = "https://crm.example.uz/hooks/alovoice")]
     url: String,
     /// The types of events that the webhook receives.
@@ -33,7 +33,7 @@ pub struct WebhookResource {
     /// The filter on the content of events; `null` if the webhook receives all events of these types.
     #[schema(required = true, value_type = Option<HashMap<String, Value>>)]
     filter: Option<Map<String, serde_json::Value>>,
-    /// How the body is made from the event; `null` if the event itself is the body.
+    /// The transform that makes the body from the event; `null` if the event itself is the body.
     #[schema(required = true)]
     transform: Option<Transform>,
     /// The HTTP method of the requests.
@@ -48,8 +48,8 @@ pub struct WebhookResource {
     description: Option<String>,
     /// Whether the webhook receives events.
     enabled: bool,
-    /// Why the webhook is disabled: `requested` by a caller, `gone` (the receiver answered 410) or `failing` (failures for
-    /// five days without a success).
+    /// The reason why the webhook is disabled: `requested` (by a caller), `gone` (the receiver answered 410) or `failing`
+    /// (failures for five days without a success).
     #[schema(required = true)]
     disabled_reason: Option<DisabledReason>,
     /// Time when the webhook was disabled; `null` while it is enabled.
@@ -66,7 +66,7 @@ pub struct WebhookResource {
     updated_at: Timestamp,
     /// The health of the webhook.
     health: WebhookHealth,
-    /// The secret that the request created; [`CreatedSecret`] describes it.
+    /// The secret that the request created; `None` in other answers. [`CreatedSecret`] describes the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     secret: Option<String>,
@@ -195,7 +195,7 @@ impl WebhookResource {
     }
 }
 
-/// Forbids caches to store an answer that contains a secret.
+/// Forbids caches to store the answer, because the answer contains a secret.
 pub(super) fn not_cached(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     response

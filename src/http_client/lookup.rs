@@ -21,12 +21,12 @@ pub trait Lookup: Send + Sync {
 }
 
 tokio::task_local! {
-    /// Value, such as a slot of a worker, that is dropped when the attempt and its lookups have ended.
+    /// Value, such as a slot of a worker, that is dropped when the current attempt and its lookups have ended.
     static HELD: Arc<dyn Any + Send + Sync>;
 }
 
-/// Runs an attempt. `held` is dropped when the attempt and its lookups have ended. The operating system cannot cancel a lookup, so a
-/// name server that does not answer occupies a thread after the attempt has timed out.
+/// Runs an attempt to send a request. `held` is dropped when the attempt and its lookups have ended. The operating system cannot
+/// cancel a lookup, so a name server that does not answer occupies a thread even after the attempt has timed out.
 pub async fn hold_during_lookups<F: Future>(held: Arc<dyn Any + Send + Sync>, attempt: F) -> F::Output {
     HELD.scope(held, attempt).await
 }

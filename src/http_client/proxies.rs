@@ -51,7 +51,7 @@ impl Proxies {
 #[derive(Debug, PartialEq, Eq)]
 struct DirectHosts {
     hosts: Hosts,
-    /// The only port that the entry concerns; `None` for all ports.
+    /// The only port to which the entry applies; `None` for all ports.
     port: Option<u16>,
 }
 

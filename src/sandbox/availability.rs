@@ -12,7 +12,7 @@ enum Mode {
     Down,
 }
 
-/// The state that is checked before each answer is sent.
+/// The current mode of a peer. The peer checks the mode before it sends an answer.
 pub(super) struct Availability(watch::Sender<Mode>);
 
 impl Availability {

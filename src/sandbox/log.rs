@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 /// A growing list. Waiters are notified of each new entry.
 pub(super) struct RequestLog<T> {
-    /// Waiters share the list and hold no lock while they read it. The list is copied only if an entry is added while they
-    /// read.
+    /// The entries. Waiters share the list and hold no lock while they read the list. The list is copied only if an entry is
+    /// added during such a read.
     entries: watch::Sender<Arc<Vec<T>>>,
     /// Number of entries that `next` has returned.
     returned: Mutex<usize>,
@@ -22,7 +22,7 @@ impl<T: Clone> RequestLog<T> {
         self.entries.send_modify(|entries| Arc::make_mut(entries).push(entry));
     }
 
-    /// Adds an entry and returns the number of similar entries before it, atomically.
+    /// Adds an entry. Returns the number of earlier entries that are similar to the new one. Both happen in one atomic step.
     pub(super) fn push_counting(&self, entry: T, is_similar: impl Fn(&T, &T) -> bool) -> usize {
         let mut similar = 0;
         self.entries.send_modify(|entries| {

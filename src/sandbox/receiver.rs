@@ -27,7 +27,7 @@ pub type ChooseAnswer = Arc<dyn Fn(&Received) -> Option<(u16, String)> + Send + 
 const FAILURES_OF_TWICE: usize = 2;
 const DRIP_PAUSE: Duration = Duration::from_millis(100);
 
-/// Options of a [`Receiver`]. By default it listens on a free port of the loopback interface.
+/// Options of a [`Receiver`]. By default the receiver listens on a free port of the loopback interface.
 #[derive(Clone)]
 pub struct ReceiverOptions {
     /// The address to listen on.
@@ -109,12 +109,12 @@ impl Receiver {
         url
     }
 
-    /// While down, the receiver resets the connection of each request.
+    /// Sets whether the receiver is down. While it is down, it resets the connection of each request.
     pub fn set_down(&self, down: bool) {
         self.inbox.availability.set_down(down);
     }
 
-    /// While held, the receiver records requests and answers them after the hold ends.
+    /// Sets whether the receiver holds its answers. It then records requests, and answers them after the hold ends.
     pub fn set_held(&self, held: bool) {
         self.inbox.availability.set_held(held);
     }
@@ -134,7 +134,7 @@ impl Receiver {
         self.inbox.log.next().await
     }
 
-    /// Stops: sends held answers, accepts no more requests, and finishes pending answers except streams.
+    /// Stops the receiver: it sends held answers, accepts no more requests, and finishes pending answers except streams.
     pub async fn stop(self) {
         self.inbox.availability.set_held(false);
         self.server.stop().await;

@@ -9,8 +9,8 @@ use secrecy::{SecretBox, SecretSlice};
 
 use super::UnusableSecret;
 
-/// Reads a file of at most `max_bytes`. Every buffer is wiped after use. A buffer that is too small is replaced, because a vector
-/// that grows would leave an unwiped copy in memory.
+/// Reads a file of at most `max_bytes`. Every buffer is wiped after use. If a buffer is too small, a larger buffer replaces it:
+/// a vector that grows itself would leave an unwiped copy in memory.
 pub(super) fn read_whole(path: &Path, max_bytes: usize) -> Result<SecretSlice<u8>, UnusableSecret> {
     let unreadable = |source| UnusableSecret::Unreadable { file: path.to_owned(), source };
     // The type is checked before opening, because opening a pipe blocks until the pipe has a writer.

@@ -13,7 +13,7 @@ use super::{Reload, ReloadableSecret, SecretKind, UnusableSecret};
 use crate::config::SettingsProblem;
 use crate::domain::secrets::{InvalidSecret, check_visible};
 
-/// Creates a secret from the content of its file.
+/// Function that creates a secret from the content of its file.
 type Parser<T> = Box<dyn Fn(&[u8]) -> Result<T, UnusableSecret> + Send + Sync>;
 
 /// A secret that is read again when its file changes. A secret from an environment variable never changes.
@@ -85,9 +85,9 @@ impl<T: Send + Sync> ReloadableSecret for Watched<T> {
         self.kind
     }
 
-    /// Reads the file again. The file may look empty or truncated, because another program may be writing it. An empty
-    /// file is an error, which the next read corrects. A truncated token looks like a whole one, so operators should
-    /// replace files by a rename, as Kubernetes does.
+    /// Reads the file again. Another program may be writing the file, so the file may look empty or truncated. An empty file is
+    /// an error, which the next read corrects. But a truncated token looks like a complete one, so operators should replace
+    /// files by a rename, as Kubernetes does.
     fn reload(&self) -> Option<Reload> {
         let file = self.file.as_ref()?;
         // The lock is held until the end, so that the older of two concurrent reads cannot overwrite the newer one.

@@ -32,7 +32,7 @@ pub enum SizedRead<T> {
 }
 
 impl<T> SizedRead<T> {
-    /// Returns the value that a read without a limit found.
+    /// Returns the value of a read without a limit. Fails if the value is too large nevertheless.
     fn unlimited(self) -> Result<T, StoreError> {
         match self {
             Self::Whole(value) => Ok(value),
@@ -89,14 +89,14 @@ pub trait AnalysisStore: Send + Sync {
         call_id: &CallId,
     ) -> Result<Option<SubmittedData>, StoreError>;
 
-    /// Reads the vendor's answer from which the stored result was read, byte for byte.
+    /// Reads the stored answer of the vendor, byte for byte. The stored result was parsed from this answer.
     async fn find_vendor_answer(
         &self,
         tenant: &TenantId,
         call_id: &CallId,
     ) -> Result<Option<Bytes>, StoreError>;
 
-    /// Reads the vendor's answer, unless it has more than `max_bytes`.
+    /// Reads the stored answer of the vendor, unless the answer has more than `max_bytes`.
     async fn find_vendor_answer_within(
         &self,
         tenant: &TenantId,

@@ -109,15 +109,15 @@ impl FinishAttempt {
         ]
     }
 
-    /// Records that the lease has ended, and counts the usage. The function works both inside a transaction and after a single
-    /// statement.
+    /// Records that the lease has ended, and adds the outcome to the usage of the tenant. Works both inside a transaction and
+    /// after a single statement.
     async fn finished(&self, transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
         transaction.end_lease(Leased::Delivery, self.lease);
         transaction.count_usage(tenant, Usage::delivery(self.attempt.next.arrived())).await
     }
 
-    /// Locks the subscriptions of the tenant. An outcome that may disable the webhook needs this lock, because it may write an
-    /// event. The lock precedes all other locks.
+    /// Locks the subscriptions of the tenant. An outcome that may disable the webhook needs this lock, because such an outcome
+    /// may write an event. The transaction must take this lock before all other locks.
     async fn share_subscriptions(&self, transaction: &impl Transaction) -> Result<(), StoreError> {
         let select = sql!("SELECT tenant FROM deliveries WHERE seq = ?1");
         let tenant = transaction.find(select, values![self.lease.row], |row| row.get("tenant")).await?;
@@ -156,7 +156,7 @@ impl Rule for FinishAttempt {
     const NAME: &'static str = "finish_attempt";
     type Output = Option<DisabledReason>;
 
-    /// If the delivery goes to a callback, as most deliveries do, writes both the delivery and the attempt with one statement.
+    /// Most deliveries go to a callback. For such a delivery, one statement writes both the delivery and the attempt.
     async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
         static FINISH_CALLBACK: Sql = Sql::per_engine(
             &[],

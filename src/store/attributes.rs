@@ -1,8 +1,8 @@
-//! Attributes, by which lists find analyses ([`domain::attributes`](crate::domain::attributes)).
+//! Attributes of analyses. Lists find analyses by their attributes ([`domain::attributes`](crate::domain::attributes)).
 //!
-//! An attribute repeats the list position of its analysis, so that an index on name, value and position finds a page of calls
-//! without reading other calls. The position changes only when a clock is corrected. A trigger in the database then also changes
-//! the attributes, because a replica of an earlier version does not know them.
+//! Each attribute has a copy of the list position of its analysis, so that an index on name, value and position finds a page of
+//! calls without reading other calls. The position changes only when a clock is corrected. A trigger in the database then also
+//! changes the attributes, because a replica of an earlier version does not know them.
 
 use async_trait::async_trait;
 
@@ -21,8 +21,8 @@ use crate::domain::ids::TenantId;
 /// Adds attributes to analyses that earlier versions of the program inserted.
 #[async_trait]
 pub trait AttributeStore: Send + Sync {
-    /// Writes the attributes of up to `limit` analyses without attributes, which an earlier version of the program inserted.
-    /// Returns the number of these analyses. A number below `limit` means that none are left.
+    /// Writes the missing attributes of up to `limit` analyses that an earlier version of the program inserted. Returns the
+    /// number of these analyses. A number below `limit` means that no such analyses are left.
     async fn index_attributes_across_tenants(&self, limit: usize) -> Result<usize, StoreError>;
 }
 

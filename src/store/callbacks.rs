@@ -41,7 +41,7 @@ pub(super) fn added(row: i64, callback: &StoredCallback) -> [Value<'_>; 4] {
     [row.into(), url, payload, transform]
 }
 
-/// Returns a callback as the store keeps it.
+/// Returns a callback as the store keeps it. If the URL has a secret and there is an encryption key, the URL is sealed.
 pub(super) fn sealed(env: &Env, analysis: &Analysis, callback: &SubmissionCallback) -> StoredCallback {
     let url = match env.encryption.keys() {
         Some(keys) => UrlSealer::of_callbacks(&keys, &analysis.tenant, &analysis.call_id)
@@ -51,8 +51,8 @@ pub(super) fn sealed(env: &Env, analysis: &Analysis, callback: &SubmissionCallba
     StoredCallback { url, payload: callback.payload, transform: callback.transform.clone() }
 }
 
-/// Adds a callback to an analysis that may have callbacks already. Returns the callback if its URL is new. A known URL gets the new
-/// payload and transform.
+/// Adds a callback to an analysis that may have callbacks already. If the URL is new, returns the stored callback. If the
+/// analysis already has a callback with this URL, that callback gets the new payload and transform.
 pub(super) async fn add(
     transaction: &impl Transaction,
     row: i64,
@@ -78,7 +78,7 @@ pub(super) async fn add(
     Ok(None)
 }
 
-/// Returns the URL in a text of the store. Returns `None` if no key opens it.
+/// Returns the URL of a stored callback; `text` is the value of its column `url`. Returns `None` if no key opens a sealed URL.
 fn opened(env: &Env, analysis: &Analysis, text: &str) -> Option<CallbackUrl> {
     let stored = ReceiverUrl::from_text(text)?;
     match env.encryption.keys() {

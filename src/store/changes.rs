@@ -12,7 +12,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Returns the announcement that anything may have changed.
+    /// Returns the announcement that any row may have changed.
     pub(super) fn everything() -> Self {
         Self { invalidating: Vec::new(), waking: vec![Change::Everything] }
     }

@@ -15,7 +15,8 @@ use crate::domain::transforms::{DeliveryMethod, Transform};
 use crate::domain::usage::Usage;
 use crate::domain::webhooks::SealedSecrets;
 
-/// Maximum number of due analyses of a tenant in which a claim looks for analyses whose last request did not fail.
+/// Maximum number of due analyses of a tenant from which a claim selects, if the claim prefers analyses whose last request did
+/// not fail.
 pub(super) const UNFAILED_WINDOW: usize = 256;
 
 /// The two queues of work on analyses.
@@ -37,9 +38,9 @@ impl Queue {
         }
     }
 
-    /// Returns the SQL assignments of a claim, except the assignments of its lease. `now` is the placeholder of the parameter
-    /// with the present time. The claim of a submit marks the submit as unconfirmed, because its outcome is unknown after a
-    /// crash. The claim of a poll must not change any indexed column except the columns of its lease.
+    /// Returns the SQL assignments of a claim, except the assignments of its lease. `now` is the placeholder of the present
+    /// time. The claim of a submit marks the submit as unconfirmed, because the outcome of the submit is unknown after a crash.
+    /// The claim of a poll must not change any indexed column except the columns of its lease.
     pub(super) fn claim_changes(self, now: &str) -> String {
         match self {
             Self::Submits => format!(
@@ -153,25 +154,26 @@ pub struct ClaimedDelivery {
     pub delivery: Delivery,
     /// Webhook of the delivery; `None` for the callback of a submission.
     pub webhook: Option<ClaimedWebhook>,
-    /// How the body of the request is made from `body`. With `None`, the request sends `body` unchanged.
+    /// The transform that makes the body of the request from `body`. With `None`, the request sends `body` unchanged.
     pub transform: Option<Transform>,
     /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Whether the outcome of an earlier attempt is unknown. This is so if the last attempt of the round that may have sent a
+    /// Whether the outcome of an earlier attempt of the round is unknown. It is unknown if the last attempt that may have sent a
     /// request has no outcome, because its process ended. Always `false` without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,
 }
 
-/// Slots that are reserved for one tenant, and its share of the shared slots, in one claim.
+/// The slots that one claim may use for a tenant: the tenant's reserved slots, and its share of the shared slots. Each delivery
+/// in progress uses one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TenantSlots {
     /// Number of reserved slots, which other tenants cannot take.
     pub own: usize,
-    /// Maximum number of body bytes in the reserved slots.
+    /// Maximum size of all bodies in the reserved slots, in bytes.
     pub own_bytes: usize,
-    /// Maximum number of body bytes of the tenant in the shared slots.
+    /// Maximum size of all bodies of the tenant in the shared slots, in bytes.
     pub shared_bytes: usize,
 }
 
@@ -187,7 +189,8 @@ pub struct DeliverySlots {
     pub tenants: Vec<TenantId>,
     /// Maximum number of deliveries in this claim, except for deliveries in reserved slots.
     pub total: usize,
-    /// Maximum number of body bytes of the deliveries that `total` limits. The delivery that exceeds this number is the last one.
+    /// Maximum size of all bodies of the deliveries that `total` limits, in bytes. Only the last claimed delivery may exceed
+    /// this size.
     pub bytes: usize,
     /// Slots of each tenant. A tenant that is not listed has no reserved slots.
     pub by_tenant: HashMap<TenantId, TenantSlots>,
@@ -199,7 +202,7 @@ pub struct DeliverySlots {
     pub receivers: Option<Arc<Receivers>>,
 }
 
-/// Returns the usage of the attempts that begin with a claim, by tenant.
+/// Returns the usage by tenant: the number of attempts that begin with the claim.
 pub(super) fn attempts_by_tenant(claimed: &[ClaimedDelivery]) -> HashMap<&TenantId, Usage> {
     let mut usage: HashMap<&TenantId, Usage> = HashMap::new();
     for claimed in claimed {

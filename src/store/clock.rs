@@ -18,17 +18,18 @@ use crate::domain::clock_guard::{JumpConfirmation, StoredClock};
 /// The clock in the store.
 #[async_trait]
 pub trait ClockStore: Send + Sync {
-    /// Reads the clock. A store of an earlier version has no clock; its clock is derived from the newest stored time. Returns
-    /// `None` if the store is new.
+    /// Reads the clock. If an earlier version wrote the store and left no clock, returns a clock with the newest stored time.
+    /// Returns `None` if the store is new.
     async fn find_clock(&self) -> Result<Option<StoredClock>, StoreError>;
 
     /// Records the time of a gateway's clock, unless the store has a later time. `is_anchored` says whether the time was ever
-    /// confirmed. If the number of steps in the store differs from `steps`, records nothing and returns `false`.
+    /// confirmed. `steps` is the number of clock steps that the gateway knows. If the store has another number, the method
+    /// records nothing and returns `false`.
     async fn record_clock(&self, at: Timestamp, steps: i64, is_anchored: bool) -> Result<bool, StoreError>;
 
-    /// Steps the clock of all replicas: corrects the stored times and sets `clock`, in one transaction. `steps` is the number of
-    /// earlier steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock. If the transaction
-    /// fails, `clock` may have been set nevertheless.
+    /// Makes the clock of all replicas jump by `step`: corrects the stored times and sets `clock`, in one transaction. `steps`
+    /// is the number of earlier steps. Returns the number of corrected rows, or `None` if another replica has stepped the clock.
+    /// If the transaction fails, `clock` may have been set nevertheless.
     async fn step_clock_across_tenants(
         &self,
         clock: Arc<SteadyClock>,
@@ -40,9 +41,9 @@ pub trait ClockStore: Send + Sync {
     /// Records that an operator confirms the time `at`. Returns `false` if no gateway has used the store yet.
     async fn confirm_clock(&self, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Corrects stored times after a wrong clock: work becomes due now if its due time is later than its schedule
-    /// allows, and impossible times become the current time. `longest_retry` is the longest pause between two attempts
-    /// of a delivery. Returns the number of corrected rows.
+    /// Corrects the times that were stored while a clock was wrong. If work is due later than its schedule allows, the work
+    /// becomes due now. Impossible times become the current time. `longest_retry` is the longest pause between two attempts of a
+    /// delivery. Returns the number of corrected rows.
     async fn limit_times_across_tenants(&self, longest_retry: Duration) -> Result<usize, StoreError>;
 }
 

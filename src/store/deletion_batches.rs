@@ -14,7 +14,7 @@ pub(super) struct DeletedBatch {
     pub(super) took: Duration,
 }
 
-/// Number of rows of each kind in the first batch.
+/// Number of rows of each kind in the first batch. The sizes of the later batches adapt.
 const FIRST_BATCH: usize = 4;
 /// If a batch takes longer than this duration, the next batch is smaller. On `SQLite` all other writes wait for a batch.
 const LONG_BATCH: Duration = Duration::from_millis(20);

@@ -19,7 +19,7 @@ pub(super) trait Engine: Send + Sync {
     /// Runs a [`Rule`] in a transaction. The result is on disk when this method returns.
     fn transact<R: Rule>(&self, rule: R) -> impl Future<Output = Result<R::Output, StoreError>> + Send;
 
-    /// Runs a [`Rule`] that only reads. The caller of a scan passes the permit of the scan.
+    /// Runs a [`Rule`] that only reads. For a scan, the caller passes the permit of the scan; other reads need no permit.
     fn read<R: Rule>(
         &self,
         rule: R,
@@ -80,15 +80,15 @@ pub(super) trait Engine: Send + Sync {
         permit: ScanPermit,
     ) -> impl Future<Output = Result<Vec<Result<RecordedDelivery, UnreadableDelivery>>, StoreError>> + Send;
 
-    /// Assigns feed positions to a batch of new events. Does nothing if the engine assigns the positions when it writes events.
-    /// Returns whether there may be more events without a position.
+    /// Assigns feed positions to a batch of new events. Returns whether there may be more events without a position. An engine
+    /// that assigns the positions when it writes events does nothing here.
     fn number_events(&self, tenant: &TenantId) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Writes the usage that this process has counted in memory.
     fn flush_usage(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Measures a transaction and counts a failure of the store.
+/// Records the duration and the outcome of a transaction in the metrics. If the store failed, also counts the failure.
 pub(super) fn measure<T>(
     metrics: &Metrics,
     name: &'static str,

@@ -215,7 +215,7 @@ async fn insert_deliveries(
     transaction.execute_each(insert, &rows).await
 }
 
-/// Delivers the latest event of a finished analysis to one additional callback.
+/// Writes a delivery of the latest event of a finished analysis to one additional callback.
 pub(super) async fn announce_latest(
     transaction: &impl Transaction,
     analysis: &Analysis,

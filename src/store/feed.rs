@@ -17,8 +17,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::feed::{Bisection, FeedEvent, FeedPosition, PageLimits};
 use crate::domain::ids::{EventId, TenantId};
 
-/// The feed has no certain order for two events that were written within this time of each other. This time is longer than any
-/// transaction.
+/// If two events were written within this time of each other, their order in the feed is not certain. This time is longer than
+/// any transaction.
 const FEED_DISORDER: Duration = Duration::from_mins(1);
 
 /// Returns whether an event that was written at `at` may come after `event` in the feed.

@@ -40,7 +40,7 @@ pub enum Keyed {
     UnderWay,
     /// The key belongs to a different request.
     OfAnother,
-    /// The request is done. This variant has the answer, if the answer could be stored.
+    /// The request is done. The value is the answer; `None` if the answer could not be stored.
     Done(Option<StoredAnswer>),
 }
 

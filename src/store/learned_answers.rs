@@ -46,8 +46,8 @@ pub trait LearnedAnswersStore: Send + Sync {
         lease: Duration,
     ) -> Result<Option<ProbeClaim>, StoreError>;
 
-    /// Learns the answer to a claimed probe. The next probe may start after `pause`. Returns `None` if there is no answer, or if
-    /// the answer [must not be learned](LearnedAnswers::may_learn_unknown).
+    /// Records the end of a claimed probe, and learns the vendor's answer to the probe. The next probe may start after `pause`.
+    /// Returns `None` if there is no answer, or if the answer [must not be learned](LearnedAnswers::may_learn_unknown).
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] if another probe was claimed.
@@ -95,7 +95,7 @@ impl<E: Engine> LearnedAnswersStore for E {
     }
 }
 
-/// Learned answers, as read by a transition.
+/// The learned answers of a tenant as a transaction has read them, and the fingerprint of the token for which they must hold.
 pub(super) struct FoundAnswers {
     account: Option<TokenFingerprint>,
     stored: Option<LearnedAnswers>,
@@ -118,8 +118,8 @@ impl FoundAnswers {
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))
     }
 
-    /// Learns from a call that became ready. If another transaction is writing the same row, skips the write. A lost sample does
-    /// little harm, and a wait would delay the transaction.
+    /// Learns the answers in `pending`, which the vendor gave before the result of a call was ready. If another transaction is
+    /// writing the same row, skips the write. A lost sample does little harm, and a wait would delay the transaction.
     pub(super) async fn learn(
         &self,
         transaction: &impl Transaction,
@@ -158,7 +158,8 @@ async fn select(
     transaction.find(select, values![tenant], read).await
 }
 
-/// Reads learned answers. If another version of the program wrote them in another form, they are learned again.
+/// Reads learned answers. If another version of the program stored the answers in another form, returns none. The gateway then
+/// learns the answers again.
 fn read(row: &dyn Row) -> Result<LearnedAnswers, StoreError> {
     Ok(row.json("learned").unwrap_or_default())
 }

@@ -49,8 +49,8 @@ pub(super) trait ListReader {
         wanted: usize,
     ) -> impl Future<Output = Result<ListWindow, StoreError>> + Send;
 
-    /// Finds the first matches of the query through the indexes of words, tags and attributes. Returns `None` if there are more than
-    /// [`MAX_MATCHES`], or if the search takes longer than [`MAX_INDEX_TIME`].
+    /// Finds the matches of the page through the indexes of words, tags and attributes. Returns `None` if no index finds at most
+    /// [`MAX_MATCHES`] candidates within [`MAX_INDEX_TIME`].
     fn find_all(&mut self) -> impl Future<Output = Result<Option<Vec<ListedRow>>, StoreError>> + Send;
 }
 

@@ -16,13 +16,13 @@ use crate::http::transcripts::{TranscriptAnswer, TranscriptQuery};
 route_table! { "analyses":
     /// Submit a call
     ///
-    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome
-    /// from a `callback`, a webhook or the events, or send GET to the URL in `Location`.
+    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome from a
+    /// `callback`, a webhook or the events, or send GET to the URL in `Location`.
     ///
-    /// If the analysis of the call is already finished, the answer is 200, and a new `callback` gets the event of the analysis at
-    /// once. If the analysis is in progress, the gateway adds the `callback`, and replaces `metadata` and the facts in `call`
-    /// that you send. With `reanalyze`, AloVoice analyzes the call again if its analysis is finished: see `reanalysis` and
-    /// `last_reanalysis`.
+    /// If the analysis of the call is already finished, the answer is 200, and a new `callback` gets the event of the analysis
+    /// at once. If the analysis is in progress, the gateway adds the `callback`. The `metadata` and the facts in `call` that
+    /// you send replace the earlier values. With `reanalyze`, AloVoice analyzes the call again if its analysis is finished: see
+    /// `reanalysis` and `last_reanalysis`.
     post "/v1/analyses" => analyses::submit_analysis, Token(AnalysesWrite), once OneCall;
     {
         params(Prefer),
@@ -51,15 +51,15 @@ route_table! { "analyses":
 
     /// List and search analyses
     ///
-    /// Returns summaries, newest first. An analysis must match all filters. Get a single analysis for its transcript and
-    /// for the places where tags matched.
+    /// Returns summaries, newest first. An analysis must match all filters. A summary has neither the transcript nor the
+    /// places where tags matched: get the single analysis for them.
     ///
     /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis that is submitted later is newer than the
     /// first page, so it is not on the other pages. Use a cursor only with the filters of the first page; `limit` may change.
     ///
-    /// A page of a search examines a bounded number of calls. Such a page can have fewer calls than `limit`, even none, and still
-    /// have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor` is
-    /// `null`.
+    /// A page of a search examines a bounded number of calls. Such a page can have fewer calls than `limit`, even none, and
+    /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
+    /// is `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
         params(ListQuery),

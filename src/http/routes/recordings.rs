@@ -34,7 +34,8 @@ route_table! { "analyses":
 
     /// Get a recording by its link
     ///
-    /// Works like `get_audio` without a token, for example as `<audio src>` on any page. Players seek with range requests.
+    /// Works like `get_audio`, but needs no token. For example, any page can use the link in `<audio src>`. Players seek with
+    /// range requests.
     get "/v1/audio/{link}" => audio_links::get_linked_audio, Link;
     {
         params(Range),

@@ -13,14 +13,13 @@ use crate::http::webhook_resource::{WebhookList, WebhookResource, WebhookWithSec
 route_table! { "webhooks":
     /// Register a webhook
     ///
-    /// From now on, the webhook receives the events of the tenant, in addition to the callbacks of submissions. `events` limits
-    /// the types of events, and `filter` limits them by content. Deliveries are signed as Standard Webhooks specifies, with a
-    /// secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
+    /// From now on, the webhook receives the events of the tenant, in addition to the callbacks of submissions. `events` selects
+    /// the types of events, and `filter` selects events by their content. Deliveries are signed as Standard Webhooks specifies,
+    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
     ///
-    /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one
-    /// delivery probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a
-    /// webhook that answers 410 or that fails for five days without a success. Its pending deliveries wait until you enable
-    /// it.
+    /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one delivery
+    /// probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a webhook that
+    /// answers 410 or that fails for five days without a success. Its pending deliveries wait until you enable it.
     post "/v1/webhooks" => webhooks::create_webhook, Token(WebhooksManage), once Secret;
     {
         request_body = CreateWebhook,
@@ -60,11 +59,11 @@ route_table! { "webhooks":
     /// Change, enable or disable a webhook
     ///
     /// The body is a JSON Merge Patch: fields that you leave out keep their values. The change also applies to pending
-    /// deliveries. The secret does not change. If you change the `url`, the gateway sends the existing custom headers to
-    /// the new URL: remove the headers that the new receiver must not get.
+    /// deliveries. The secret does not change. If you change the `url`, the gateway sends the existing custom headers to the new
+    /// URL: remove the headers that the new receiver must not get.
     ///
-    /// A change of `url`, `payload`, `transform`, `method` or `headers`, or `enabled: true`, ends a pause and resets the count of failures.
-    /// Events that occurred while a webhook was disabled are not sent automatically; use a replay.
+    /// A change of `url`, `payload`, `transform`, `method` or `headers`, or `enabled: true`, ends a pause and resets the count
+    /// of failures. Events that occurred while a webhook was disabled are not sent automatically; use a replay.
     patch "/v1/webhooks/{webhook_id}" => webhooks::change_webhook, Token(WebhooksManage);
     {
         request_body(content((ChangeWebhook = "application/json"), (ChangeWebhook = "application/merge-patch+json"))),
@@ -85,9 +84,10 @@ route_table! { "webhooks":
 
     /// Send a test event to a webhook
     ///
-    /// Sends an event of type `webhook.test`. Its `data` has the shape of a real event about a call that does not exist, and
-    /// `is_test` is `true`. The call has an id for every preset and for every placeholder of the URL. No entry in a CRM has
-    /// these ids, so a CRM usually refuses the request. The event is signed, recorded and retried like any other event.
+    /// Sends an event of type `webhook.test`. Its `data` has the same shape as in a real event, has `is_test: true`, and
+    /// describes a call that does not exist. The call has an id for every preset and for every placeholder of the URL. No
+    /// entry in a CRM has these ids, so a CRM usually refuses the request. The event is signed, recorded and retried like any
+    /// other event.
     post "/v1/webhooks/{webhook_id}/test" => webhook_actions::test_webhook, Token(WebhooksManage), once Plain;
     {
         responses(

@@ -13,11 +13,11 @@ use crate::domain::clock::Timestamp;
 
 /// Capacity of the bucket: the number of requests that may arrive at the same time.
 const CAPACITY: u32 = 50;
-/// Time after which the bucket has room for one more request: two requests per second are allowed on average.
+/// Time after which the bucket has room for one more request. This time allows two requests per second on average.
 const LEAK: Duration = Duration::from_millis(500);
-/// Maximum size of a line in bytes.
+/// Maximum size of one line of a transcript (`MESSAGE`) in bytes.
 const MAX_MESSAGE: usize = 65_535;
-/// Calls whose ids begin with this text are unfinished at the first request.
+/// For a call whose id begins with this text, the answer to the first request is that the call is unfinished.
 const UNFINISHED: &str = "unfinished";
 
 /// The rate limit of requests: a leaky bucket.

@@ -38,7 +38,7 @@ pub struct CrmStandIns {
 struct State {
     entries: Vec<CrmEntry>,
     bitrix24: LeakyBucket,
-    /// Calls that Bitrix24 has already reported once as unfinished.
+    /// The ids of the calls that Bitrix24 has already reported as unfinished. Bitrix24 does so once for each call.
     unfinished: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ type CrmAnswer = (u16, Value);
 impl CrmStandIns {
     /// Beginning of the paths of all stand-ins.
     pub const PATH: &str = "/crm/";
-    /// Maximum number of entries that are kept.
+    /// Maximum number of entries that are kept. Newer entries replace the oldest ones.
     const MAX_ENTRIES: usize = 10_000;
 
     /// Answers a request, if its path belongs to a stand-in.

@@ -76,7 +76,7 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Resu
     Ok(Some(request))
 }
 
-/// Parses the head. Returns `None` until the head is complete. The first value is the length of the head.
+/// Parses the head of a request. Returns the length of the head and the request; `None` if the head is not complete yet.
 fn parse_head(buffer: &[u8]) -> io::Result<Option<(usize, Request)>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);

@@ -33,7 +33,7 @@ pub(in crate::sandbox) type Chunks = Box<dyn Iterator<Item = Bytes> + Send>;
 pub(in crate::sandbox) enum Body {
     /// A complete body.
     Full(Bytes),
-    /// A body announced with this length. If the pieces are shorter, the connection is closed early.
+    /// A body whose announced length is `length`. If the pieces have fewer bytes, the server closes the connection early.
     Sized { length: u64, chunks: Chunks },
     /// A body without an announced length, with a pause after each piece.
     Chunked { chunks: Chunks, pause: Duration },

@@ -41,7 +41,7 @@ impl Answers<'_> {
         }
     }
 
-    /// Returns the result, after `answers_before` earlier answers with the result.
+    /// Returns an answer with the result. `answers_before` is the number of earlier answers with the result.
     pub(super) fn finished(&self, answers_before: u32) -> Value {
         let talk = Talk::of(self.call_id);
         let mut stalk = stalk_of(&talk);

@@ -11,7 +11,7 @@ const FAULTY_REQUESTS: u32 = 2;
 
 macro_rules! behaviours {
     ($($variant:ident $name:literal $description:literal)*) => {
-        /// Difference between the vendor's answers and its documentation.
+        /// A difference between the vendor's answers and the vendor's documentation.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Behaviour {
             $(#[doc = $description] $variant,)*
@@ -21,7 +21,7 @@ macro_rules! behaviours {
             /// All behaviours, in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Returns the name in call ids.
+            /// Returns the name that selects this behaviour in a call id.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }

@@ -13,7 +13,7 @@ use crate::sandbox::http::Body;
 /// A fault that replaces the regular answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InjectedFault {
-    /// The regular answer, with this status.
+    /// The regular answer, but with this status.
     Accepted(u16),
     /// An error with this status.
     Status(u16),
@@ -129,8 +129,8 @@ pub(super) fn gzipped(body: &[u8]) -> Bytes {
 
 /// Returns white space that decompresses to a gigabyte.
 ///
-/// One block is flushed, so that it does not depend on earlier data, and is sent repeatedly. The checksum at the end
-/// is wrong, because no client should read that far.
+/// The body repeats one compressed block. The compressor flushes this block completely, so the block does not depend on earlier
+/// data. The checksum at the end is wrong, because no client should read that far.
 pub(super) fn bomb_body() -> Body {
     const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     const LAST_BLOCK_AND_CHECKSUM: &[u8] = &[3, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -129,7 +129,8 @@ impl VendorStandIn {
         self.vendor.calls().set_unknown_answer(customer, answer);
     }
 
-    /// While forgetful, the vendor answers requests about accepted calls like requests about unknown calls.
+    /// Sets whether the vendor is forgetful. A forgetful vendor answers requests about accepted calls like requests about
+    /// unknown calls.
     pub fn set_forgetful(&self, forgetful: bool) {
         self.vendor.calls().set_forgetful(forgetful);
     }
@@ -140,12 +141,12 @@ impl VendorStandIn {
         answers.insert((operation, call_id), answer);
     }
 
-    /// While down, the vendor resets the connection of each request and accepts no submit.
+    /// Sets whether the vendor is down. While it is down, it resets the connection of each request and accepts no submit.
     pub fn set_down(&self, down: bool) {
         self.vendor.availability.set_down(down);
     }
 
-    /// While held, the vendor processes requests and answers them after the hold ends.
+    /// Sets whether the vendor holds its answers. It then processes requests, and answers them after the hold ends.
     pub fn set_held(&self, held: bool) {
         self.vendor.availability.set_held(held);
     }
@@ -180,7 +181,7 @@ impl VendorStandIn {
         self.vendor.log.next().await
     }
 
-    /// Stops: sends held answers, accepts no more requests, and finishes pending answers except streams.
+    /// Stops the stand-in: it sends held answers, accepts no more requests, and finishes pending answers except streams.
     pub async fn stop(self) {
         self.vendor.availability.set_held(false);
         self.server.stop().await;

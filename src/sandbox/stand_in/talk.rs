@@ -1,11 +1,11 @@
-//! The conversation of one call. It is derived from the call id, so it is the same each time.
+//! The conversation of one call. The conversation is derived from the call id, so a call always has the same conversation.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::dialogues::{DIALOGUES, Dialogue, FAREWELLS, GREETINGS, Party};
 use crate::domain::ids::CallId;
 
-/// Start time of the vendor's example call. Calls without a time in their id start within a month after it.
+/// Start time of the vendor's example call. A call whose id contains no time starts within a month after this time.
 const EXAMPLE_BEGIN: i64 = 1_716_207_617;
 const MONTH_SECONDS: u64 = 30 * 24 * 60 * 60;
 
@@ -13,7 +13,7 @@ const MILLIS_PER_LETTER: i64 = 65;
 /// Silence after the last word of the recording.
 const TAIL_MILLIS: i64 = 800;
 
-/// One line with its times.
+/// One line of the conversation, with its start and end times.
 pub(super) struct SpokenTurn {
     pub(super) party: Party,
     pub(super) text: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct SpokenTurn {
     pub(super) fragment_id: String,
 }
 
-/// The result of a rule.
+/// The result of one of the vendor's rules for a call.
 pub(super) struct RuleResult {
     pub(super) name: &'static str,
     pub(super) value: &'static str,

@@ -54,7 +54,7 @@ impl ChecksumBuilder {
     }
 }
 
-/// Appends a unique encoding of a cell: its type, its length, and its value.
+/// Appends the encoding of a cell: its type, its length and its value. Different cells have different encodings.
 fn encode(cell: &Cell, encoded: &mut Vec<u8>) {
     let mut sized = |kind: u8, bytes: &[u8]| {
         encoded.push(kind);

@@ -108,7 +108,7 @@ pub struct StoreCopy {
     tables: Vec<Table>,
     /// The index of the table that is being copied.
     at: usize,
-    /// The last key of the table in the database; `None` if the table has no rows there, or before the key was read.
+    /// The last key of the table in the database; `None` if the table has no rows there, or if the key was not read yet.
     after: Option<Cells>,
     /// The last analysis whose result was indexed in this run.
     listed: Option<i64>,

@@ -1,8 +1,8 @@
 //! Cancels the statements of scans whose callers no longer wait.
 //!
 //! A dropped scan leaves a statement in progress on its connection. The gateway asks the server to cancel this statement, and
-//! closes the connection. It does not reuse the connection, because a cancel request that arrives late would cancel a statement
-//! of the next operation.
+//! closes the connection. The connection is not reused, because a cancel request that arrives late would cancel a statement of
+//! the next operation.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

@@ -14,13 +14,13 @@ use super::fault::Fault;
 use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 
-/// Returns the statement of a claim. Parameters: the tenants; the maximum number of rows of each tenant in this claim;
-/// the present time; the end of the lease; the maximum number of rows of each tenant in progress; and, except for
+/// Returns the statement of a claim. Parameters: the tenants; the maximum number of rows of each tenant in this claim; the
+/// present time; the end of the lease; the maximum number of rows of each tenant in progress; and, except for
 /// [`ClaimOrder::OldestFirst`], the maximum number of claimed rows of each tenant whose last request failed.
 ///
 /// Each tenant's work is searched separately, so a tenant with much due work does not hide the work of others. Rows that another
-/// replica is claiming are skipped. The planner does not know how few rows there are. The array keeps the planner from joining
-/// the whole table.
+/// replica is claiming are skipped. The planner does not know that only a few rows are selected, and would join the whole table.
+/// The statement prevents this join: it converts the ids of the selected rows to an array.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
     let condition = queue.condition();

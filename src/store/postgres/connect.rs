@@ -26,8 +26,8 @@ use crate::domain::clock::{Entropy, SystemEntropy};
 use crate::domain::secrets::check_visible;
 use crate::secrets::trimmed;
 
-/// Returns the settings of every session. The settings limit times and turn off JIT, which costs more than it saves on short
-/// statements. Commits wait for the disk, even if the server's default differs.
+/// Returns the statements that set up a session. The statements set time limits and turn off JIT, which costs more than it saves
+/// on short statements. Commits wait for the disk, even if the server's default differs.
 fn session(operation_timeout: Duration) -> String {
     let [statement, lock, idle] =
         [operation_timeout * 4 / 5, operation_timeout / 2, operation_timeout * 3 / 2]
@@ -44,12 +44,12 @@ fn session(operation_timeout: Duration) -> String {
 pub(super) struct Connector {
     base: Config,
     servers: Arc<[DatabaseServer]>,
-    /// The index of the server to try first. This is the server that accepted the last connection, or the server after one that
-    /// failed.
+    /// The index of the server to try first. This is the server that accepted the last connection. If a server has failed, this
+    /// is the next server.
     first: Arc<AtomicUsize>,
     tls: MakeRustlsConnect,
     password_file: Option<PathBuf>,
-    /// The statements that prepare a session; empty behind a pooler that shares sessions among its clients.
+    /// The statements that set up a session. Empty if a pooler shares the sessions among its clients.
     session: Arc<str>,
     operation_timeout: Duration,
 }

@@ -21,7 +21,7 @@ pub(super) enum Fault {
     Unsuitable(Box<UnsuitableDatabase>),
     /// The operation exceeded its time limit.
     TimedOut,
-    /// Notices that this replica sent to itself did not arrive.
+    /// Notifications that this replica sent to itself did not arrive.
     Undelivered,
     /// Another transaction changed the same rows.
     Raced,
