@@ -19,8 +19,8 @@ use crate::domain::ids::DeliveryId;
 const REPLAY_SCAN: usize = 1000;
 /// Maximum number of deliveries that one step creates. This limit bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
-/// Maximum size of the events, in bytes, that one step reads for the filter of the webhook. This limit bounds the duration of the
-/// step's transaction.
+/// Maximum total size in bytes of the events that one step reads for the filter of the webhook. This limit bounds the duration of
+/// the step's transaction.
 const REPLAY_FILTERED_BYTES: usize = 4 << 20;
 /// Maximum number of pending deliveries of a webhook during a replay. Above this number, the replay waits, so that its deliveries
 /// do not delay new events.

@@ -34,9 +34,9 @@
 //!   (`ON CONFLICT DO NOTHING`).
 //! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`,
 //!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. They differ in scalar `min` and `max` (use `CASE`) and in arrays.
-//! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. A rule therefore awaits nothing but
-//!   its transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`):
-//!   PostgreSQL then pipelines them.
+//! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. So a rule may await only its
+//!   transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`): PostgreSQL then
+//!   pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
 use std::ops::ControlFlow;
@@ -125,7 +125,8 @@ pub(super) trait Transaction: Send + Sync {
     fn invalidate(&self, change: Change);
 
     /// Inserts new analyses of one tenant, in the order of their calls. The analyses differ only in the call, the metadata, the
-    /// trace and the call facts. Returns the number of each new row; `None` for a call that the tenant has already.
+    /// trace and the call facts. Returns one value for each call: the number of the new row, or `None` if the tenant already has
+    /// the call.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],
@@ -138,7 +139,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds to today's usage, for the calls of a tenant that have this value of a fact.
+    /// Adds to today's usage of those calls of a tenant that have this value of a fact.
     fn count_fact_usage(
         &self,
         tenant: &TenantId,
@@ -216,7 +217,7 @@ pub(super) trait Rule: Send + Sync + 'static {
     type Output: Send + 'static;
 
     /// Does the work of the rule without a transaction, if single statements suffice. This saves round trips to a server. Returns
-    /// `None` if the statements changed nothing. The rule then has to run. Only PostgreSQL calls this method.
+    /// `None` if the statements changed nothing. In this case the rule must run. Only PostgreSQL calls this method.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,

@@ -36,7 +36,7 @@ pub struct Applied {
     pub probe: Option<Timestamp>,
     /// New state of a submit whose outcome was unknown, if the step changed the state.
     pub confirmation: Option<Confirmation>,
-    /// Content that a result lacked. The result therefore did not replace the stored one.
+    /// Content that the new result lacks. Therefore the new result did not replace the stored result.
     pub discarded: Option<MissingContent>,
 }
 

@@ -116,8 +116,8 @@ async fn run_locked(
     indexes::create_missing(client, indexes).await
 }
 
-/// Runs the next step of the migration, and repeats it while other transactions lock its tables. Returns whether a step was
-/// missing.
+/// Runs the next step of the migration, and repeats the step while other transactions lock its tables. Returns `false` if the
+/// schema already has all steps.
 async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let mut is_logged = false;
     loop {

@@ -99,7 +99,7 @@ impl NoticeChannel {
         }
     }
 
-    /// Reads an echo of this replica; `None` for another notice.
+    /// Reads an echo of this replica. Returns `None` for any other notice.
     pub(super) fn read_echo(&self, notice: &str) -> Option<NotificationEcho> {
         let (number, sent_at) = notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
         Some(NotificationEcho { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
@@ -176,8 +176,8 @@ impl Announcer {
     }
 }
 
-/// Announces queued changes to the other replicas, many in one statement, until the queue is closed. `missed` says
-/// whether an announcement was lost.
+/// Announces queued changes to the other replicas, many in one statement, until the queue is closed. If `missed` is true, an
+/// announcement was lost, and the next announcement says that anything may have changed.
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,

@@ -22,7 +22,7 @@ const HELD_TRANSACTIONS: usize = 2;
 /// The assignment of connections to sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
-    /// Each connection has its session for its whole life.
+    /// Each connection keeps the same session until the connection ends.
     Session,
     /// A pooler gives each transaction a session.
     Transaction,

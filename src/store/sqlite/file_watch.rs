@@ -39,13 +39,13 @@ pub(super) type Loss = Arc<OnceLock<FileFault>>;
 /// Reason why the files of the database may have lost a commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileFault {
-    /// A file of this name does not exist.
+    /// The file no longer exists under this name.
     #[error("{} was removed while the gateway was using it", .0.display())]
     Removed(PathBuf),
-    /// A name leads to another file.
+    /// The name leads to a file other than the open one.
     #[error("{} was replaced by another file while the gateway was using it", .0.display())]
     Replaced(PathBuf),
-    /// Another program than `SQLite` changed the content.
+    /// A program other than `SQLite` changed the content of the file.
     #[error("{} was overwritten while the gateway was using it", .0.display())]
     Overwritten(PathBuf),
     /// The file system did not answer. The next check may succeed.

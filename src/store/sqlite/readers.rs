@@ -14,8 +14,9 @@ use super::super::scan_limits::ScanPermit;
 use super::file_watch::Loss;
 use super::writer::lock;
 
-/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. They take less than a
-/// millisecond. The number is small because a search in the full-text index executes few instructions for each page that it reads.
+/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. These instructions take less than
+/// a millisecond. The number is small because a search in the full-text index executes few instructions for each page that it
+/// reads.
 const INSTRUCTIONS: i32 = 500;
 
 pub(super) struct Readers {
@@ -31,9 +32,9 @@ impl Readers {
         Self { permits, idle, loss }
     }
 
-    /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot. A scan's permit
-    /// is held until the connection is idle again. Refuses the query once the files are lost, because their content may belong
-    /// to another database.
+    /// Runs a query on an idle connection, on a blocking thread. All statements of the query see the same snapshot. A scan's
+    /// permit is held until the connection is idle again. Once the files are lost, the function refuses the query, because the
+    /// files may contain another database.
     pub(super) async fn run<T, F>(&self, scan: Option<ScanPermit>, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -27,8 +27,8 @@ const MAX_LOOKUPS: usize = 400;
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
-    /// The search of all rows in the query language of FTS5. If the expansions of all prefixes are complete, the search has
-    /// the expansions instead of the prefixes, because FTS5 is slow for prefixes.
+    /// The query that searches all rows, in the query language of FTS5. If the expansions of all prefixes are complete, the query
+    /// has the expansions instead of the prefixes, because FTS5 is slow for prefixes.
     pub(super) everywhere: String,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct WordSearch<'a> {
     necessary: Option<String>,
 }
 
-/// The calls of a range of rows.
+/// The calls in a range of rows that match or may match a search.
 pub(super) struct RangeMatches {
     /// Calls that match.
     matching: HashSet<i64>,
