@@ -154,8 +154,8 @@ fn numbered(row: &dyn Row) -> Result<(i64, Result<Analysis, StoreError>), StoreE
     Ok((row.get("id")?, read(row)))
 }
 
-/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` is the token whose learned
-/// answers the transition uses; `None` if it uses none.
+/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` identifies the token whose learned
+/// answers the transition uses. It is `None` if the transition uses no learned answers.
 async fn transition(
     transaction: &impl Transaction,
     row: i64,
