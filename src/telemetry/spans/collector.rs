@@ -55,7 +55,7 @@ impl CollectorClient {
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
-    /// Returns the shared reason of the last failure, so that the exporter can report it.
+    /// Returns the shared reason of the last failure, so that the exporter can report this reason.
     pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }
