@@ -1,11 +1,11 @@
 //! Writes the outcomes of requests to the store, and repeats a write while the store is unavailable.
 //!
-//! A request cannot be undone. Without its outcome, a callback is delivered again although the receiver took it, and the outcome
-//! of a submit counts as unknown. A full disk or a failover of the database must not cause this, so a failed write is repeated
-//! until the lease ends.
+//! A request cannot be undone. If the outcome is not stored, a callback is delivered again although the receiver accepted it, and
+//! the outcome of a submit counts as unknown. A full disk or a failover of the database must not cause this, so a failed write is
+//! repeated until the lease ends.
 //!
 //! A write can succeed although its confirmation is lost. The fencing token makes the repetition safe: the first write has ended
-//! the lease, so the next one fails with [`StoreError::LeaseLost`] and changes nothing.
+//! the lease, so the next write fails with [`StoreError::LeaseLost`] and changes nothing.
 
 use std::time::Duration;
 
