@@ -28,12 +28,13 @@
 //! ```
 //!
 //! - [`Engine`](super::engine::Engine) runs rules: `transact` runs a rule in a transaction that commits if the rule returns `Ok`,
-//!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. All of them measure the rule under its name.
-//! - A rule may run more than once: PostgreSQL repeats it after a lost connection or a deadlock, even if the commit of the
-//!   first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
-//!   (`ON CONFLICT DO NOTHING`).
-//! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`,
-//!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. They differ in scalar `min` and `max` (use `CASE`) and in arrays.
+//!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. Each of these methods measures the rule
+//!   under the name of the rule.
+//! - A rule may run more than once: on PostgreSQL, the engine repeats the rule after a lost connection or a deadlock, even if the
+//!   commit of the first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row (`ON
+//!   CONFLICT DO NOTHING`).
+//! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`, `IS [NOT]
+//!   DISTINCT FROM`, `TRUE` and `FALSE`. The engines differ in scalar `min` and `max` (use `CASE`) and in arrays.
 //! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. So a rule may await only its
 //!   transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`): PostgreSQL then
 //!   pipelines them.
@@ -158,7 +159,7 @@ pub(super) trait Transaction: Send + Sync {
     /// Records an observation, which the engine reports after the commit.
     fn observe(&self, observation: Observation);
 
-    /// Records that a lease has ended, so that the process does not release it again when it stops.
+    /// Records that a lease has ended, so that the process does not release this lease again when it stops.
     fn end_lease(&self, leased: Leased, lease: Lease);
 
     /// Reads every row of the result.

@@ -229,7 +229,7 @@ impl Rule for ResealAnswers {
     const NOTIFIES: bool = false;
     type Output = usize;
 
-    /// Locks the rows in the order of their keys, as the deletion of a call does, so that the two cannot deadlock.
+    /// Locks the rows in the order of their keys, as the deletion of a call does, so that these two transactions cannot deadlock.
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
         let update = sql!(
             "UPDATE idempotency SET answer = ?1 WHERE tenant = ?2 AND name = ?3 AND is_sealed AND answer = ?4"

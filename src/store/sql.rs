@@ -1,4 +1,4 @@
-//! SQL statements. Each is written once and translated for each engine on first use.
+//! SQL statements. Each statement is written once, and is translated for the engine on first use.
 
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ macro_rules! sql {
 }
 pub(super) use sql;
 
-/// Row locks, which `SQLite` does not support. A longer lock precedes its prefix.
+/// Row locks, which `SQLite` does not support. If one clause is the prefix of another, the longer clause comes first.
 const LOCKS: [&str; 4] =
     [" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE", " FOR UPDATE SKIP LOCKED", " FOR UPDATE"];
 

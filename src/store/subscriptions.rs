@@ -12,7 +12,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 
 /// Waits until all transactions that write events of the tenant have committed, and blocks new transactions of this kind until
 /// this transaction ends. So an event goes either to the webhooks as they were before this transaction, or to the webhooks as
-/// they are after it. `SQLite` has one writer and needs no lock.
+/// they are after this transaction. `SQLite` has one writer and needs no lock.
 pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],

@@ -16,7 +16,7 @@ use crate::domain::clock::{ClockStep, Timestamp};
 use crate::domain::clock_guard::EARLIEST;
 use crate::domain::pace::Pace;
 
-/// A time that lies this far in the future is wrong. Clocks of replicas differ by less.
+/// A time that lies this far in the future is wrong, because the clocks of replicas differ by less than this duration.
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Finished analyses and events keep their times after a smaller step, because receivers have got these times already.
 const LARGE_STEP: Duration = Duration::from_hours(24);

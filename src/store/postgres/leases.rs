@@ -1,4 +1,4 @@
-//! The leases that this process holds. The process releases them when it stops, so that another replica continues the
+//! The leases that this process holds. The process releases these leases when it stops, so that another replica continues the
 //! work at once.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Statements that read pages of analyses, with their parameters.
+//! Builds the statements that read pages of analyses, and the parameters of these statements.
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;

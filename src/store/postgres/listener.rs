@@ -2,11 +2,11 @@
 //!
 //! A heartbeat every [`HEARTBEAT`] reads the server's time over the connection. All replicas set their clocks to this time.
 //!
-//! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client. So
-//! every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers
-//! notices in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes
-//! arrive, this replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness::is_fresh`] is false,
-//! and reads go to the store before the cache.
+//! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client.
+//! So every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers notices
+//! in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes arrive, this
+//! replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness::is_fresh`] is false, and reads ask the store
+//! before they use the cache.
 //!
 //! If echoes are missing, the listener opens another connection. After a reconnect, the listener announces that anything may have
 //! changed.

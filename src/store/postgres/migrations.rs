@@ -66,7 +66,7 @@ struct SchemaVersion {
 
 /// Runs the steps that the database has not run yet, and creates the missing indexes.
 /// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]. Tests use the steps and the indexes
-/// of later versions. The connection must have its own session, which has no time limits afterwards.
+/// of later versions. The connection must have its own session. The function removes the time limits of this session.
 ///
 /// # Errors
 /// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.

@@ -1,5 +1,4 @@
-//! The requirements of the gateway on a database. They are checked when a gateway starts, and by the
-//! command `check`.
+//! The requirements of the gateway on a database. The start of a gateway and the command `check` check these requirements.
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;

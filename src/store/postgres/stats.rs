@@ -1,4 +1,4 @@
-//! Statistics for the metrics. Each query uses a partial index, and reads only the rows that it counts.
+//! Statistics for the metrics. Each query reads only the rows that it needs, along a partial index.
 
 use std::collections::HashMap;
 use std::time::Duration;

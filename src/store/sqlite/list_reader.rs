@@ -26,7 +26,7 @@ const MIN_TRANSCRIPTS: usize = 200;
 /// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
-/// Reads one page of a tenant's analyses on a connection that is not used elsewhere.
+/// Reads one page of a tenant's analyses on a connection that no other query uses at the same time.
 pub(super) fn list(
     connection: &Mutex<Connection>,
     interruption: &Interruption,
@@ -163,7 +163,7 @@ impl SqliteListReader<'_> {
     }
 
     /// Whether an analysis has the attributes and the tags of the filter. If there are attributes, also checks the status,
-    /// because the walk along an attribute does not check it.
+    /// because a statement that reads along the index of an attribute does not check the status.
     fn has_indexed_parts(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
         let filter = &self.query.filter;
         let exists = |sql: &str, values: &[&dyn ToSql]| -> Result<bool, rusqlite::Error> {

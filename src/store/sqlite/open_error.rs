@@ -8,7 +8,7 @@ pub enum SqliteOpenError {
     /// Another process uses the file. If two processes used it, each would end the leases of the other.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
-    /// A later version of this program wrote the file.
+    /// A later version of this program has migrated the file to a schema that this version does not know.
     #[error("{path} has schema version {found}, this program supports versions up to {known}")]
     TooNew {
         /// The path of the database file.

@@ -1,6 +1,6 @@
 //! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
 //!
-//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because its caller no longer waits.
+//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because the caller no longer waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +103,7 @@ fn is_interrupted(error: &StoreError) -> bool {
     source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OperationInterrupted)
 }
 
-/// Interrupts a query when dropped. If the query has ended by then, this has no effect.
+/// Interrupts a query when this value is dropped. If the query has already ended, the drop has no effect.
 struct InterruptOnDrop(Arc<Interruption>);
 
 impl Drop for InterruptOnDrop {
