@@ -207,7 +207,7 @@ impl Metrics {
     }
 }
 
-/// Converts a number to the type of gauges. A number that is too large becomes the largest one.
+/// Converts a number to the type of gauges. A number that is too large becomes the largest possible value.
 pub fn whole(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }

@@ -33,7 +33,7 @@ pub(super) struct CollectorClient {
 pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 
 impl LastTransportError {
-    /// Takes the reason, so that it is reported only once.
+    /// Returns the reason and removes it, so that the reason is reported only once.
     pub(super) fn take(&self) -> Option<TransportError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -2,9 +2,9 @@
 //!
 //! A span follows the sampling decision of its parent, with one exception. A caller can set the sampled flag in `traceparent`,
 //! and callers must not make the gateway export all traces if the operator has set a low ratio. So the sampler does not simply
-//! follow a caller's sampled flag. The sampler keeps the fraction of these traces that the ratio for new traces sets, and in
-//! addition up to `traces.caller_samples_per_second` traces per second. The sampler does not derive its random decision from the
-//! trace id, because the caller chooses the id.
+//! follow a caller's sampled flag. The sampler samples these traces at the same ratio as new traces, and in addition up to
+//! `traces.caller_samples_per_second` of them per second. The sampler does not derive its random decision from the trace id,
+//! because the caller chooses the id.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
 #[derive(Debug, Clone)]
 struct CallerSampler {
     ratio: f64,
-    /// Limit of the traces that are sampled in addition to the ratio; `None` if no additional traces are sampled.
+    /// Rate limit for traces that are sampled in addition to the ratio. `None` if no additional traces are sampled.
     allowance: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
