@@ -18,7 +18,7 @@ use crate::telemetry::spans;
 
 /// Maximum pause before the first repetition. The maximum doubles with each repetition, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two writes of one outcome. This pause bounds the delay after the store is available again.
+/// The longest pause between two writes of one outcome. This limit bounds the delay after the store is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes outcomes. Clones share the cancellation token.
