@@ -31,10 +31,10 @@
 //!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. Each of these methods measures the rule
 //!   under the name of the rule.
 //! - A rule may run more than once: on PostgreSQL, the engine repeats the rule after a lost connection or a deadlock, even if the
-//!   commit of the first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row (`ON
-//!   CONFLICT DO NOTHING`).
-//! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`, `IS [NOT]
-//!   DISTINCT FROM`, `TRUE` and `FALSE`. The engines differ in scalar `min` and `max` (use `CASE`) and in arrays.
+//!   commit of the first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
+//!   (`ON CONFLICT DO NOTHING`).
+//! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`,
+//!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. The engines differ in scalar `min` and `max` (use `CASE`) and in arrays.
 //! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. So a rule may await only its
 //!   transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`): PostgreSQL then
 //!   pipelines them.

@@ -2,7 +2,7 @@
 //!
 //! A span follows the sampling decision of its parent, with one exception. A caller can set the sampled flag in `traceparent`,
 //! and callers must not make the gateway export all traces if the operator has set a low ratio. So the sampler does not simply
-//! follow a caller's sampled flag. The sampler samples these traces at the same ratio as new traces, and in addition up to
+//! follow a caller's sampled flag. Traces with this flag are sampled at the same ratio as new traces, and in addition up to
 //! `traces.caller_samples_per_second` traces per second. The sampler does not derive its random decision from the trace id,
 //! because the caller chooses the id.
 
