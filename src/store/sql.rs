@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 /// Declares a static [`Sql`] from literals and constants.
 ///
-/// The dialect: parameters are `?1`, `?2`, …; a statement contains no other `?`. Row locks are written for PostgreSQL (`FOR
-/// UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the statement without the
+/// The dialect: parameters are `?1`, `?2`, …; a statement contains no other `?`. Row locks are written for PostgreSQL
+/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the statement without the
 /// row locks.
 macro_rules! sql {
     ($($part:expr),+ $(,)?) => {{
