@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 /// Declares a static [`Sql`] from literals and constants.
 ///
 /// The dialect: parameters are `?1`, `?2`, …; a statement contains no other `?`. Row locks are written for PostgreSQL
-/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the statement without
-/// the row locks.
+/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the statement
+/// without the row locks.
 macro_rules! sql {
     ($($part:expr),+ $(,)?) => {{
         static STATEMENT: $crate::store::sql::Sql = $crate::store::sql::Sql::new(&[$($part),+]);
