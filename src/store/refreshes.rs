@@ -1,4 +1,4 @@
-//! Refreshes: one more poll of a finished analysis, on request.
+//! Refreshes. A refresh is one more poll of a finished analysis, at the request of a caller.
 
 use super::analysis_rows::{COLUMNS, read};
 use super::rules::{Rule, Transaction};
@@ -7,7 +7,8 @@ use super::values::values;
 use super::{Change, Queue, StoreError, StoredAnalysis, transitions};
 use crate::domain::ids::{CallId, TenantId};
 
-/// Maximum number of refreshes of one tenant in progress, on all replicas. Simultaneous requests may exceed this number slightly.
+/// Maximum number of refreshes of one tenant in progress, on all replicas. Simultaneous requests may start slightly more
+/// refreshes.
 const MAX_REFRESHES: usize = 100;
 
 /// The outcome of a request to refresh an analysis.

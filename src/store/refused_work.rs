@@ -8,7 +8,7 @@ use super::{Change, StoreError};
 use crate::domain::ids::TenantId;
 
 /// Makes waiting work of one tenant due now, at most `limit` analyses of each of the two queues (submits and polls). Returns the
-/// larger of the two counts of resumed analyses: if this count equals `limit`, its queue may have more waiting work, so the
+/// larger of the two counts of resumed analyses: if this count equals `limit`, more work of that queue may be waiting, and the
 /// caller runs this transaction again.
 pub(super) struct ResumeRefused {
     pub(super) tenant: TenantId,

@@ -1,4 +1,4 @@
-//! The steps of replays: each creates or restarts a batch of deliveries, and moves the cursor of the replay.
+//! The steps of replays. Each step creates or restarts a batch of deliveries, and moves the cursor of the replay.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::domain::ids::DeliveryId;
 const REPLAY_SCAN: usize = 1000;
 /// Maximum number of deliveries that one step creates. This limit bounds the duration of the step's transaction.
 const REPLAY_BATCH: usize = 200;
-/// Maximum size of the events, in bytes, that one step reads for the filter of the webhook. This limit bounds the duration of the
-/// step's transaction.
+/// Maximum total size in bytes of the events that one step reads for the filter of the webhook. This limit bounds the duration of
+/// the step's transaction.
 const REPLAY_FILTERED_BYTES: usize = 4 << 20;
 /// Maximum number of pending deliveries of a webhook during a replay. Above this number, the replay waits, so that its deliveries
 /// do not delay new events.
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-/// Pause after a failure to read a replay. Another replica with another version may be able to read it.
+/// Pause after a failure to read a replay. A replica of another version may be able to read the replay.
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
 /// Pause of a replay whose webhook is disabled. Enabling the webhook ends the pause.
 const REPLAY_PAUSE_WHILE_DISABLED: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl Rule for AdvanceReplay {
     }
 }
 
-/// Postpones a replay that cannot be read, so that it does not block the other replays.
+/// Postpones a replay that cannot be read, so that this replay does not block the other replays.
 async fn postpone(transaction: &impl Transaction, id: &str, now: Timestamp) -> Result<(), StoreError> {
     observe(transaction, "replays", id);
     let update = sql!("UPDATE replays SET due_at = ?2 WHERE id = ?1");
@@ -162,7 +162,7 @@ static AWAIT: Sql =
     Sql::new(&["INSERT INTO replay_deliveries (replay, delivery) SELECT ?1, seq FROM deliveries \
      WHERE event = ?2 AND webhook = ?3 AND url = '' ON CONFLICT DO NOTHING"]);
 
-/// Creates or restarts the deliveries of events. The replay awaits the outcomes of all of them.
+/// Creates or restarts the deliveries of events. The replay awaits the outcomes of all these deliveries.
 async fn send(
     transaction: &impl Transaction,
     progress: &Progress,

@@ -1,4 +1,4 @@
-//! Replays of past events to a webhook. [`replay_steps`](super::replay_steps) sends them batch by batch.
+//! Replays of past events to a webhook. [`replay_steps`](super::replay_steps) sends the events in batches.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -180,7 +180,7 @@ impl Rule for FindReplay {
     }
 }
 
-/// Makes the unfinished replay to a webhook due now. If a step is postponing the replay at this moment, waits for
+/// Makes the unfinished replay to a webhook due now. If a step is postponing the replay at this moment, the function waits for
 /// that step.
 pub(super) async fn wake(
     transaction: &impl Transaction,

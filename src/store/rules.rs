@@ -28,15 +28,16 @@
 //! ```
 //!
 //! - [`Engine`](super::engine::Engine) runs rules: `transact` runs a rule in a transaction that commits if the rule returns `Ok`,
-//!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. All of them measure the rule under its name.
-//! - A rule may run more than once: PostgreSQL repeats it after a lost connection or a deadlock, even if the commit of the
-//!   first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
+//!   `query` runs a rule that only reads, and `scan` runs a rule that reads many rows. Each of these methods measures the rule
+//!   under the name of the rule.
+//! - A rule may run more than once: on PostgreSQL, the engine repeats the rule after a lost connection or a deadlock, even if the
+//!   commit of the first attempt succeeded unnoticed. So a rule takes `&self`, and inserts tolerate their own earlier row
 //!   (`ON CONFLICT DO NOTHING`).
 //! - SQL has one dialect, see [`sql!`](super::sql). Both engines know `RETURNING`, `ON CONFLICT`, row values, `CAST`,
-//!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. They differ in scalar `min` and `max` (use `CASE`) and in arrays.
-//! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. A rule therefore awaits nothing but
-//!   its transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`):
-//!   PostgreSQL then pipelines them.
+//!   `IS [NOT] DISTINCT FROM`, `TRUE` and `FALSE`. The engines differ in scalar `min` and `max` (use `CASE`) and in arrays.
+//! - On `SQLite` a rule runs on the writer's thread, which polls the rule's future once. So a rule may await only its
+//!   transaction. Statements that do not depend on each other may be joined (`futures_util::future::try_join`): PostgreSQL then
+//!   pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
 use std::ops::ControlFlow;
@@ -125,7 +126,8 @@ pub(super) trait Transaction: Send + Sync {
     fn invalidate(&self, change: Change);
 
     /// Inserts new analyses of one tenant, in the order of their calls. The analyses differ only in the call, the metadata, the
-    /// trace and the call facts. Returns the number of each new row; `None` for a call that the tenant has already.
+    /// trace and the call facts. Returns one value for each call: the number of the new row, or `None` if the tenant already has
+    /// the call.
     fn insert_analyses(
         &self,
         analyses: &[Analysis],
@@ -138,7 +140,7 @@ pub(super) trait Transaction: Send + Sync {
         usage: Usage,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Adds to today's usage, for the calls of a tenant that have this value of a fact.
+    /// Adds to today's usage of those calls of a tenant that have this value of a fact.
     fn count_fact_usage(
         &self,
         tenant: &TenantId,
@@ -157,7 +159,7 @@ pub(super) trait Transaction: Send + Sync {
     /// Records an observation, which the engine reports after the commit.
     fn observe(&self, observation: Observation);
 
-    /// Records that a lease has ended, so that the process does not release it again when it stops.
+    /// Records that a lease has ended, so that the process does not release this lease again when it stops.
     fn end_lease(&self, leased: Leased, lease: Lease);
 
     /// Reads every row of the result.
@@ -216,7 +218,7 @@ pub(super) trait Rule: Send + Sync + 'static {
     type Output: Send + 'static;
 
     /// Does the work of the rule without a transaction, if single statements suffice. This saves round trips to a server. Returns
-    /// `None` if the statements changed nothing. The rule then has to run. Only PostgreSQL calls this method.
+    /// `None` if the statements changed nothing. In this case the rule must run. Only PostgreSQL calls this method.
     fn shortcut<T: Transaction>(
         &self,
         _transaction: &T,

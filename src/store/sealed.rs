@@ -39,7 +39,7 @@ pub struct SealedAnswer {
 /// Encrypted values of all tenants.
 #[async_trait]
 pub trait SealedStore: Send + Sync {
-    /// Reads the encrypted values of up to `limit` webhooks after the given one, in the order of their ids.
+    /// Reads the encrypted values of up to `limit` webhooks whose ids follow `after`, in the order of the ids.
     async fn sealed_webhooks_across_tenants(
         &self,
         after: Option<WebhookId>,
@@ -50,7 +50,8 @@ pub trait SealedStore: Send + Sync {
     /// read. The replacement increments the version, so a caller that has read the old values cannot write them back.
     async fn reseal_webhook(&self, was: SealedWebhook, sealed: SealedWebhook) -> Result<bool, StoreError>;
 
-    /// Reads the URLs of callbacks, encrypted or not, of up to `limit` rows after the given one: analyses or deliveries.
+    /// Reads the callback URLs, encrypted or not, of up to `limit` rows of `table` that follow the row `after`. `after` is the
+    /// number of an analysis or of a delivery.
     async fn callback_urls_across_tenants(
         &self,
         table: UrlTable,
@@ -66,7 +67,7 @@ pub trait SealedStore: Send + Sync {
         urls: Vec<(StoredUrl, String)>,
     ) -> Result<usize, StoreError>;
 
-    /// Reads up to `limit` encrypted answers after the given one, in the order of tenant and name.
+    /// Reads up to `limit` encrypted answers that follow `after`, in the order of tenant and name.
     async fn sealed_answers_across_tenants(
         &self,
         after: Option<(TenantId, [u8; 32])>,
@@ -228,7 +229,7 @@ impl Rule for ResealAnswers {
     const NOTIFIES: bool = false;
     type Output = usize;
 
-    /// Locks the rows in the order of their keys, as the deletion of a call does, so that the two cannot deadlock.
+    /// Locks the rows in the order of their keys, as the deletion of a call does, so that these two transactions cannot deadlock.
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<usize, StoreError> {
         let update = sql!(
             "UPDATE idempotency SET answer = ?1 WHERE tenant = ?2 AND name = ?3 AND is_sealed AND answer = ?4"

@@ -1,9 +1,9 @@
 //! Selects the due deliveries of a claim: the oldest first, with a fair share for each tenant and each receiver.
 //!
-//! A claim first reads the [`WINDOW`] oldest due deliveries of a tenant. These may all go to one busy receiver. If
-//! more deliveries are due and slots are left, the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the
-//! tenant, one after another, and takes the oldest deliveries of each. The next claim continues the scan after the
-//! last receiver.
+//! A claim first reads the [`WINDOW`] oldest due deliveries of a tenant. These may all go to one busy receiver. If more
+//! deliveries are due and slots are left, the claim also scans up to [`RECEIVERS_PER_CLAIM`] receivers of the tenant, one after
+//! another, and takes the oldest deliveries to each of these receivers. The next claim continues the scan after the last
+//! receiver.
 //!
 //! Receivers that never answer hold their slots until the time-out. Three measures leave slots for other receivers:
 //!

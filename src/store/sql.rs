@@ -1,12 +1,12 @@
-//! SQL statements. Each is written once and translated for each engine on first use.
+//! SQL statements. Each statement is written once, and is translated for the engine on first use.
 
 use std::sync::OnceLock;
 
 /// Declares a static [`Sql`] from literals and constants.
 ///
 /// The dialect: parameters are `?1`, `?2`, …; a statement contains no other `?`. Row locks are written for PostgreSQL
-/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the
-/// statement without them.
+/// (`FOR UPDATE`, `FOR NO KEY UPDATE`, both with or without `SKIP LOCKED`). `SQLite` has one writer and runs the statement
+/// without the row locks.
 macro_rules! sql {
     ($($part:expr),+ $(,)?) => {{
         static STATEMENT: $crate::store::sql::Sql = $crate::store::sql::Sql::new(&[$($part),+]);
@@ -15,7 +15,7 @@ macro_rules! sql {
 }
 pub(super) use sql;
 
-/// Row locks, which `SQLite` does not support. A longer lock precedes its prefix.
+/// Row locks, which `SQLite` does not support. If one clause is the prefix of another, the longer clause comes first.
 const LOCKS: [&str; 4] =
     [" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE", " FOR UPDATE SKIP LOCKED", " FOR UPDATE"];
 

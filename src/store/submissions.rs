@@ -255,7 +255,7 @@ impl Rule for Adopt {
     }
 }
 
-/// Inserts an analysis and returns the number of its row; `None` if the tenant has the call already.
+/// Inserts an analysis and returns the number of its row. Returns `None` if the tenant already has the call.
 pub(super) async fn insert(
     transaction: &impl Transaction,
     analysis: &Analysis,

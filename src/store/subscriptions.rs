@@ -12,7 +12,7 @@ use crate::domain::ids::{TenantId, WebhookId};
 
 /// Waits until all transactions that write events of the tenant have committed, and blocks new transactions of this kind until
 /// this transaction ends. So an event goes either to the webhooks as they were before this transaction, or to the webhooks as
-/// they are after it. `SQLite` has one writer and needs no lock.
+/// they are after this transaction. `SQLite` has one writer and needs no lock.
 pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> Result<(), StoreError> {
     static LOCK: Sql = Sql::per_engine(
         &[],
@@ -23,7 +23,8 @@ pub(super) async fn lock(transaction: &impl Transaction, tenant: &TenantId) -> R
     Ok(())
 }
 
-/// Returns the filter of a webhook; `None` if it has none or cannot be read.
+/// Returns the filter of a webhook. Returns `None` if the webhook does not exist or has no filter, or if the filter cannot be
+/// read.
 pub(super) async fn filter_of(
     transaction: &impl Transaction,
     id: WebhookId,
@@ -33,7 +34,7 @@ pub(super) async fn filter_of(
     Ok(transaction.find(select, values![id], filter).await?.flatten().flatten())
 }
 
-/// Returns whether a webhook is enabled, without reading its other columns; `None` if there is no such webhook.
+/// Returns whether a webhook is enabled, without reading its other columns. Returns `None` if there is no such webhook.
 pub(super) async fn is_enabled(
     transaction: &impl Transaction,
     tenant: &TenantId,

@@ -1,9 +1,10 @@
 //! Corrections of stored times when the gateway's clock steps.
 //!
-//! A step keeps the age of all waiting work. For this, the starts of deadlines, of grace periods and of the five days of a
-//! failing webhook move by the step. Expiries move in the same way. So no deadline passes because of a step, and a step back
-//! undoes a step forward. After a step forward, waiting work becomes due. After a step back, waiting work keeps its pause. Leases
-//! keep their remaining time. Times that were written while the clock was wrong are corrected too.
+//! All waiting work keeps its age. For this purpose, the start of each deadline and of each grace period moves by the step. The
+//! time since which a webhook has been failing also moves: a webhook is disabled after it has failed for five days. Expiries move
+//! in the same way. So no deadline passes because of a step, and a step back undoes a step forward. After a step forward, waiting
+//! work becomes due. After a step back, waiting work keeps its pause. Leases keep their remaining time. Times that were written
+//! while the clock was wrong are corrected too.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::domain::clock::{ClockStep, Timestamp};
 use crate::domain::clock_guard::EARLIEST;
 use crate::domain::pace::Pace;
 
-/// A time that lies this far in the future is wrong. Clocks of replicas differ by less.
+/// A time that lies this far in the future is wrong, because the clocks of replicas differ by less than this duration.
 const TOLERANCE: Duration = Duration::from_mins(1);
 /// Finished analyses and events keep their times after a smaller step, because receivers have got these times already.
 const LARGE_STEP: Duration = Duration::from_hours(24);

@@ -36,7 +36,7 @@ pub struct Applied {
     pub probe: Option<Timestamp>,
     /// New state of a submit whose outcome was unknown, if the step changed the state.
     pub confirmation: Option<Confirmation>,
-    /// Content that a result lacked. The result therefore did not replace the stored one.
+    /// Content that the new result lacks. Therefore the new result did not replace the stored result.
     pub discarded: Option<MissingContent>,
 }
 
@@ -154,8 +154,8 @@ fn numbered(row: &dyn Row) -> Result<(i64, Result<Analysis, StoreError>), StoreE
     Ok((row.get("id")?, read(row)))
 }
 
-/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` is the token whose learned
-/// answers the transition uses; `None` if it uses none.
+/// Runs a transition on a locked row, writes its effects, and ends the lease. `account` identifies the token whose learned
+/// answers the transition uses. It is `None` if the transition uses no learned answers.
 async fn transition(
     transaction: &impl Transaction,
     row: i64,

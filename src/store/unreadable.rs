@@ -1,8 +1,8 @@
 //! Rows that this version of the program cannot read, because a later version wrote them or because they are damaged.
 //!
-//! One such row must not affect the other rows. Lists skip it and name its id. Claims postpone its work. A read of this row alone
-//! fails with [`StoreError::Corrupt`]. A deletion does not read the rows, so a deletion works. Logs contain the id and the
-//! column, but never the content.
+//! One such row must not affect the other rows. Lists skip such a row and name its id. Claims postpone its work. A read of only
+//! this row fails with [`StoreError::Corrupt`]. A deletion succeeds, because it does not read the rows. Logs contain the id and
+//! the column, but never the content.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -88,8 +88,8 @@ impl Rule for Postpone {
     }
 }
 
-/// Ends the lease on a delivery, and makes it due at `due`. Deletes the recorded attempt, because nothing was sent. Returns 0 if
-/// the lease was lost.
+/// Ends the lease on a delivery, and makes the delivery due at `due`. Deletes the recorded attempt, because nothing was sent.
+/// Returns 0 if the lease was lost.
 pub(super) async fn postpone_delivery(
     transaction: &impl Transaction,
     lease: &Lease,

@@ -67,10 +67,10 @@ pub enum Resources {
 /// Deletes rows whose retention period has ended.
 #[async_trait]
 pub trait RetentionStore: Send + Sync {
-    /// Deletes finished analyses without work, events and finished replays that are older than `before`, with all their
-    /// dependent rows. Also deletes deliveries of deleted webhooks, and these webhooks. Deletes up to `limit` rows of each
-    /// kind, in short transactions. Analyses and events with pending deliveries stay, unless a delivery may wait forever.
-    /// Returns the number of deleted rows; fewer than `limit` means that no expired analyses, events or replays are left.
+    /// Deletes three kinds of rows that are older than `before`, with all their dependent rows: finished analyses without work,
+    /// events, and finished replays. Also deletes deliveries of deleted webhooks, and these webhooks. Deletes up to `limit` rows
+    /// of each kind, in short transactions. Analyses and events with pending deliveries stay, unless a delivery may wait forever.
+    /// Returns the number of deleted rows. If this number is less than `limit`, no expired analyses, events or replays are left.
     async fn delete_expired_across_tenants(
         &self,
         before: Timestamp,

@@ -9,7 +9,7 @@ use super::values::values;
 use super::{StoreError, subscriptions};
 use crate::domain::ids::{TenantId, WebhookId};
 
-/// Marks a webhook as deleted, which also disables it, and deletes its replays.
+/// Marks a webhook as deleted, disables the webhook, and deletes its replays.
 pub(super) struct DeleteWebhook {
     pub(super) tenant: TenantId,
     pub(super) id: WebhookId,

@@ -29,11 +29,11 @@ pub trait WorkStore: Send + Sync {
         lease: Duration,
     ) -> Result<ClaimBatch<ClaimedWork>, StoreError>;
 
-    /// Writes the outcome of claimed work, with the event and the deliveries that follow from it, and ends the lease. If the stored
-    /// result cannot be read, the outcome is discarded and the work is postponed.
+    /// Writes the outcome of claimed work, with the resulting event and deliveries, and ends the lease. If the stored result
+    /// cannot be read, the outcome is discarded and the work is postponed.
     async fn apply(&self, lease: Lease, step: Arc<Step>) -> Result<Applied, StoreError>;
 
-    /// Makes all work due now that waits because the vendor refused the tenant's token.
+    /// Makes the waiting work of a tenant due now if the work waits because the vendor refused the tenant's token.
     async fn resume_refused(&self, tenant: &TenantId) -> Result<(), StoreError>;
 
     /// Fails up to `limit` analyses that are past their deadline and not leased, without another poll. The gateway calls this

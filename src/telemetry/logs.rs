@@ -1,6 +1,7 @@
 //! Logs: one line per event on standard error, as JSON or as text for people.
 //!
-//! Commands print their results, such as a token, on standard output. Log lines never go there, so results can be piped.
+//! Commands print their results, such as a token, on standard output. Log lines never go to standard output, so results can be
+//! piped.
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;

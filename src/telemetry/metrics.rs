@@ -207,12 +207,12 @@ impl Metrics {
     }
 }
 
-/// Converts a number to the type of gauges. A number that is too large becomes the largest one.
+/// Converts a number to the type of gauges. A number that is too large becomes the largest possible value.
 pub fn whole(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// An entry of the table.
+/// An entry of the table of metrics.
 struct Declaration {
     name: &'static str,
     labels: &'static [&'static str],
@@ -236,7 +236,7 @@ fn register<M: Metric>(registry: &Registry, declaration: &Declaration) -> promet
     Ok(metric)
 }
 
-/// A type of metric that the table may name.
+/// A type of metric that an entry of the table may have.
 trait Metric: Collector + Clone + 'static {
     /// Name of the type in the exposition format.
     #[cfg(test)]

@@ -24,7 +24,7 @@ pub enum TelemetryError {
     /// The log filter is invalid. Settings from [`config::load`](crate::config::load) never have such a filter.
     #[error("log.filter {0}")]
     Filter(#[from] InvalidLogFilter),
-    /// This process has a subscriber already.
+    /// This process already has a `tracing` subscriber.
     #[error("logs are set up already")]
     AlreadySetUp(#[from] TryInitError),
     /// Two metrics have the same name.
@@ -39,7 +39,7 @@ pub enum TelemetryError {
 pub struct Telemetry {
     /// Metrics of the process, as `/metrics` exposes them.
     pub metrics: Arc<Metrics>,
-    /// Headers for the collector of spans. They change with their file.
+    /// Headers for the collector of spans. They are reloaded when their file changes.
     pub collector_headers: Arc<CollectorHeaders>,
     export: Export,
 }

@@ -40,7 +40,7 @@ pub struct Tenant {
 }
 
 impl Tenants {
-    /// Reads the secrets of all tenants; `variable` looks up an environment variable.
+    /// Reads the secrets of all tenants. The function `variable` looks up an environment variable.
     ///
     /// # Errors
     /// [`SettingsProblems`] lists every secret that cannot be used, by settings key.
@@ -61,7 +61,7 @@ impl Tenants {
         if problems.is_empty() { Ok(Self { by_id }) } else { Err(SettingsProblems(problems)) }
     }
 
-    /// Returns the tenant with this id; `None` if it is not configured.
+    /// Returns the tenant with this id, or `None` if the tenant is not configured.
     pub fn get(&self, id: &TenantId) -> Option<Arc<Tenant>> {
         self.by_id.get(id).cloned()
     }
@@ -131,7 +131,7 @@ impl Tenant {
     }
 
     /// Returns the secrets that sign callbacks: the current secret first, then the secrets that also sign during a rotation. The
-    /// list is empty if none is configured.
+    /// list is empty if no secret is configured.
     pub fn callback_secrets(&self) -> Vec<CallbackSecret> {
         self.callback_secrets.as_ref().map_or_else(Vec::new, |secrets| secrets.current().as_ref().clone())
     }

@@ -84,7 +84,7 @@ impl AttemptSlots {
     }
 }
 
-/// The slot of an attempt. Dropping it releases the slot, even after a panic.
+/// The slot of an attempt. Dropping this value releases the slot, even after a panic.
 pub(super) struct Slot {
     slots: Arc<AttemptSlots>,
     tenant: TenantId,

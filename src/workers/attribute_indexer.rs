@@ -1,4 +1,4 @@
-//! Writes the attributes of analyses that an earlier version of the program inserted, so that lists find them.
+//! Writes the attributes of analyses that an earlier version of the program inserted, so that lists find these analyses.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tokio_util::task::TaskTracker;
 use super::{Report, Worker};
 use crate::store::{Store, StoreError};
 
-/// Maximum number of analyses per transaction. Other writers wait for one transaction at most.
+/// Maximum number of analyses per transaction. Other writers wait for at most one transaction.
 const BATCH: usize = 100;
 
 /// The worker that indexes analyses which an earlier version of the program inserted. During a rolling update, replicas of the
-/// earlier version still insert some.
+/// earlier version still insert such analyses.
 pub struct AttributeIndexer {
     /// Store that holds the analyses.
     pub store: Arc<dyn Store>,

@@ -1,5 +1,5 @@
-//! Compares the gateway's clock with other clocks. Steps the gateway's clock when
-//! [`domain::clock_guard`](crate::domain::clock_guard) accepts a jump of its reference.
+//! Compares the gateway's clock with other clocks. When [`domain::clock_guard`](crate::domain::clock_guard) accepts a jump of the
+//! reference clock, the worker steps the gateway's clock.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,8 @@ const STEP_LAG: Duration = Duration::from_secs(10);
 /// The clock of another organization, read from the answers of that organization.
 #[async_trait]
 pub trait RemoteClock: Send + Sync {
-    /// Returns the current time of this clock, from the latest answer; `None` if no answer has arrived at `since` or later.
+    /// Returns the current time of this clock, from the latest answer. Returns `None` if no answer has arrived at `since` or
+    /// later.
     fn now_if_read_since(&self, since: Instant) -> Option<Timestamp>;
 
     /// Sends a request whose answer shows the time of this clock.
@@ -62,7 +63,7 @@ pub struct Clocks {
     pub vendor: Arc<dyn RemoteClock>,
 }
 
-/// The worker that compares the gateway's clock with other clocks and corrects it.
+/// The worker that compares the gateway's clock with other clocks and corrects the gateway's clock.
 pub struct ClockKeeper {
     clocks: Clocks,
     store: Arc<dyn Store>,
@@ -76,17 +77,17 @@ struct State {
     guard: ClockGuard,
     /// The number of steps that this process knows.
     steps: i64,
-    /// Moment of the latest jump of the reference clock, or of the latest step of the gateway's clock if that is later. Earlier
+    /// Moment of the latest jump of the reference clock or of the latest step of the gateway's clock, whichever is later. Earlier
     /// readings of the vendor's clock are outdated.
     jumped_at: Instant,
     /// Moment at which this worker started.
     started_at: Instant,
     /// Moment of the latest request for the vendor's time.
     asked_at: Option<Instant>,
-    /// Moment at which stored times that lie too far in the future are corrected. The correction follows the start and each step
-    /// of this process. `None` once the times are corrected.
+    /// Moment at which this worker corrects stored times that lie too far in the future. The worker does so after its start and
+    /// after each step that this process makes. `None` if no correction is planned.
     limit_at: Option<Instant>,
-    /// The doubt at the latest comparison, which is already logged and counted; `None` if there was none.
+    /// The doubt at the latest comparison, which is already logged and counted; `None` if there was no doubt.
     announced: Option<Doubt>,
 }
 
@@ -245,8 +246,8 @@ impl ClockKeeper {
     }
 
     /// Asks the vendor for its time, at most once per [`ASK_INTERVAL`]. While the clock is in doubt, the first request is sent at
-    /// once. Otherwise requests are sent only until the clock is anchored, and the first request is sent one interval after the
-    /// start.
+    /// once. Otherwise the first request is sent one interval after the start, and requests end when the store is anchored
+    /// ([`domain::clock_guard`](crate::domain::clock_guard)).
     fn ask(&self, state: &mut State, tasks: &TaskTracker) {
         let is_in_doubt = state.announced.is_some();
         let latest = if is_in_doubt { state.asked_at } else { state.asked_at.max(Some(state.started_at)) };

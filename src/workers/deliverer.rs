@@ -192,7 +192,7 @@ impl Deliverer {
         Sent { response, outcome, ..sent }
     }
 
-    /// Decides what follows after an attempt.
+    /// Decides whether the delivery ends, waits or is attempted again.
     fn next(&self, claimed: &ClaimedDelivery, sent: &Sent) -> RetryDecision {
         let (delivery, outcome) = (&claimed.delivery, &sent.outcome);
         let now = self.env.clock.now();

@@ -1,4 +1,4 @@
-//! Builds the requests of deliveries: the URL, the body, the secrets that sign it and the custom headers.
+//! Builds the requests of deliveries: the URL, the body, the secrets that sign the request, and the custom headers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Replaces the values of the headers and the secrets of the URL in the answer of the receiver.
+    /// Masks the values of the headers and the secrets of the URL wherever the answer of the receiver contains them.
     pub(super) fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
         self.url.erased_from(&self.headers.erased_from(answer))
     }
@@ -82,7 +82,7 @@ pub(super) fn gives_up_on_unknown(claimed: &ClaimedDelivery) -> bool {
     claimed.transform.as_ref().is_some_and(Transform::gives_up_on_unknown)
 }
 
-/// Whether this attempt could repeat the effect of the attempt before. A caller who asks for a redelivery intends this effect.
+/// Whether this attempt could repeat the effect of the previous attempt. A caller who asks for a redelivery intends this effect.
 fn may_double(claimed: &ClaimedDelivery) -> bool {
     claimed.follows_unknown && gives_up_on_unknown(claimed)
 }
@@ -165,7 +165,7 @@ impl RequestBuilder {
         Ok(Credentials { secrets, headers, url: sealer.open_url(url).ok_or(lost)? })
     }
 
-    /// Returns the URL of a callback. The error is the reason why it cannot be opened.
+    /// Returns the URL of a callback. The error is the reason why the URL cannot be decrypted.
     fn callback_url(&self, delivery: &Delivery) -> Result<CallbackUrl, &'static str> {
         if let Some(plain) = delivery.url.plain() {
             return Ok(plain.clone());
@@ -200,8 +200,8 @@ impl RequestBuilder {
         })
     }
 
-    /// Returns the body of the request. A transform may compute for a while and holds the parsed event in memory, so only a
-    /// few run at a time, outside of the threads for I/O.
+    /// Returns the body of the request. A transform may compute for a while and holds the parsed event in memory. So only a few
+    /// transforms run at a time, and not on the threads for I/O.
     async fn body(
         &self,
         claimed: &ClaimedDelivery,

@@ -61,7 +61,7 @@ use crate::alovoice::VendorPermits;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::store::{Change, Queue, StoreError};
 
-/// The longest pause between two steps. This pause bounds the delay after a clock was set back or a signal was lost.
+/// The longest pause between two steps. This limit bounds the delay after a clock was set back or a signal was lost.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after a step in which the store failed.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub trait Worker: Send + Sync {
     /// Takes one step: claims work that is due and starts it on `tasks`, without waiting for its end.
     ///
     /// # Errors
-    /// Returns an error if the store fails. Nothing is lost, since the next step tries again.
+    /// Returns an error if the store fails. No work is lost, because the next step tries again.
     async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError>;
 }
 

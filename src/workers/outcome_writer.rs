@@ -1,11 +1,11 @@
 //! Writes the outcomes of requests to the store, and repeats a write while the store is unavailable.
 //!
-//! A request cannot be undone. Without its outcome, a callback is delivered again although the receiver took it, and the outcome
-//! of a submit counts as unknown. A full disk or a failover of the database must not cause this, so a failed write is repeated
-//! until the lease ends.
+//! A request cannot be undone. If the outcome is not stored, a callback is delivered again although the receiver accepted it, and
+//! the outcome of a submit counts as unknown. A full disk or a failover of the database must not cause this, so a failed write is
+//! repeated until the lease ends.
 //!
 //! A write can succeed although its confirmation is lost. The fencing token makes the repetition safe: the first write has ended
-//! the lease, so the next one fails with [`StoreError::LeaseLost`] and changes nothing.
+//! the lease, so the next write fails with [`StoreError::LeaseLost`] and changes nothing.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::telemetry::spans;
 
 /// Maximum pause before the first repetition. The maximum doubles with each repetition, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two writes of one outcome. This pause bounds the delay after the store is available again.
+/// The longest pause between two writes of one outcome. This limit bounds the delay after the store is available again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes outcomes. Clones share the cancellation token.

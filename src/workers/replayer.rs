@@ -1,4 +1,4 @@
-//! Continues replays: writes deliveries in batches, as fast as their webhooks accept them.
+//! Continues replays: writes deliveries in batches, as fast as the webhooks accept the deliveries.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::clock_status::ClockStatus;
 use crate::store::{Store, StoreError};
 
-/// Maximum number of analyses and of events per transaction. Other writers wait for one transaction at most.
+/// Maximum number of analyses and of events per transaction. Other writers wait for at most one transaction.
 const BATCH: usize = 200;
 
 /// Minimum retention of usage and of audit records, which include the ids of deleted calls: two years.

@@ -17,8 +17,8 @@ use crate::tenants::Tenants;
 /// changed since the last step. The first step resumes the work of all tenants, because tokens may have changed while
 /// the process was stopped.
 ///
-/// Each replica does this when it reads the new token. A replica that still has the old token may claim the work first.
-/// Its request then fails, and the work waits until that replica also reads the new token.
+/// Each replica resumes the work when it reads the new token. Another replica that still has the old token may claim the resumed
+/// work. Its request then fails, and the work waits until that replica also reads the new token.
 pub struct TokenWatcher {
     tenants: Arc<Tenants>,
     store: Arc<dyn Store>,

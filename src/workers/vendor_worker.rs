@@ -38,7 +38,7 @@ pub struct VendorWorker {
     pub vendor: Arc<VendorClient>,
     /// Learns how the vendor answers for unknown calls.
     pub prober: Arc<Prober>,
-    /// Limits of the requests in flight, per tenant.
+    /// Limits of the number of requests in flight, per tenant.
     pub permits: Arc<VendorPermits>,
     /// The tenants with their vendor tokens.
     pub tenants: Arc<Tenants>,

@@ -1,9 +1,9 @@
 //! Indexes of tables that may be large.
 //!
-//! A step of the schema creates an index only on a table that the same step creates, because the index of a large table takes
-//! long, and `CREATE INDEX` blocks writes to the table until the index is complete. All other indexes are in [`INDEXES`].
-//! Each start creates those that are missing, with `CREATE INDEX CONCURRENTLY`, which blocks no reads or writes.
-//! PostgreSQL leaves an invalid index if that statement is interrupted. Such an index is dropped and created again.
+//! A step of the schema creates an index only on a table that the same step creates, because creating the index of a large table
+//! takes long, and `CREATE INDEX` blocks writes to the table until the index is complete. All other indexes are in [`INDEXES`].
+//! Each start of the gateway creates the missing ones with `CREATE INDEX CONCURRENTLY`, which does not block reads or writes. If
+//! that statement is interrupted, PostgreSQL leaves an invalid index. The next start drops this index and creates it again.
 //!
 //! Every version creates the indexes of its own list. If a version no longer lists an index, the next version drops that index in
 //! a step of the schema.
@@ -15,7 +15,7 @@ use super::fault::Fault;
 /// An index that is created while replicas write to its table.
 #[derive(Debug, Clone, Copy)]
 pub struct ConcurrentIndex {
-    /// Name of the index. An index with another definition has another name.
+    /// Name of the index. A change of the definition needs a new name.
     pub name: &'static str,
     /// The rest of the statement after `ON`: table, columns and condition.
     pub definition: &'static str,
@@ -53,8 +53,8 @@ pub(super) async fn are_complete(
     Ok(true)
 }
 
-/// Creates the indexes that are missing or invalid. The caller prevents other replicas from doing the same. The session must
-/// have no time limits: each index waits for the end of all transactions that are older than itself.
+/// Creates the indexes that are missing or invalid. The caller prevents other replicas from doing the same. The session must have
+/// no time limits: the creation of an index waits for the end of all older transactions.
 pub(super) async fn create_missing(client: &Client, indexes: &[ConcurrentIndex]) -> Result<(), Fault> {
     for index in indexes {
         let name = index.name;

@@ -1,4 +1,4 @@
-//! The leases that this process holds. The process releases them when it stops, so that another replica continues the
+//! The leases that this process holds. The process releases these leases when it stops, so that another replica continues the
 //! work at once.
 
 use std::collections::HashMap;
@@ -31,8 +31,8 @@ impl HeldLeases {
     }
 }
 
-/// Releases leases. Parameters: the rows, their fencing tokens, and the present time, which becomes the due time. A
-/// locked row is skipped; its lease expires later.
+/// Releases leases. Parameters: the rows, their fencing tokens, and the present time, which becomes the due time. The statement
+/// skips locked rows, whose leases expire later.
 const RELEASE_WORK: &str = "UPDATE analyses SET leased = false, due_at = $3 WHERE id = ANY (ARRAY(SELECT analyses.id \
      FROM unnest($1::bigint[], $2::bigint[]) AS held (id, fence) JOIN analyses ON analyses.id = held.id \
      AND analyses.fence = held.fence WHERE leased AND stage IS NOT NULL FOR UPDATE OF analyses SKIP LOCKED))";
@@ -41,13 +41,13 @@ const RELEASE_DELIVERIES: &str = "UPDATE deliveries SET leased = false, due_at =
      deliveries.seq = held.id AND deliveries.fence = held.fence WHERE leased AND status = 'pending' \
      FOR UPDATE OF deliveries SKIP LOCKED))";
 
-/// Makes analyses due now if this process holds their leases.
+/// Releases the leases of this process on analyses, and makes these analyses due now.
 pub(super) async fn release_work(session: Session, work: &HeldLeases, now: Timestamp) -> Result<(), Fault> {
     release(session, RELEASE_WORK, work, now).await
 }
 
-/// Makes deliveries due now if this process holds their leases. This is a separate transaction, because other transactions lock
-/// rows of both tables in either order.
+/// Releases the leases of this process on deliveries, and makes these deliveries due now. Analyses and deliveries are released in
+/// separate transactions. Other transactions lock rows of both tables in either order, so a common transaction could deadlock.
 pub(super) async fn release_deliveries(
     session: Session,
     deliveries: &HeldLeases,

@@ -18,8 +18,8 @@ use crate::domain::search::{SearchQuery, Term};
 
 /// Maximum number of analyses that one statement examines.
 const MAX_WINDOW: usize = 8192;
-/// Maximum number of calls with a prefix, by the planner's estimate. For a prefix with more calls, the index of words
-/// is not used.
+/// Maximum number of calls that contain a prefix, as estimated by the planner. If more calls contain the prefix, the reader does
+/// not look up the prefix in the index of words.
 const MAX_ESTIMATED: f64 = 20_000.0;
 
 /// Reads one page of a tenant's analyses.
@@ -102,8 +102,8 @@ impl ListReader for PostgresListReader<'_> {
 
 impl PostgresListReader<'_> {
     /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
-    /// together. The first search that is selective enough and fast enough supplies the candidates. Returns `None` if there is no
-    /// such search.
+    /// together. The first search that is selective enough and fast enough supplies the candidates. Returns `None` if no search
+    /// is selective and fast enough.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();
@@ -139,7 +139,7 @@ impl PostgresListReader<'_> {
         Ok(None)
     }
 
-    /// Returns the terms of a search that the index of words can find. Returns no terms if only the term of the tenant is left,
+    /// Returns those terms of a search that the index of words can find. If only the tenant's term is left, returns no terms,
     /// because this term does not exclude any call of the tenant.
     ///
     /// A prefix of frequent words is not among the terms. PostgreSQL would first collect all calls with one of these words, and
@@ -155,8 +155,8 @@ impl PostgresListReader<'_> {
         Ok(if terms.len() > 1 { terms } else { Vec::new() })
     }
 
-    /// Whether many calls have one of the words of a term. The planner estimates the number from its statistics of frequent
-    /// words.
+    /// Whether many calls contain a word that matches the term. The planner estimates the number of calls from its statistics of
+    /// frequent words.
     async fn is_frequent(&self, term: &Term) -> Result<bool, Fault> {
         let query = expression(std::slice::from_ref(term));
         let explain = format!(

@@ -1,4 +1,4 @@
-//! Statements that read pages of analyses, with their parameters.
+//! Builds the statements that read pages of analyses, and the parameters of these statements.
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
@@ -9,12 +9,12 @@ use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisQuery, ListPosition};
 use crate::domain::search::Term;
 
-/// The parameters of a statement.
+/// The parameters of a statement, which are collected while the text of the statement is built.
 #[derive(Default)]
 pub(super) struct Statement(Vec<Box<dyn ToSql + Sync + Send>>);
 
 impl Statement {
-    /// Creates the list of parameters. The first one is the tenant.
+    /// Creates a list of parameters that begins with the tenant.
     pub(super) fn of(tenant: &TenantId) -> Self {
         Self(vec![Box::new(tenant.as_str().to_owned())])
     }
@@ -41,7 +41,7 @@ impl Statement {
         conditions.join(" AND ")
     }
 
-    /// Returns the conditions that select a range of the attributes' index: the entries of one attribute.
+    /// Returns the conditions that select a range of the index of attributes: the entries of one attribute.
     pub(super) fn bounds_of_attribute(
         &mut self,
         attribute: &Attribute,
@@ -76,8 +76,8 @@ impl Statement {
         conditions
     }
 
-    /// Returns the joins that keep the matches among the rows of `table`. The limits in the joins make the planner look up each
-    /// row, instead of reading all rows that match.
+    /// Returns joins that keep only those rows of `table` that match the query. Because of the `LIMIT` in each join, the planner
+    /// looks up one row at a time and does not read all matching rows.
     pub(super) fn joins(&mut self, tenant: &TenantId, query: &AnalysisQuery, table: &str) -> String {
         let filter = &query.filter;
         let mut joins = String::new();
@@ -116,7 +116,7 @@ impl Statement {
         joins
     }
 
-    /// Runs the statement with this text.
+    /// Runs the statement that has this text and these parameters.
     pub(super) async fn query(
         &self,
         client: &impl GenericClient,

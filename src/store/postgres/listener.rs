@@ -2,13 +2,14 @@
 //!
 //! A heartbeat every [`HEARTBEAT`] reads the server's time over the connection. All replicas set their clocks to this time.
 //!
-//! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client. So
-//! every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers
-//! notices in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes
-//! arrive, this replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness::is_fresh`] is false,
-//! and reads go to the store before the cache.
+//! A working connection does not prove that notices arrive: a pooler may accept `LISTEN` and give the session to another client.
+//! So every [`HEARTBEAT`] this replica also sends itself a notice, the echo, over another connection. PostgreSQL delivers notices
+//! in the order of their commits. So an echo that arrives proves that all earlier notices have arrived. While echoes arrive, this
+//! replica learns of each change within [`STALENESS`]. Without echoes, [`Freshness::is_fresh`] is false, and reads ask the store
+//! before they use the cache.
 //!
-//! If echoes are missing, the listener opens another connection. After a reconnect it announces that anything may have changed.
+//! If echoes are missing, the listener opens another connection. After a reconnect, the listener announces that anything may have
+//! changed.
 //!
 //! The connection also holds a shared lock that prevents `store copy` from writing to the database of a running
 //! gateway.
@@ -103,7 +104,7 @@ pub(super) struct Listener {
 pub(super) struct Echoes {
     /// Number of echoes that were sent.
     sent: AtomicU64,
-    /// Asks for an echo now.
+    /// Signal to send an echo now.
     wanted: Notify,
 }
 
@@ -136,7 +137,7 @@ impl Listener {
         self.connector.operation_timeout() / 5
     }
 
-    /// Sends an echo over a pooled connection. A repeated attempt has the same number.
+    /// Sends an echo over a pooled connection. After a failure, the next echo has the same number.
     async fn send_echo(&self) -> Result<(), Fault> {
         let sent = self.echoes.sent.load(Ordering::Relaxed);
         let echo = NotificationEcho { number: sent + 1, sent_at: self.freshness.now() };

@@ -39,14 +39,14 @@ pub(super) async fn index(
     Ok(())
 }
 
-/// Reads results without list and search entries. Parameters: the row of the last analysis that has entries, and the
-/// maximum number of results.
+/// Reads results that have no list and search entries yet. Parameters: the row of the analysis to continue after, and the maximum
+/// number of results.
 const UNLISTED: &str = "SELECT analysis, tenant, result FROM results JOIN analyses ON id = analysis \
      WHERE analysis > $1 ORDER BY analysis LIMIT $2";
 
-/// Creates list and search entries for up to `limit` copied results of the analyses after `after`. If `after` is `None`,
-/// continues after the last analysis that has entries. Returns the last analysis of this batch and the number of results;
-/// `None` if no result is left.
+/// Creates list and search entries for up to `limit` copied results of the analyses after `after`. If `after` is `None`, the
+/// function continues after the last analysis that has entries. Returns the last analysis of this batch and the number of results
+/// in the batch. Returns `None` if no result is left.
 ///
 /// The function uses no transaction, because splitting a large result into words takes longer than a transaction may
 /// be idle.

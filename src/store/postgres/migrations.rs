@@ -66,7 +66,7 @@ struct SchemaVersion {
 
 /// Runs the steps that the database has not run yet, and creates the missing indexes.
 /// [`PostgresStore::open`](super::PostgresStore::open) uses [`MIGRATIONS`] and [`INDEXES`]. Tests use the steps and the indexes
-/// of later versions. The connection must have its own session, which has no time limits afterwards.
+/// of later versions. The connection must have its own session. The function removes the time limits of this session.
 ///
 /// # Errors
 /// [`StoreError`] if a step fails, or if the schema is too new for these steps. A step that fails has no effect.
@@ -116,8 +116,8 @@ async fn run_locked(
     indexes::create_missing(client, indexes).await
 }
 
-/// Runs the next step of the migration, and repeats it while other transactions lock its tables. Returns whether a step was
-/// missing.
+/// Runs the next step of the migration, and repeats the step while other transactions lock its tables. Returns `false` if the
+/// schema already has all steps.
 async fn take_step(client: &mut Client, steps: &[Migration]) -> Result<bool, Fault> {
     let mut is_logged = false;
     loop {

@@ -99,8 +99,8 @@ pub struct PostgresStore {
     _stop: DropGuard,
 }
 
-/// Returns the limits of lists, searches and statistics: a third of the connections. The workers and cheap reads have the other
-/// connections.
+/// Returns the limits of lists, searches and statistics, which may use a third of the connections. The other connections are for
+/// the workers and cheap reads.
 const fn scan_shares(max_connections: usize) -> ScanShares {
     let total = if max_connections < 3 { 1 } else { max_connections / 3 };
     ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }

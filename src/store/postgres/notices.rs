@@ -1,9 +1,9 @@
 //! Announcements of changes between replicas: `LISTEN` and `NOTIFY` on one channel per schema.
 //!
-//! A notice is one line of text: the id of the sending replica, and the kind of the change with its tenant and call. A replica
-//! ignores its own notices, because it announces its own changes to its tasks directly. A notice of an unknown kind comes from
-//! a later version of the program and means that anything may have changed. An echo is a notice that a replica sends to itself, to
-//! prove that notices arrive; the other replicas ignore it.
+//! A notice is one line of text: the id of the sending replica, the kind of the change and, for some kinds, the tenant and the
+//! call. A replica ignores its own notices, because it announces its own changes to its tasks directly. A notice of an unknown
+//! kind comes from a later version of the program and means that anything may have changed. An echo is a notice that a replica
+//! sends to itself, to prove that notices arrive. The other replicas ignore the echo.
 //!
 //! Commits that contain a `NOTIFY` wait for each other, including their fsync. So a transaction announces only changes that may
 //! make a cached value of another replica stale. Such changes are rare. Changes that only wake tasks are announced after the
@@ -67,7 +67,8 @@ impl NoticeChannel {
         Ok(())
     }
 
-    /// Announces changes and waits until the database has them. A process that is about to stop uses this function.
+    /// Announces changes and waits until the database has accepted the announcement. A process that is about to stop uses this
+    /// function.
     pub(super) async fn announce_now(&self, session: Session, changes: &[Change]) -> Result<(), Fault> {
         let notices: Vec<String> = changes.iter().map(|change| self.notice(change)).collect();
         self.send(session, &notices).await
@@ -99,7 +100,7 @@ impl NoticeChannel {
         }
     }
 
-    /// Reads an echo of this replica; `None` for another notice.
+    /// Reads an echo of this replica. Returns `None` for any other notice.
     pub(super) fn read_echo(&self, notice: &str) -> Option<NotificationEcho> {
         let (number, sent_at) = notice.strip_prefix(&self.origin)?.strip_prefix(" echo ")?.split_once(' ')?;
         Some(NotificationEcho { number: number.parse().ok()?, sent_at: sent_at.parse().ok()? })
@@ -176,8 +177,8 @@ impl Announcer {
     }
 }
 
-/// Announces queued changes to the other replicas, many in one statement, until the queue is closed. `missed` says
-/// whether an announcement was lost.
+/// Announces queued changes to the other replicas, many in one statement, until the queue is closed. If `missed` is true, an
+/// announcement was lost, and the next announcement says that anything may have changed.
 async fn announce_queued(
     pool: &Pool,
     channel: &NoticeChannel,

@@ -40,13 +40,13 @@ pub enum PostgresOpenError {
     /// The database does not have what the gateway needs.
     #[error("{0}")]
     Unsuitable(UnsuitableDatabase),
-    /// The database holds an incomplete copy of a file.
+    /// The database holds an incomplete copy of a `SQLite` file.
     #[error(
         "the copy of a file into the database is not finished: run `alovoice-gateway store copy` again, \
          which continues the copy"
     )]
     UnfinishedCopy,
-    /// The schema is older than this version of the program.
+    /// The schema is older than the schema that this version of the program needs.
     #[error("the schema of the database is older than this version: start a gateway of this version first")]
     TooOld,
     /// The database cannot be used.
@@ -150,7 +150,7 @@ fn connectors(
     Ok((connector("store.url", url)?, listening))
 }
 
-/// Migrates the schema unless it `is_current`. Returns the schema's channel, with a new id for this replica.
+/// Migrates the schema unless `is_current` is true. Returns the notice channel of the schema, with a new id for this replica.
 async fn migrate(
     context: &StoreContext,
     pool: &Pool,
@@ -193,7 +193,7 @@ async fn check_copy(context: &StoreContext, pool: &Pool) -> Result<(), PostgresO
 /// date.
 ///
 /// # Errors
-/// [`PostgresOpenError`], as [`PostgresStore::open`] would return it.
+/// The [`PostgresOpenError`] that [`PostgresStore::open`] would return.
 pub async fn inspect(url: &PostgresUrl, settings: &StoreSettings) -> Result<bool, PostgresOpenError> {
     let timeout_of_operation = StoreContext::OPERATION_TIMEOUT;
     let (connector, listening) = connectors(url, settings, timeout_of_operation)?;

@@ -13,8 +13,8 @@ use super::fault::Fault;
 use super::notices::Announcer;
 use super::retries::with_retries;
 
-/// Counts the attempts whose outcome is unknown, because the answer was lost or the caller was cancelled. Such an
-/// attempt may have been committed. Therefore dropping this value announces that anything may have changed.
+/// Counts the attempts whose outcome is unknown, because the answer was lost or the caller was cancelled. Such an attempt may
+/// have been committed. If the count is not zero, dropping this value announces that anything may have changed.
 struct UnknownOutcomes<'a> {
     announcer: &'a Announcer,
     attempts: AtomicU32,

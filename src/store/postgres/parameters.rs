@@ -1,4 +1,4 @@
-//! The parameters of the connection URL. They have the names and the meaning of libpq (PostgreSQL documentation, section 32.1.2).
+//! The parameters of the connection URL. Their names and meanings are those of libpq (PostgreSQL documentation, section 32.1.2).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,4 @@
-//! The requirements of the gateway on a database. They are checked when a gateway starts, and by the
-//! command `check`.
+//! The requirements of the gateway on a database. The start of a gateway and the command `check` check these requirements.
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,7 +21,7 @@ const HELD_TRANSACTIONS: usize = 2;
 /// The assignment of connections to sessions of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
-    /// Each connection has its session for its whole life.
+    /// Each connection keeps the same session until the connection ends.
     Session,
     /// A pooler gives each transaction a session.
     Transaction,

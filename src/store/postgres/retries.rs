@@ -38,9 +38,9 @@ where
     outcome
 }
 
-/// Runs an operation, and repeats it after transient failures. The repetitions end after four fifths of the time limit of an
-/// operation. In production, this time is longer than a restart of the database. `timeout` limits each attempt. `operation` gets
-/// the deadline of the attempt.
+/// Runs an operation, and repeats it after transient failures. `timeout` limits each attempt, and `operation` gets the deadline
+/// of its attempt. The retries end after four fifths of the store's `operation_timeout`. In production, a restart of the database
+/// takes less time than these retries.
 pub(super) async fn retry<T, F>(
     context: &StoreContext,
     timeout: Duration,

@@ -1,4 +1,4 @@
-//! Statistics for the metrics. Each query reads only the counted rows of one tenant, along a partial index.
+//! Statistics for the metrics. Each query reads only the rows that it needs, along a partial index.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Counts the analyses of each tenant with an unfinished status. Parameters: the tenants and the name of the status.
-/// Here and below, each tenant has its own subquery, so that the planner uses the partial index.
+/// Counts the analyses that have the given unfinished status, for each tenant. Parameters: the tenants and the name of the
+/// status. Here and below, each tenant has its own subquery, so that the planner uses the partial index.
 const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM analyses WHERE status <> 'completed' AND tenant = slot.tenant AND status = $2) AS found";
 
@@ -24,8 +24,8 @@ const UNFINISHED: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[
 const PENDING: &str = "SELECT slot.tenant, found.number FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS number FROM deliveries WHERE status = 'pending' AND tenant = slot.tenant) AS found";
 
-/// Counts the webhooks of each tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or probed.
-/// Parameter: the tenants.
+/// Counts the webhooks of each tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or that one delivery
+/// probes. Parameter: the tenants.
 const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
@@ -35,8 +35,8 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
 
-/// Returns the statement that reads the due time of each tenant's oldest row that fulfils the condition. Parameter: the
-/// tenants.
+/// Returns a statement that reads one due time for each tenant: the earliest due time among the rows that fulfil the condition.
+/// Parameter: the tenants.
 fn oldest_sql(table: &str, condition: &str) -> String {
     format!(
         "SELECT slot.tenant, oldest.due_at FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \

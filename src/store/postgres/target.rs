@@ -152,7 +152,7 @@ impl Target {
         Ok(())
     }
 
-    /// Updates the planner's statistics before the first claim.
+    /// Updates the planner's statistics of a copied table, so that they are current when a gateway first claims work.
     pub(in crate::store) async fn analyze(&self, table: &Table) -> Result<(), StoreError> {
         Ok(self.client.batch_execute(&format!("ANALYZE {}", table.name)).await?)
     }

@@ -197,8 +197,8 @@ impl Transaction for PostgresTransaction<'_> {
         Ok(())
     }
 
-    /// Adds the usage to the same buffer as [`Transaction::count_usage`]. The buffer counts this usage separately for each value
-    /// of a fact of the call, which is the agent or the queue.
+    /// Adds the usage to the same buffer as [`Transaction::count_usage`]. The buffer has a separate count for each value of a
+    /// fact. A fact of a call is its agent or its queue.
     async fn count_fact_usage(
         &self,
         tenant: &TenantId,

@@ -6,7 +6,7 @@ pub enum UnsuitableDatabase {
     /// The server is too old.
     #[error("PostgreSQL {0} is too old: version 15 or newer is needed")]
     Version(String),
-    /// The database cannot store every text.
+    /// The encoding of the database cannot store every text.
     #[error("the database has the encoding {0}: create it with ENCODING 'UTF8' TEMPLATE template0")]
     Encoding(String),
     /// The role has no schema.

@@ -28,8 +28,8 @@ pub(super) struct UsageBuffer {
     flushing: tokio::sync::Mutex<()>,
 }
 
-/// Counted usage, by tenant and day, and also by the value of a fact. The order of the rows is fixed, so two replicas cannot
-/// deadlock.
+/// Usage by tenant and day, and the same usage by tenant, day and value of a fact. The rows have a fixed order, so two replicas
+/// cannot deadlock when they write the rows.
 #[derive(Debug, Default)]
 struct CountedUsage {
     total: BTreeMap<(TenantId, Day), Usage>,

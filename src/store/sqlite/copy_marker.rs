@@ -12,7 +12,7 @@ use super::open_error::SqliteOpenError;
 
 /// The marker that `store copy` writes to the source file.
 pub(in crate::store) struct CopyMarker {
-    /// Id of the copy. The database also records it.
+    /// Id of the copy. The target database also records this id.
     pub(in crate::store) id: String,
     pub(in crate::store) is_finished: bool,
 }

@@ -28,7 +28,8 @@ pub(super) fn list(
 const JOINED: &str =
     "FROM deliveries JOIN events ON events.seq = event LEFT JOIN webhooks ON webhooks.id = webhook";
 
-/// Returns the statement for a page, and its parameters. A unary plus prevents the planner from using an index.
+/// Returns the statement for a page, and its parameters. A unary plus before a column prevents the planner from using an index of
+/// this column.
 pub(super) fn list_sql(tenant: &TenantId, page: &DeliveryQuery) -> (String, Vec<Value>) {
     let filter = &page.filter;
     let (mut conditions, mut values) = (Vec::new(), Vec::new());

@@ -94,7 +94,7 @@ pub(super) fn claim(
     Ok(ClaimBatch { claimed, unreadable, next_due })
 }
 
-/// Returns the tenants, starting with a random one, so that the first tenant does not take all slots.
+/// Returns the tenants, starting with a random one, so that no tenant is always the first to take slots.
 fn rotated<'a>(
     connection: &Connection,
     tenants: &'a [TenantId],

@@ -1,4 +1,4 @@
-//! The database file: its lock, its schema version and the way it is opened.
+//! The database file: how it is opened, its lock and its schema version.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -56,7 +56,7 @@ pub(super) fn check_present(connection: &Connection, path: &Path) -> Result<(), 
 }
 
 /// Checks that this process may create files beside the database, as `SQLite` does. The check creates a file and removes it,
-/// because rights, read-only file systems and quotas cannot be checked otherwise.
+/// because there is no other way to check permissions, read-only file systems and quotas.
 fn check_folder(path: &Path) -> Result<(), SqliteOpenError> {
     let probe = beside(path, ".check");
     let created = create_private(&probe).and_then(|_| std::fs::remove_file(&probe));

@@ -7,7 +7,7 @@
 //! - The names of the database, of its log (`-wal`) and of its index (`-shm`) still lead to the files that are open.
 //! - The size and the modification time of the database only change during a checkpoint, and each checkpoint changes the index.
 //!   So other programs may use `SQLite` on the same file, for example for a backup or a checkpoint.
-//! - The index only moves forward.
+//! - The index never goes back to an earlier state.
 //! - The last frame of the log has the checksum that the index records. The frame that was the last one at the previous check
 //!   has not changed.
 //!
@@ -39,13 +39,13 @@ pub(super) type Loss = Arc<OnceLock<FileFault>>;
 /// Reason why the files of the database may have lost a commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileFault {
-    /// A file of this name does not exist.
+    /// The file no longer exists under this name.
     #[error("{} was removed while the gateway was using it", .0.display())]
     Removed(PathBuf),
-    /// A name leads to another file.
+    /// The name leads to a file other than the open one.
     #[error("{} was replaced by another file while the gateway was using it", .0.display())]
     Replaced(PathBuf),
-    /// Another program than `SQLite` changed the content.
+    /// A program other than `SQLite` changed the content of the file.
     #[error("{} was overwritten while the gateway was using it", .0.display())]
     Overwritten(PathBuf),
     /// The file system did not answer. The next check may succeed.
@@ -181,8 +181,7 @@ impl FileWatch {
         let _ = self.loss.set(fault.clone());
     }
 
-    /// Compares the files with their state at the last check. An error also contains the index that was read, if there
-    /// is one.
+    /// Compares the files with their state at the last check. An error also contains the index, if the comparison read one.
     fn compare(&self) -> Result<(DatabaseState, LogIndex), (FileFault, Option<LogIndex>)> {
         // The index is read before the state of the database. So the next check notices a checkpoint that ends between the two
         // reads.

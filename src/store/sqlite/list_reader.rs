@@ -26,7 +26,7 @@ const MIN_TRANSCRIPTS: usize = 200;
 /// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
-/// Reads one page of a tenant's analyses on a connection that is not used elsewhere.
+/// Reads one page of a tenant's analyses on a connection that no other query uses at the same time.
 pub(super) fn list(
     connection: &Mutex<Connection>,
     interruption: &Interruption,
@@ -122,8 +122,9 @@ impl SqliteListReader<'_> {
         Ok(candidates)
     }
 
-    /// Examines candidates in their order until `wanted` of them match, or until it has read [`MIN_TRANSCRIPTS`] transcripts
-    /// and [`MAX_READING_TIME`] has passed. With `check_words`, a match must also have the words of the search.
+    /// Examines candidates in their order until `wanted` of them match. The function also stops when it has read
+    /// [`MIN_TRANSCRIPTS`] transcripts and [`MAX_READING_TIME`] has passed. With `check_words`, a match must also have the words
+    /// of the search.
     fn select(
         &self,
         candidates: &[ListCandidate],
@@ -162,7 +163,7 @@ impl SqliteListReader<'_> {
     }
 
     /// Whether an analysis has the attributes and the tags of the filter. If there are attributes, also checks the status,
-    /// because the walk along an attribute does not check it.
+    /// because a statement that reads along the index of an attribute does not check the status.
     fn has_indexed_parts(&self, connection: &Connection, id: i64) -> Result<bool, StoreError> {
         let filter = &self.query.filter;
         let exists = |sql: &str, values: &[&dyn ToSql]| -> Result<bool, rusqlite::Error> {
@@ -203,8 +204,8 @@ impl SqliteListReader<'_> {
     }
 
     /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
-    /// together. The first search that is selective enough and fast enough supplies the candidates. The `bool` is `true` if this
-    /// was the search for the words. Returns `None` if there is no such search.
+    /// together. The first search that is selective enough and fast enough supplies the candidates. Also returns whether this
+    /// search was the search for the words. Returns `None` if no search is selective and fast enough.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let by_words = self.search.as_ref().map(|search| {

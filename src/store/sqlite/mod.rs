@@ -68,10 +68,10 @@ pub(super) use self::source::Source;
 pub struct SqliteStore {
     path: PathBuf,
     readers: Readers,
-    /// The writer. It is closed after the readers, because the last connection copies the write-ahead log to the
+    /// The writer, which is closed after the readers. The last connection that is closed copies the write-ahead log to the
     /// database, and readers cannot write.
     writer: Writer,
-    /// The index file. It is closed after all connections, see [`FileWatch`](file_watch::FileWatch).
+    /// The index file, which is closed after all connections: see [`FileWatch`](file_watch::FileWatch).
     _index: Arc<File>,
     changes: broadcast::Sender<Change>,
     scans: ScanLimits,
@@ -202,7 +202,7 @@ impl Engine for SqliteStore {
         self.read_only("list_deliveries", Some(permit), list).await
     }
 
-    /// Does nothing: there is one writer, so an event gets its position when it is written.
+    /// Does nothing. There is one writer, so an event gets its position when the event is written.
     async fn number_events(&self, _tenant: &TenantId) -> Result<bool, StoreError> {
         Ok(false)
     }
@@ -242,7 +242,7 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 
-    /// Returns `true` until the files are lost: no other process writes to them, so `changes` reports every commit.
+    /// Returns `true` until the files are lost: no other process writes to the files, so `changes` reports every commit.
     fn is_current(&self) -> bool {
         !self.writer.is_lost()
     }

@@ -8,17 +8,17 @@ pub enum SqliteOpenError {
     /// Another process uses the file. If two processes used it, each would end the leases of the other.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
-    /// A later version of this program wrote the file.
+    /// A later version of this program has migrated the file to a schema that this version does not know.
     #[error("{path} has schema version {found}, this program supports versions up to {known}")]
     TooNew {
         /// The path of the database file.
         path: PathBuf,
         /// The schema version of the file.
         found: usize,
-        /// The newest version that this program knows.
+        /// The newest schema version that this program knows.
         known: usize,
     },
-    /// The file is empty, or its schema is older than this version of the program.
+    /// The file is empty, or its schema is older than the schema that this version of the program needs.
     #[error(
         "{path} has schema version {found}, this program needs version {known}: start a gateway of this version first"
     )]
@@ -27,13 +27,14 @@ pub enum SqliteOpenError {
         path: PathBuf,
         /// The schema version of the file.
         found: usize,
-        /// The version of this program.
+        /// The schema version of this program.
         known: usize,
     },
     /// A copy of the file has begun. The copy would miss a change that is made now.
     #[error("{0} is being copied to a PostgreSQL server: finish the copy, or start a gateway on the file")]
     BeingCopied(PathBuf),
-    /// The file was copied to a server that continues its work. A gateway on the file would do the same work twice.
+    /// The file was copied to a PostgreSQL server, which continues the work in the file. A gateway on the file would do this work
+    /// a second time.
     #[error(
         "{0} was copied to a PostgreSQL server, which continues its work: set store.url to that server \
          (to use this file again instead, drop its table gateway_copy, and do not start gateways on the server)"

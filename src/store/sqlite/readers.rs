@@ -1,6 +1,6 @@
 //! A pool of read-only connections. In WAL mode readers and the writer do not block each other.
 //!
-//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because its caller no longer waits.
+//! Dropping the future of [`Readers::run`] interrupts the statement in progress, because the caller no longer waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,9 @@ use super::super::scan_limits::ScanPermit;
 use super::file_watch::Loss;
 use super::writer::lock;
 
-/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. They take less than a
-/// millisecond. The number is small because a search in the full-text index executes few instructions for each page that it reads.
+/// Number of instructions of `SQLite`'s virtual machine between two checks for an interruption. These instructions take less than
+/// a millisecond. The number is small because a search in the full-text index executes few instructions for each page that it
+/// reads.
 const INSTRUCTIONS: i32 = 500;
 
 pub(super) struct Readers {
@@ -31,9 +32,9 @@ impl Readers {
         Self { permits, idle, loss }
     }
 
-    /// Runs a query on an idle connection, on a blocking thread. All its statements see the same snapshot. A scan's permit
-    /// is held until the connection is idle again. Refuses the query once the files are lost, because their content may belong
-    /// to another database.
+    /// Runs a query on an idle connection, on a blocking thread. All statements of the query see the same snapshot. A scan's
+    /// permit is held until the connection is idle again. Once the files are lost, the function refuses the query, because the
+    /// files may contain another database.
     pub(super) async fn run<T, F>(&self, scan: Option<ScanPermit>, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -102,7 +103,7 @@ fn is_interrupted(error: &StoreError) -> bool {
     source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OperationInterrupted)
 }
 
-/// Interrupts a query when dropped. If the query has ended by then, this has no effect.
+/// Interrupts a query when this value is dropped. If the query has already ended, the drop has no effect.
 struct InterruptOnDrop(Arc<Interruption>);
 
 impl Drop for InterruptOnDrop {

@@ -14,7 +14,7 @@ use super::file::open_exclusive;
 use super::open::migrate_and_release;
 use crate::domain::clock::Timestamp;
 
-/// Limits of a batch. The row that reaches one of them is the last one.
+/// Limits of a batch. The row that reaches a limit is the last row of the batch.
 const BATCH_ROWS: usize = 500;
 const BATCH_BYTES: usize = 8 << 20;
 

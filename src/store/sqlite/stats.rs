@@ -1,4 +1,4 @@
-//! Statistics for the metrics. Each query reads only the counted rows of one tenant, along a partial index.
+//! Statistics for the metrics. Each query reads only the rows that it needs, along a partial index.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::domain::analysis::Status;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Counts the analyses of a tenant with an unfinished status. Parameters: the tenant and the name of the status.
+/// Counts the analyses of a tenant that have the given unfinished status. Parameters: the tenant and the name of the status.
 pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
 /// Counts the pending deliveries of a tenant. Parameter: the tenant.
@@ -23,8 +23,8 @@ pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status =
 pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
      ORDER BY due_at LIMIT 1";
-/// Counts the webhooks of a tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or probed. Parameter:
-/// the tenant.
+/// Counts the webhooks of a tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or that one delivery
+/// probes. Parameter: the tenant.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = ? AND deleted_at IS NULL";

@@ -39,7 +39,7 @@ pub(super) fn count(
     Ok(())
 }
 
-/// Adds to the usage on a day, for the calls of a tenant that have this value of a fact.
+/// Adds to one day's usage of those calls of a tenant that have this value of a fact.
 pub(super) fn count_fact(
     connection: &Connection,
     tenant: &TenantId,

@@ -15,7 +15,7 @@ use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
 use crate::domain::search::{SearchDocument, SearchQuery, Term};
 
-/// Creates the table of the words in the full-text index. The table is temporary, so each connection has one.
+/// Creates the table of the words in the full-text index. The table is temporary, so each connection has its own table.
 pub(super) const TERMS_TABLE: &str =
     "CREATE VIRTUAL TABLE temp.search_terms USING fts5vocab (main, search, instance)";
 /// Maximum number of words that a prefix is expanded to.
@@ -27,8 +27,8 @@ const MAX_LOOKUPS: usize = 400;
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
-    /// The search of all rows in the query language of FTS5. If the expansions of all prefixes are complete, the search has
-    /// the expansions instead of the prefixes, because FTS5 is slow for prefixes.
+    /// The query that searches all rows, in the query language of FTS5. If the expansions of all prefixes are complete, the query
+    /// has the expansions instead of the prefixes, because FTS5 is slow for prefixes.
     pub(super) everywhere: String,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,
@@ -36,11 +36,11 @@ pub(super) struct WordSearch<'a> {
     necessary: Option<String>,
 }
 
-/// The calls of a range of rows.
+/// The calls in a range of rows that match or may match a search.
 pub(super) struct RangeMatches {
     /// Calls that match.
     matching: HashSet<i64>,
-    /// Other calls, whose transcripts decide whether they match; `None` if there are no such calls.
+    /// Other calls that may match. The transcript of such a call decides. `None` if there are no such calls.
     undecided: Option<HashSet<i64>>,
 }
 
@@ -157,8 +157,8 @@ fn expand(
     Ok((Term { forms, prefix: false }, has_all_words))
 }
 
-/// Adds the shortest words with a prefix, found with at most `max_lookups` look-ups. Returns whether these are all words with the
-/// prefix.
+/// Adds the shortest words with a prefix, found with at most `max_lookups` look-ups. Returns whether the added words are all
+/// words with the prefix.
 ///
 /// The words of a prefix form a tree: a branch for each next character. The function reads the tree level by level.
 fn add_words(

@@ -2,13 +2,13 @@
 //!
 //! Jobs that arrive during a commit share the next transaction, so one fsync of the write-ahead log makes the whole group
 //! durable. A job that fails or panics does not affect the other jobs of its group: the writer rolls the group back and repeats
-//! it with a savepoint for each job. Most groups have no failure and run without savepoints. Savepoints are expensive, because
-//! SQLite then copies each page that a job changes.
+//! the group with a savepoint for each job. Most groups have no failure and run without savepoints. Savepoints are expensive,
+//! because SQLite then copies each page that a job changes.
 //!
 //! Between the commit of a group and the answers to its callers, the writer checks that the files of the database are still in
-//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for it. The callers of one runtime get their
-//! answers from one task on this runtime. Waking the runtime costs a system call, but waking a task from a thread of its own
-//! runtime costs none.
+//! place ([`FileWatch`]). A checkpoint follows the answers, so no caller waits for the checkpoint. The callers of one runtime get
+//! their answers from one task on this runtime. Waking the runtime costs a system call, but waking a task from a thread of its
+//! own runtime costs none.
 
 mod groups;
 mod jobs;

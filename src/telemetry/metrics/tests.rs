@@ -6,7 +6,7 @@ use super::*;
 /// The page of the handbook that lists the metrics.
 const PAGE: &str = "docs/metrics.md";
 
-/// Returns the page that the table generates.
+/// Returns the page that is generated from the table of metrics.
 fn page() -> String {
     let mut text = String::from(
         "# Metrics\n\n\

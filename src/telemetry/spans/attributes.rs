@@ -39,7 +39,7 @@ const REQUEST: &str = "request";
 /// Maximum length of an attribute's text in bytes. A path is free text from a caller.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// The database of the store, as spans name it.
+/// The kind of the store's database. Exported spans contain this kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Database {
     /// A `SQLite` file, used by this process alone.
@@ -48,7 +48,8 @@ pub(super) enum Database {
     Postgresql,
 }
 
-/// A tracer that sets the kind of each span that has none. A caller's request gets the kind "server", and later work "consumer".
+/// A tracer that sets the kind of each span that has none. The span of a caller's request gets the kind "server". Spans of later
+/// work get the kind "consumer".
 #[derive(Debug)]
 pub(super) struct KindTracer(pub(super) SdkTracer);
 

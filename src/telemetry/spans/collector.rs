@@ -33,7 +33,7 @@ pub(super) struct CollectorClient {
 pub(super) struct LastTransportError(Arc<Mutex<Option<TransportError>>>);
 
 impl LastTransportError {
-    /// Takes the reason, so that it is reported only once.
+    /// Returns the reason and removes it, so that the reason is reported only once.
     pub(super) fn take(&self) -> Option<TransportError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -55,7 +55,7 @@ impl CollectorClient {
         Ok(Self { http, headers, network, failure, runtime: Handle::current() })
     }
 
-    /// Returns the shared reason of the last failure, so that the exporter can report it.
+    /// Returns the shared reason of the last failure, so that the exporter can report this reason.
     pub(super) fn failure(&self) -> LastTransportError {
         self.failure.clone()
     }

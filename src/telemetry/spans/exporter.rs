@@ -45,7 +45,8 @@ pub(super) fn exporter(
     })
 }
 
-/// Returns the URL that receives traces. The URL is the endpoint with the path of traces (OTLP/HTTP, "request").
+/// Returns the URL that receives traces. The URL is the endpoint with the path of traces (OTLP specification, section "OTLP/HTTP
+/// Request").
 fn traces_url(endpoint: &Url) -> String {
     format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'))
 }

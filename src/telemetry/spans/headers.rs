@@ -13,7 +13,7 @@ use crate::secrets::{ReloadableSecrets, SecretKind, Watched, utf8};
 /// Settings key of the file with the headers.
 const KEY: &str = "traces.headers_file";
 
-/// The headers in `traces.headers_file`. They change with the file while the program runs.
+/// The headers in `traces.headers_file`. They are reloaded when the file changes while the program runs.
 #[derive(Debug, Default)]
 pub struct CollectorHeaders(Option<Arc<Watched<Headers>>>);
 

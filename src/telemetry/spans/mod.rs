@@ -4,8 +4,8 @@
 //! spans of this crate into OpenTelemetry spans and sends them to the collector by OTLP over HTTP. Otherwise the
 //! spans of this module are disabled and cost nothing.
 //!
-//! A call outlives the request and often the process. Its [`TraceContext`] is stored with the analysis and with each
-//! delivery. [`resume`] makes it the parent of the span of later work, at any replica.
+//! A call outlives the request and often the process. Its [`TraceContext`] is stored with the analysis and with each delivery.
+//! [`resume`] makes this context the parent of the spans of later work, on any replica.
 //!
 //! Only the fields in the table of `attributes` leave the process. The collector never delays work: finished spans
 //! wait in a bounded queue, and a separate thread sends them. Spans that do not fit into the queue are dropped and
@@ -67,12 +67,12 @@ pub enum ExporterError {
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// The export of finished spans to the collector. It is off without `traces.otlp_endpoint`.
+/// The export of finished spans to the collector. The export is off if `traces.otlp_endpoint` is not set.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Export(Option<SdkTracerProvider>);
 
 impl Export {
-    /// Prepares the export. It does not connect before the first span ends.
+    /// Prepares the export. The exporter does not connect before the first span ends.
     pub(super) fn new(
         settings: &Settings,
         network: &Network,
@@ -98,8 +98,8 @@ impl Export {
         Ok(Self(Some(provider)))
     }
 
-    /// Returns the layer that exports spans; `None` if the export is off. The layer ignores events, so no log line becomes part
-    /// of a span.
+    /// Returns the layer that exports spans, or `None` if the export is off. The layer ignores events, so no log line becomes
+    /// part of a span.
     pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -167,7 +167,8 @@ pub fn start(span: &Span, trace: TraceContext) -> TraceContext {
     TraceContext::of_span(u128::from_be_bytes(trace_id.to_bytes()), parent)
 }
 
-/// Starts `span` as a child of a trace context from a request or from the store. Returns the same trace context as [`start`].
+/// Starts `span` as a child of a trace context from a request or from the store. Returns the trace context for work inside
+/// `span`, by the rules of [`start`].
 pub fn resume(span: &Span, trace: TraceContext) -> TraceContext {
     let parent = SpanContext::new(
         TraceId::from(trace.trace_id()),
@@ -227,7 +228,7 @@ pub fn store_call(operation: &'static str, tenant: &TenantId, call_id: &CallId) 
     span
 }
 
-/// Exports a field with the current span without adding it to log lines.
+/// Adds a field to the current span for the export. Log lines do not contain the field.
 pub fn export(field: &'static str, value: impl Display) {
     let span = Span::current();
     if !span.is_disabled() {
@@ -266,7 +267,7 @@ pub fn fail(span: &Span, reason: impl Display) {
     span.record("error_type", display(reason));
 }
 
-/// Records the answer to a caller's request. The route is known only after the answer.
+/// Records the answer to a caller's request, and its route. The route is known only when the answer is ready.
 pub fn record_answer(span: &Span, method: &'static str, route: &str, status: u16) {
     let context = span.context();
     let exported = context.span();

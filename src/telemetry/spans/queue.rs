@@ -17,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 const MAX_WAITING: usize = 4096;
 /// Maximum number of spans in one request to the collector.
 const MAX_BATCH: usize = 512;
-/// Maximum time that a span waits for its batch to fill. It waits longer only if the collector is slow.
+/// Maximum time that a span waits for its batch to fill. A span waits longer only if the collector is slow.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// A queue that takes finished spans without waiting. A span that does not fit is dropped and counted.

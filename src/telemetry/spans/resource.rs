@@ -6,8 +6,8 @@ use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector
 
 use crate::domain::clock::{Entropy, SystemEntropy};
 
-/// Returns the name and version of the service and an id of this process. `OTEL_RESOURCE_ATTRIBUTES` adds attributes
-/// and overrides these, and `OTEL_SERVICE_NAME` overrides the name (OpenTelemetry, environment variable
+/// Returns the name and version of the service and an id of this process. `OTEL_RESOURCE_ATTRIBUTES` adds further attributes, and
+/// can override the name, the version and the id. `OTEL_SERVICE_NAME` overrides the name (OpenTelemetry, environment variable
 /// specification).
 pub(super) fn describe() -> Resource {
     let mut instance = [0; 16];

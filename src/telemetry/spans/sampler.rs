@@ -1,9 +1,10 @@
 //! The sampler: it decides which traces are exported.
 //!
-//! The decision of the parent applies, with one exception. A caller can set the sampled flag in `traceparent`, and callers must
-//! not make the gateway export all traces if the operator has set a low ratio. So the sampler does not simply follow a caller's
-//! sampled flag: it keeps the ratio for new traces, plus up to `traces.caller_samples_per_second` traces per second. The sampler
-//! does not derive its random decision from the trace id, because the caller chooses the id.
+//! A span follows the sampling decision of its parent, with one exception. A caller can set the sampled flag in `traceparent`,
+//! and callers must not make the gateway export all traces if the operator has set a low ratio. So the sampler does not simply
+//! follow a caller's sampled flag. Traces with this flag are sampled at the same ratio as new traces, and in addition up to
+//! `traces.caller_samples_per_second` traces per second. The sampler does not derive its random decision from the trace id,
+//! because the caller chooses the id.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,11 +28,11 @@ pub(super) fn sampler(settings: &TracesSettings) -> ParentBasedSampler {
         .with_remote_parent_sampled(of_callers)
 }
 
-/// Decides about spans with a sampled parent outside this process.
+/// Decides whether to sample a span if its parent is outside this process and is sampled.
 #[derive(Debug, Clone)]
 struct CallerSampler {
     ratio: f64,
-    /// Limit of the traces that are sampled in addition to the ratio; `None` if no additional traces are sampled.
+    /// Rate limit for traces that are sampled in addition to the ratio. `None` if no additional traces are sampled.
     allowance: Option<Arc<DefaultDirectRateLimiter>>,
 }
 

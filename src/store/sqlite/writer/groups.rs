@@ -22,9 +22,9 @@ const MAX_GROUP: usize = 512;
 
 /// Interval of the checks of the files while there are no jobs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. It writes
-/// each page once, even if the log has the page several times, so rarer checkpoints write less. One block of the log's index
-/// describes this many frames.
+/// Number of frames (of 4 KiB) in the log at which a checkpoint starts. A checkpoint copies the frames to the database. A
+/// checkpoint writes each page once, even if the log has the page several times. So rarer checkpoints write less. One block of
+/// the log's index can describe all of these frames.
 const CHECKPOINT_FRAMES: u32 = 4000;
 
 /// A job that waits for its group.
