@@ -15,10 +15,10 @@ pub enum InvalidLogFilter {
 }
 
 /// Directives for libraries that log errors of remote peers, such as requests that are not HTTP or invalid certificates
-/// of receivers. A filter that names such a library replaces its directive.
+/// of receivers. A filter that names such a library replaces the directive of that library.
 const QUIET: &str = "actix_http=off,actix_server=warn,rustls_platform_verifier=off";
 
-/// Directive that keeps the audit log on at every level. A filter that names the target `audit` replaces it.
+/// Directive that keeps the audit log on at every level. A filter that names the target `audit` replaces this directive.
 const AUDIT: &str = "audit=info";
 
 /// Parses a filter such as `info` or `info,alovoice_gateway=debug`.

@@ -1,8 +1,8 @@
-//! URLs that stay on this machine.
+//! Finds URLs whose host is this machine.
 
 use url::{Host, Url};
 
-/// Returns whether the host of a URL is this machine, so that requests do not cross the network.
+/// Returns whether the host of a URL is this machine. Requests to such a URL do not cross the network.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

@@ -1,15 +1,15 @@
 //! The settings: every key, its meaning, its default and its bounds.
 //!
-//! [`load`] reads them from a TOML file and the environment. Every other module gets the part that it needs. Each key
-//! is declared once, by the macro in `declare`. The declaration defines the struct, its documentation, the reader,
+//! [`load`] reads the settings from a TOML file and the environment. Every other module gets the part that it needs. Each
+//! key is declared once, by the macro in `declare`. The declaration defines the struct, its documentation, the reader,
 //! and the files that [`mod@reference`] generates: `config.example.toml`, `docs/settings.md` and a part of
 //! `helm/values.schema.json`.
 //!
 //! An operator wants to see all mistakes at once. serde stops at the first error, so `reader` reads the file key by
-//! key, with `rules` that record each problem and continue.
+//! key. It records each problem and continues. `rules` checks the values.
 //!
-//! The settings contain no secret except passwords in the URLs of the store and of proxies, and no problem repeats a
-//! value that might contain one.
+//! The settings contain no secret except passwords in the URLs of the store and of proxies. No problem repeats a value
+//! that might contain a secret.
 
 mod accepts;
 mod declare;
@@ -63,9 +63,10 @@ pub use vendor::VendorSettings;
 
 /// Reads the settings. An environment variable overrides the file, and the file overrides the defaults.
 ///
-/// `GATEWAY_STORE__URL` is the key `store.url`: the prefix, then the levels, separated by two underscores. A list is
-/// written with commas or as a TOML array. The index names an issuer: `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`. Variables that
-/// Kubernetes or Docker set for a Service or link named `gateway` are ignored.
+/// The variable `GATEWAY_STORE__URL` sets the key `store.url`. Two underscores separate the levels of a key. The value of
+/// a list has commas between the elements, or is a TOML array. A number selects an issuer, for example 0 in
+/// `GATEWAY_AUTH__ISSUERS__0__JWKS_URL`. The function ignores variables that Kubernetes or Docker set for a Service or link
+/// named `gateway`.
 ///
 /// # Errors
 /// [`SettingsProblems`] has all mistakes, not only the first one.

@@ -26,14 +26,15 @@ impl Default for NetworkSettings {
 settings! {
     /// Connections to other servers: forward proxies and certificate authorities.
     struct NetworkSettings {
-        /// Forward proxy for https:// URLs of AloVoice, the issuers and the trace collector. Without it, the variables HTTPS_PROXY and
-        /// ALL_PROXY apply, in upper or lower case. A user name and a password in the URL are secrets: set the key by its variable, and
-        /// take the value from a secret store. Schemes: http, https, socks5, socks5h, socks4, socks4a.
+        /// Forward proxy for https:// URLs of AloVoice, the issuers and the trace collector. Without this key, the variables
+        /// HTTPS_PROXY and ALL_PROXY apply, in upper or lower case. A user name and a password in the URL are secrets: set this
+        /// key by its environment variable, and take the value from a secret store. Schemes: http, https, socks5, socks5h,
+        /// socks4, socks4a.
         https_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
-        /// Forward proxy for http:// URLs. Without it, the variables HTTP_PROXY and ALL_PROXY apply.
+        /// Forward proxy for http:// URLs. Without this key, the variables HTTP_PROXY and ALL_PROXY apply.
         http_proxy: Option<ProxyUrl> = proxy_url().optional().example("http://proxy.example.uz:3128"),
-        /// Hosts to connect to without a proxy: names (including their subdomains), addresses, networks, each with or without a port, or
-        /// "*" for all. Without it, the variable NO_PROXY applies.
+        /// Hosts to connect to without a proxy: names (including their subdomains), addresses or networks, each with or without a
+        /// port. The value "*" means all hosts. Without this key, the variable NO_PROXY applies.
         no_proxy: Vec<String> = list_of(text()).default(Value::Array(Vec::new())).example(vec!["localhost", ".svc", "10.0.0.0/8"]),
         /// Also sends callbacks through the proxy. The proxy connects to the receivers, so the proxy must refuse internal
         /// addresses. If the gateway itself resolves the name of a receiver to a forbidden address, it still refuses the

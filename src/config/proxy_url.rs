@@ -41,8 +41,8 @@ impl fmt::Debug for ProxyUrl {
 #[error("must be the URL of a proxy such as \"http://proxy.example.uz:3128\"")]
 pub struct InvalidProxyUrl;
 
-/// The characters that are percent-encoded in a user name and a password: all except those that RFC 3986, 3.2.1,
-/// allows, and except `%`, because the text may be encoded already.
+/// The characters that are percent-encoded in a user name and a password. The characters that RFC 3986, 3.2.1, allows are
+/// not encoded. `%` is not encoded either, because the text may be encoded already.
 const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -65,8 +65,8 @@ const USER_INFO: &AsciiSet = &NON_ALPHANUMERIC
 impl FromStr for ProxyUrl {
     type Err = InvalidProxyUrl;
 
-    /// Parses a URL. As other programs do, it reads `proxy.example.uz:3128` as a URL with `http://`. The user name and the password
-    /// need no percent-encoding, except for `%`, because they end at the last `@`.
+    /// Parses a URL. Like other programs, the function reads `proxy.example.uz:3128` as a URL with `http://`. The user name and
+    /// the password end at the last `@`. So only the character `%` in them must be percent-encoded.
     fn from_str(text: &str) -> Result<Self, InvalidProxyUrl> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));

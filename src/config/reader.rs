@@ -88,7 +88,7 @@ impl<'r> Section<'r> {
         result
     }
 
-    /// Whether the file or a variable sets this key. The key must have been read before.
+    /// Returns whether the file or a variable sets this key. The key must have been read before.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.set.contains(&key)
     }
@@ -140,7 +140,7 @@ impl<'r> Section<'r> {
         }))
     }
 
-    /// Reads a table inside this one. An absent table counts as an empty table.
+    /// Reads a table inside this table. An absent table counts as an empty table.
     pub(super) fn table<T>(
         &mut self,
         key: &'static str,
@@ -151,7 +151,7 @@ impl<'r> Section<'r> {
         Section::read_all(self.reader, key_path(&self.path, key), table, read)
     }
 
-    /// Reads a list of tables. The value of the key `unique` must differ between the tables.
+    /// Reads a list of tables. `unique` names a key whose value must be different in each table.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
@@ -201,8 +201,8 @@ impl<'r> Section<'r> {
     }
 }
 
-/// Returns all values, or `None` if one is missing. Unlike a bare `collect`, it does not stop at the first `None`, so
-/// that every problem is recorded.
+/// Returns all values, or `None` if one is missing. Unlike a bare `collect`, the function does not stop at the first
+/// `None`, so that every problem is recorded.
 fn all<T>(results: impl Iterator<Item = Option<T>>) -> Option<Vec<T>> {
     results.collect::<Vec<_>>().into_iter().collect()
 }

@@ -60,7 +60,7 @@ fn shown(value: &Value) -> Option<String> {
 /// number, a boolean or a list.
 #[derive(Clone, Copy)]
 pub(super) struct RawValue<'v> {
-    /// Value as in the TOML file.
+    /// The value. A value from the file has its TOML type. A value from an environment variable is a string.
     pub(super) value: &'v Value,
     /// Whether the value comes from an environment variable.
     pub(super) is_variable: bool,
@@ -116,7 +116,7 @@ impl<T> ValueRule<T> {
         Self::new(accepts, move |given| parse(given).ok_or_else(|| InvalidValue::must_be(&message)))
     }
 
-    /// Adds a check to the rule.
+    /// Adds a check to the rule. The check can also convert the value.
     pub(super) fn and<U>(self, check: impl Fn(T) -> Result<U, InvalidValue> + 'static) -> ValueRule<U>
     where
         T: 'static,
@@ -125,7 +125,7 @@ impl<T> ValueRule<T> {
         ValueRule { accepts: self.accepts, parse: Box::new(move |given| parse(given).and_then(&check)) }
     }
 
-    /// Adds a check of the raw value. Its error message replaces the message of the rule.
+    /// Adds a check of the raw value. If the check fails, its error message replaces the message of the rule.
     pub(super) fn refuse(self, check: impl Fn(RawValue<'_>) -> Option<InvalidValue> + 'static) -> Self
     where
         T: 'static,
@@ -188,7 +188,7 @@ pub(super) fn size<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> ValueRule<T>
     })
 }
 
-/// Creates the rule for one of a few words, each with its meaning.
+/// Creates the rule for one of a few words. The rule converts each word to the value beside the word.
 pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> ValueRule<T> {
     let names = words.iter().map(|(word, _)| *word).collect();
     ValueRule::plain(Accepts::Words(names), move |given| {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct ServiceLinks(BTreeSet<String>);
 
 impl ServiceLinks {
-    /// Finds the Services and links. Each has a variable that cannot be a setting.
+    /// Finds the Services and links. Each Service and each link has a variable that cannot be a setting.
     pub(super) fn find(environment: &BTreeMap<String, String>) -> Self {
         let beginning = |(name, text): (&String, &String)| {
             let name = name.to_ascii_uppercase();

@@ -92,14 +92,14 @@ settings! {
     struct CallbackSettings {
         /// Deadline of one attempt, from name resolution to the end of the answer.
         timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("15s"),
-        /// Allows receivers with http:// URLs. Without it, only https:// is allowed.
+        /// Allows receivers with http:// URLs. If this key is false, only https:// is allowed.
         allow_http: bool = boolean().default(false),
         /// Private, local or reserved networks that may contain receivers. Receivers in other networks of these kinds are
         /// refused.
         allow_networks: Vec<IpNet> = list_of(network()).default(NONE).example(vec!["10.20.0.0/16"]),
         /// Allows templates in transforms of webhooks and callbacks. A template can use much CPU time and memory, so allow
-        /// templates only if you trust all tenants. Presets need no permission. Without it, new templates are refused, and
-        /// deliveries with an earlier template are not sent: their attempts fail with the outcome "transform".
+        /// templates only if you trust all tenants. Presets are always allowed. If this key is false, new templates are refused,
+        /// and deliveries with an earlier template are not sent: their attempts fail with the outcome "transform".
         allow_templates: bool = boolean().default(false),
         /// Pauses before the second and each later attempt. Up to 20 % jitter is added to each pause. After the last attempt,
         /// the delivery fails.
@@ -111,10 +111,10 @@ settings! {
 settings! {
     /// Encryption protects secrets in the database and links that the gateway creates.
     struct EncryptionSettings {
-        /// File with one key per line, each the base64 form of 32 random bytes, as "openssl rand -base64 32" prints
-        /// it. The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the
-        /// file, the gateway refuses webhooks and links to recordings, and it stores answers to requests with an
-        /// Idempotency-Key and URLs of callbacks without encryption. Data whose key is lost cannot be decrypted.
+        /// File with one key per line. A key is the base64 form of 32 random bytes: "openssl rand -base64 32" prints one.
+        /// The first key encrypts; all keys decrypt. The gateway re-reads the file when it changes. Without the file, the
+        /// gateway refuses webhooks and links to recordings. It then stores two kinds of data without encryption: URLs of
+        /// callbacks, and answers to requests with an Idempotency-Key. Data whose key is lost cannot be decrypted.
         key_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/encryption-key"),
     }
 }
@@ -133,8 +133,8 @@ settings! {
         /// Format of a log line: a JSON object, or text for people.
         format: LogFormat = one_of(&LOG_FORMATS).default("json"),
         /// A level (off, error, warn, info, debug, trace), or levels for parts, such as "info,alovoice_gateway=debug". The
-        /// audit log does not depend on the level. The filter "info,audit=off" turns the audit log off, and
-        /// "info,audit::read=off" turns it off for reads.
+        /// audit log does not depend on the level. The filter "info,audit=off" turns the audit log off. The filter
+        /// "info,audit::read=off" turns the audit log off only for operations that read.
         filter: String = log_filter().default("info").example("info,alovoice_gateway::http=debug"),
     }
 }
@@ -142,12 +142,12 @@ settings! {
 settings! {
     /// Traces show the path of a call through the gateway. They are sent to an OpenTelemetry collector by OTLP over HTTP.
     struct TracesSettings {
-        /// Base URL of the collector, without /v1/traces. Without it, there are no traces.
+        /// Base URL of the collector, without /v1/traces. Without this key, the gateway sends no traces.
         otlp_endpoint: Option<Url> = base_url().optional().example("http://otel-collector.observability:4318"),
         /// File with headers for the collector, one "name: value" per line. The gateway re-reads the file when it changes.
         headers_file: Option<PathBuf> = file().optional().example("/run/secrets/alovoice/collector-headers"),
-        /// Share of traces to record. It applies to traces that the gateway starts and to traces whose caller set the
-        /// sampled flag.
+        /// Share of traces to record. The share applies to traces that the gateway starts, and to traces whose caller set
+        /// the sampled flag.
         sample_ratio: f64 = number(0.0..=1.0).default(1.0),
         /// Maximum number of traces per second that are recorded in addition to sample_ratio because the caller's
         /// traceparent header has the sampled flag. A trace of a caller without that flag is not recorded.

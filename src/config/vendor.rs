@@ -31,7 +31,8 @@ settings! {
         request_timeout: Duration = duration(MILLISECOND..=5 * MINUTE).default("10s"),
         /// Maximum size of an answer after decompression. At most two answers of this size are read at the same time.
         max_response_bytes: usize = size(KIB..=GIB).default("8MiB"),
-        /// Maximum number of submits and polls in flight per tenant, over all replicas. Concurrent claims can exceed it briefly.
+        /// Maximum number of submits and polls in flight per tenant, over all replicas. If several replicas start work at the
+        /// same time, they can exceed this number briefly.
         max_concurrency: usize = integer(CONCURRENCY).default(32),
         /// Schedule of the polls for a result.
         polling: PollingPolicy = table(),
@@ -57,13 +58,13 @@ settings! {
         /// Maximum interval between two polls.
         max_interval: Duration = duration(INTERVAL).default("5m"),
         /// Next interval as a share of the time since the vendor accepted the call. The gateway finds a result with a delay of
-        /// at most this share of its processing time.
+        /// at most this share of the call's processing time.
         growth: f64 = number(0.0..=10.0).default(0.1),
-        /// Time from the submission after which the analysis fails with deadline_exceeded.
+        /// Maximum time from the submission to the outcome. After this time, the analysis fails with deadline_exceeded.
         deadline: Duration = duration(INTERVAL).default("24h"),
         /// Time for which the vendor's "not found" means "not ready yet".
         not_found_grace: Duration = duration(PAUSE).default("10m"),
-        /// Time for which an answer without turns and tags means "not ready yet".
+        /// Time for which an answer that has neither turns nor tags means "not ready yet".
         empty_grace: Duration = duration(PAUSE).default("10m"),
         /// Time from completion to one more poll, which finds late tags.
         settle_after: Duration = duration(PAUSE).default("2m"),

@@ -220,7 +220,7 @@ pub struct Analysis {
     pub last_error: Option<LastError>,
     /// The latest reanalysis that has ended.
     pub last_reanalysis: Option<LastReanalysis>,
-    /// Due time of the latest refresh.
+    /// Time for which the first poll of the latest refresh was planned.
     pub refreshed_at: Option<Timestamp>,
     /// Trace of the submission.
     pub trace: TraceContext,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct AnswerShape {
     status: u16,
     structure: u64,
-    /// The words of the answer. `None` if the answers to probes have different words; any words match then.
+    /// The words of the answer. `None` if the answers to probes have different words. Any words then match this shape.
     words: Option<ShapeWords>,
 }
 
@@ -24,8 +24,8 @@ pub struct AnswerShape {
 struct ShapeWords {
     /// Hash of all words.
     plain: u32,
-    /// Hash of the words without the id of the call that the answer is about. An id such as `a` may also be a word of
-    /// the text, so both hashes are kept.
+    /// Hash of the words after the id of the call was removed from them. The shape keeps both hashes, because an id such
+    /// as `a` may also be a word of the text.
     without_id: u32,
 }
 
@@ -57,8 +57,8 @@ impl AnswerShape {
         (self.status, self.structure) == (other.status, other.structure)
     }
 
-    /// Whether an answer of this shape has the same meaning as an answer to a probe. The comparison ignores ids and times in the
-    /// words.
+    /// Whether an answer of this shape has the same meaning as an answer of the shape `probed`, which a probe got. A probe
+    /// requests the result of a call that does not exist. The comparison ignores ids and times in the words.
     pub fn matches(self, probed: Self) -> bool {
         let has_words = |wanted: ShapeWords| {
             self.words.is_some_and(|words| [words.plain, words.without_id].contains(&wanted.without_id))

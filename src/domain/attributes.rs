@@ -1,4 +1,5 @@
-//! Attributes: names and values by which lists find an analysis. They come from the call facts and from the metadata.
+//! Attributes of analyses. An attribute is a name and a value from the call facts or the metadata. Lists of analyses can
+//! filter by attributes.
 
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
@@ -13,8 +14,8 @@ pub struct Attribute {
     value: String,
 }
 
-/// The source of an attribute, and the query parameter that filters by the attribute. A list tries its filters in the order of
-/// the variants. Sources with rare values come first.
+/// The source of an attribute. A query parameter for each source filters a list by the attribute. The variants with rare
+/// values come first: a list applies its filters in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AttributeSource<'a> {
     /// Id of the call in a CRM.
@@ -47,7 +48,7 @@ impl Attribute {
     pub const MAX_NAME_CHARS: usize = 128;
     /// Maximum length of a value in characters. Longer values are not indexed.
     pub const MAX_VALUE_CHARS: usize = 256;
-    /// Maximum number of metadata values per call that are indexed. Values after these are not indexed.
+    /// Maximum number of indexed metadata values per call. Further values are not indexed.
     pub const MAX_OF_METADATA: usize = 32;
 
     /// Creates an attribute.
@@ -71,12 +72,12 @@ impl Attribute {
         Ok(Self { name, value })
     }
 
-    /// Returns the attributes of an analysis, each once.
+    /// Returns the attributes of an analysis without duplicates.
     pub fn of(analysis: &Analysis) -> Vec<Self> {
         Self::all_of(&analysis.call, &analysis.metadata)
     }
 
-    /// Returns the attributes of a call with these facts and this metadata, each once.
+    /// Returns the attributes of a call with these facts and this metadata, without duplicates.
     pub fn all_of(call: &CallFacts, metadata: &Metadata) -> Vec<Self> {
         let mut attributes = Vec::new();
         let mut add = |source, value: &str| attributes.extend(Self::new(source, value));

@@ -1,7 +1,7 @@
 //! Links to recordings. A link gives access to one recording without a token until the link expires.
 //!
-//! The link contains all its data in sealed (encrypted and authenticated) form. No other party can create or read it,
-//! and every replica with the same keys opens it without a database.
+//! The link contains all its data in sealed (encrypted and authenticated) form. Only replicas with the same keys can create
+//! or open a link. They need no database to open it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::sealing::{Purpose, SealingKeys};
 pub const MIN_LIFETIME: Duration = Duration::from_mins(1);
 /// Maximum lifetime of a link.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(7 * 24);
-/// Lifetime of a link if the caller names none.
+/// Lifetime of a link if the caller does not choose a lifetime.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Version of the sealed format.

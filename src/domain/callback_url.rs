@@ -19,7 +19,7 @@ pub struct CallbackUrl {
     url: Url,
     /// The URL as callers see it.
     text: String,
-    /// Parts of the path; empty without a placeholder.
+    /// Parts of the path. The list is empty if the path has no placeholder.
     path: Vec<PathPart>,
 }
 
@@ -98,7 +98,7 @@ impl CallbackUrl {
         Ok(parsed)
     }
 
-    /// Parses the output of [`CallbackUrl::as_str`], also of a masked URL.
+    /// Parses the output of [`CallbackUrl::as_str`]. The URL may be masked.
     ///
     /// # Errors
     /// [`InvalidCallbackUrl`] names the broken rule.
@@ -151,7 +151,7 @@ impl CallbackUrl {
     /// Returns the URL for a call. Each id is percent-encoded, so it stays within its segment of the path.
     ///
     /// # Errors
-    /// [`UnfilledUrl`] names the ids that the call does not have, or another reason.
+    /// [`UnfilledUrl`] names the ids that the call does not have, or gives another reason.
     pub fn fill(&self, ids: &CrmIds) -> Result<Self, UnfilledUrl> {
         if !self.has_placeholders() {
             return Ok(self.clone());
@@ -193,7 +193,7 @@ impl CallbackUrl {
         self.pieces().iter().any(|piece| piece.is_secret && piece.text != MASK)
     }
 
-    /// Replaces the secrets of the URL in the answer of its receiver. The result is never longer than the answer.
+    /// Returns the answer of the receiver with the secrets of the URL replaced. The result is never longer than the answer.
     pub fn erased_from(&self, answer: &[u8]) -> Vec<u8> {
         secrets::erase(&self.pieces(), answer)
     }

@@ -9,8 +9,8 @@ pub enum ClaimOrder {
     UnfailedFirst {
         /// Maximum number of claimed calls whose last request failed.
         max_failed: usize,
-        /// Whether the calls that became due last come first. Many waiting calls may be about to fail for the first time. The
-        /// store cannot distinguish them from other calls, but with this order a new call does not wait for all of them.
+        /// Whether the calls that became due last come first. Many waiting calls may be about to fail for the first time, and
+        /// the store cannot distinguish these calls from others. With this order, a new call does not wait for all these calls.
         newest: bool,
     },
 }

@@ -31,9 +31,9 @@ impl ClaimPath {
         &self.0
     }
 
-    /// Returns the value of the claim; `None` if it is absent or `null`.
+    /// Returns the value of the claim; `None` if the claim is absent or `null`.
     ///
-    /// A claim with exactly this name has precedence, because a name can be a URL, contain dots, or start with a
+    /// A claim whose name is the whole path has precedence, because a name can be a URL, contain dots, or start with a
     /// slash.
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let exact = claims.get(&self.0).filter(|value| !value.is_null());
@@ -45,7 +45,7 @@ impl ClaimPath {
     }
 }
 
-/// Returns the value at a JSON Pointer, given without its first slash.
+/// Returns the value at a JSON Pointer. `path` is the JSON Pointer without its first slash.
 fn at_pointer<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)

@@ -1,4 +1,4 @@
-//! Time and randomness. They are passed in, so that tests can control them.
+//! Time and randomness. Other modules get their sources as parameters, so that tests can control time and randomness.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -123,8 +123,8 @@ impl Clock for SystemClock {
 /// A jump of a [`SteadyClock`] to another time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockStep {
-    /// Time since which the clock was wrong, as the clock showed it before the step. `None` if the clock was never confirmed,
-    /// so it may always have been wrong.
+    /// Time since which the clock was wrong, according to this clock before the step. `None` if the clock was never
+    /// confirmed. Such a clock may always have been wrong.
     pub since: Option<Timestamp>,
     /// The time that the clock showed before the step.
     pub from: Timestamp,

@@ -13,9 +13,9 @@
 //! 4. Otherwise the doubt ends with a **step**: the gateway's clock takes the time of the reference. A step needs a
 //!    [`JumpConfirmation`]: the vendor's `Date`, an operator, or a period of [`OBSERVATION`] in which the jump stayed the same
 //!    and no witness supported the gateway's clock. After an outage of at most [`OUTAGE`], a step needs no witness.
-//! 5. A **witness** supports the clock that it is closer to, if they differ by at most [`AGREEMENT`]. Witnesses are the vendor's
-//!    `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the server's
-//!    clock. It never confirms the server's clock, because both may run on one machine.
+//! 5. A **witness** supports the closer clock, if the witness and that clock differ by at most [`AGREEMENT`]. Witnesses are the
+//!    vendor's `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the
+//!    server's clock. It never confirms the server's clock, because both may run on one machine.
 //! 6. A new store has no time to compare with. The store is **anchored** when a witness agrees with the gateway's clock for the
 //!    first time, or when [`OBSERVATION`] has passed. Until then, the gateway's clock follows jumps at once, unless a witness
 //!    contradicts them.
@@ -161,14 +161,15 @@ pub enum ClockVerdict {
     Step(ClockStep, JumpConfirmation),
 }
 
-/// Compares the clocks of a process, see the [rule](self).
+/// Compares the clocks of a process by the [rule](self).
 #[derive(Debug, Clone)]
 pub struct ClockGuard {
     is_anchored: bool,
     /// Whether the next comparison is the first one after a start.
     is_first: bool,
     doubt: Option<Doubt>,
-    /// Time on the gateway's clock since which no witness has contradicted the jump, but not before the start.
+    /// Time on the gateway's clock since which no witness has contradicted the jump. This time is never before the start of
+    /// the process.
     observed_from: Timestamp,
 }
 
@@ -246,8 +247,8 @@ impl ClockGuard {
         ClockVerdict::Step(ClockStep { since, from: own, to: reference }, confirmation)
     }
 
-    /// Ends the doubt, and anchors the gateway's clock if it is confirmed. Before the clock is anchored, a witness that disagrees
-    /// also causes doubt.
+    /// Ends the doubt, and anchors the gateway's clock if the clock is confirmed. Before the clock is anchored, a witness that
+    /// disagrees causes a doubt.
     fn agree(&mut self, own: Timestamp, witnesses: [Option<Timestamp>; 2]) -> ClockVerdict {
         if self.doubt.take().is_some() && self.is_anchored {
             self.observed_from = own;

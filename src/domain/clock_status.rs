@@ -1,4 +1,5 @@
-//! The state of the gateway's clock. Readiness shows it, and retention obeys it.
+//! The state of the gateway's clock. `/readyz` shows this state. Retention is paused while the clock is in doubt, and for some
+//! time after a correction.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Deliveries: each is one event for one receiver.
+//! Deliveries. A delivery sends one event to one receiver.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,8 +10,8 @@ use super::receiver_url::ReceiverUrl;
 use super::trace::TraceContext;
 use super::transforms::Transform;
 
-/// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted it) or `failed`
-/// (there will be no further automatic attempt).
+/// The status of a delivery: `pending` (there will be another attempt), `delivered` (the receiver accepted the event) or
+/// `failed` (there will be no further automatic attempt).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
@@ -72,7 +72,7 @@ pub struct Delivery {
     pub webhook: Option<WebhookId>,
     /// Id of the event, which is the `webhook-id` header.
     pub event_id: EventId,
-    /// URL of the receiver. The URL is sealed if it has a secret.
+    /// URL of the receiver. The URL is sealed if it has a secret and the gateway has an encryption key.
     pub url: ReceiverUrl,
     /// Number of attempts that started.
     pub attempts: u32,
@@ -96,14 +96,14 @@ impl Delivery {
     }
 }
 
-/// The callback of a submission, as the store keeps it.
+/// The callback of a submission, in the form that the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCallback {
     /// URL of the receiver. It is sealed if it has a secret and the gateway has an encryption key.
     pub url: ReceiverUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
-    /// How the body is made from the event; `None` sends the event.
+    /// Transform that creates the body from the event. If it is `None`, the body is the event itself.
     pub transform: Option<Transform>,
 }
 

@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 const MIN_ENCODED: usize = 8;
 /// Maximum number of nested escapes. An example is a percent-encoded entity in JSON.
 const MAX_LAYERS: usize = 4;
-/// Maximum number of backslashes before an escape: JSON inside of JSON doubles them.
+/// Maximum number of backslashes before an escape. JSON inside of JSON doubles the backslashes.
 const MAX_BACKSLASHES: usize = 8;
 /// Maximum length of an entity, such as `&#00065;`.
 const MAX_ENTITY: usize = 10;
@@ -21,7 +21,8 @@ const MAX_BRACED_DIGITS: usize = 6;
 /// Characters that begin an escape.
 const ESCAPES: [u8; 3] = *b"%\\&";
 
-/// The bytes of an ASCII character in an encoding: `bytes` bytes, all zero except the byte at `low`.
+/// Layout of an ASCII character in an encoding. A character has `bytes` bytes. All of them are zero except the byte at the
+/// index `low`.
 #[derive(Clone, Copy)]
 struct Width {
     bytes: usize,
@@ -43,15 +44,15 @@ pub(super) struct Echo<'a> {
     token: &'a [u8],
     /// Text that replaces the token.
     replacement: &'static [u8],
-    /// The part of the base64 form that depends on the token alone, for each position of the token in a group of three
-    /// bytes.
+    /// The parts of the base64 form that depend on the token alone. base64 encodes groups of three bytes, so each of the
+    /// three positions at which the token can start in a group has its own part.
     base64: Vec<Zeroizing<String>>,
     /// The token in hexadecimal digits, if it is long enough.
     hexadecimal: Option<Zeroizing<String>>,
 }
 
 impl<'a> Echo<'a> {
-    /// Creates the spellings of a token, each of which is replaced by `replacement`.
+    /// Creates the spellings of a token. [`Echo::erased_from`] replaces each of them by `replacement`.
     pub(super) fn of(token: &'a str, replacement: &'static str) -> Self {
         let token = token.as_bytes();
         let mut base64 = Vec::new();

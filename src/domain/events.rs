@@ -1,4 +1,5 @@
-//! Events: changes of analyses, and webhooks that the gateway disables, as the feed and the callbacks report them.
+//! Events. An event reports that an analysis changed or that the gateway disabled a webhook. The feed and the callbacks
+//! contain events.
 
 use bytes::Bytes;
 use serde::de::Error;

@@ -1,9 +1,9 @@
-//! Problems of fields in structures that callers describe and the domain checks.
+//! Problems of fields in the parts of a request that the domain checks, such as filters and transforms.
 
 /// A field that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// JSON Pointer into the structure: empty for the structure itself.
+    /// JSON Pointer of the field within the filter or transform. The pointer is empty for the filter or transform itself.
     pub pointer: String,
     /// The rule that the field breaks.
     pub detail: String,

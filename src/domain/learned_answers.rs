@@ -12,7 +12,8 @@
 //! During maintenance or an outage, the vendor may give the same answer for all calls, and also to probes. Therefore:
 //!
 //! - An answer that replaces another one is ambiguous until a call became ready and a later probe got the same answer again.
-//! - A server error (5xx) is always ambiguous, and counts only while no probe got another answer.
+//! - A server error (5xx) never shows that the vendor does not know the call. The gateway learns a server error from a probe only
+//!   while no probe got another answer.
 
 #[cfg(test)]
 mod tests;
@@ -31,10 +32,10 @@ use super::vendor_token::TokenFingerprint;
 /// Learned answers of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LearnedAnswers {
-    /// Token of the probes. Another token may belong to another account, with other answers for unknown calls.
+    /// Fingerprint of the token of the probes. Another token may belong to another account, with other answers for unknown calls.
     account: Option<TokenFingerprint>,
     unknown: UnknownAnswers,
-    /// Answers of calls in progress that became ready later.
+    /// Answers about calls in progress, learned when the calls became ready.
     pending: Vec<PendingAnswer>,
 }
 
@@ -42,7 +43,7 @@ pub struct LearnedAnswers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PendingAnswer {
     shape: AnswerShape,
-    /// Number of calls that had this answer and became ready later. It saturates at [`LearnedAnswers::ENOUGH_CALLS`].
+    /// Number of calls that had this answer and became ready later. The maximum is [`LearnedAnswers::ENOUGH_CALLS`].
     calls: u32,
     /// Time at which the latest such call became ready, accurate to an hour.
     seen_at: Timestamp,
@@ -112,10 +113,10 @@ impl LearnedAnswers {
     /// Number of calls in progress that must have had other answers before an answer for unknown calls is proven.
     pub const ENOUGH_CALLS: u32 = 10;
 
-    /// Time after which an answer of calls in progress is forgotten, if no call had it since. The vendor may have
-    /// changed its answers.
+    /// Time after which the gateway forgets an answer of calls in progress, unless a further call had the same answer. The
+    /// vendor may have changed its answers.
     const RETENTION: Duration = Duration::from_hours(30 * 24);
-    /// Minimum time after which a known answer of calls in progress is written to the store again.
+    /// Minimum interval between two writes of an answer that already has [`Self::ENOUGH_CALLS`] calls to the store.
     const REFRESH: Duration = Duration::from_hours(1);
     /// Maximum number of different answers of calls in progress.
     const MAX_PENDING: usize = 16;
@@ -158,8 +159,8 @@ impl LearnedAnswers {
         self.unknown.is_suspect().then_some(now)
     }
 
-    /// Whether the answer to a probe can be learned. A server error usually means an outage, so it is learned only while no probe
-    /// got another answer.
+    /// Whether the answer to a probe can be learned. A server error usually means an outage. So the gateway learns a server error
+    /// only while no probe got another answer.
     pub fn may_learn_unknown(&self, shape: AnswerShape) -> bool {
         self.unknown.may_learn(shape)
     }

@@ -1,4 +1,4 @@
-//! State transitions of an analysis. They are pure: the store runs a transition inside the transaction that writes it.
+//! State transitions of an analysis. They do no I/O. The store runs a transition in the transaction that writes its outcome.
 //!
 //! ```text
 //!            submit            confirm (outcome unknown)          poll                     settle
@@ -9,10 +9,10 @@
 //!
 //! After an analysis has finished, a caller may ask for a reanalysis (`resubmitted`) or for one more poll (`refresh`).
 //!
-//! Claiming a `Submit` writes `Confirm` to disk before the request leaves (see `store`). After a crash, the row therefore polls
+//! A claim of a `Submit` writes `Confirm` to disk before the request is sent (see `store`). So after a crash, the gateway polls
 //! for the result first. The gateway submits the call again only if the vendor's answers do not show that the vendor accepted the
 //! call. The gateway learns the answer for unknown calls ([`learned_answers`](super::learned_answers)). If the vendor may give
-//! this answer while it analyzes a call, the row waits until a result is most likely ready ([`Pace::slowest`]).
+//! this answer while it analyzes a call, the gateway waits until a result is most likely ready ([`Pace::slowest`]).
 
 mod confirmation;
 mod polls;
@@ -57,7 +57,7 @@ impl Analysis {
         effect
     }
 
-    /// Records the end of a reanalysis, if applying a step has ended it. `before` is the reanalysis that was in
+    /// Records the end of a reanalysis, if a step has ended the reanalysis. `before` is the reanalysis that was in
     /// progress before the step.
     fn end_reanalysis(&mut self, before: Option<Reanalysis>, effect: &Effect, context: &Context<'_>) {
         let Some(before) = before.filter(|_| !self.is_under_way()) else { return };
@@ -259,7 +259,7 @@ impl Analysis {
     }
 }
 
-/// Returns the failure of an analysis that reached its deadline, from the error of its last request.
+/// Returns the failure of an analysis that reached its deadline. `code` and `detail` are the error of the last request.
 fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
     let failure = match code {
         FaultCode::AnswerUnreadable => FailureCode::ResultUnreadable,
@@ -268,14 +268,14 @@ fn out_of_time(code: FaultCode, detail: &str) -> (FailureCode, String) {
     (failure, format!("no result before the deadline; last error: {detail}"))
 }
 
-/// Returns the processing time of a result that the latest poll found. Returns `None` if it is unknown: the gateway
-/// did not see the vendor's acceptance, or errors delayed the poll.
+/// Returns the processing time of a result that the latest poll found. Returns `None` if the gateway did not see the
+/// vendor's acceptance, or if errors delayed the poll. The processing time is then unknown.
 fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     let accepted_at = work.accepted_at.filter(|_| work.stage == Stage::Poll && work.errors == 0)?;
     Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Returns whether the vendor has not known the call for the whole grace period, which begins with its first such answer.
+/// Returns whether the grace period of an unknown call is over. It begins with the first answer for an unknown call.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace

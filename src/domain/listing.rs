@@ -12,12 +12,12 @@ use super::tags::TagKey;
 pub struct AnalysisFilter {
     /// Status of the analysis.
     pub status: Option<Status>,
-    /// Keys of tags. The analysis must have all of them.
+    /// Keys of tags. The analysis must have all these tags.
     pub tags: Vec<TagKey>,
     /// Search in the transcript.
     pub search: Option<SearchQuery>,
-    /// Attributes. The analysis must have all of them. A page is read along the index entries of the first attribute, so the
-    /// rarest attribute comes first.
+    /// Attributes. The analysis must have all these attributes. The rarest attribute comes first, because a page is read along
+    /// the index entries of the first attribute.
     pub attributes: Vec<Attribute>,
     /// Lower bound of the time of submission, exclusive.
     pub submitted_after: Option<Timestamp>,
@@ -26,8 +26,8 @@ pub struct AnalysisFilter {
 }
 
 impl AnalysisFilter {
-    /// Returns whether a page may have to examine many analyses that do not match. This is so if a part of the filter
-    /// is not a bound of the index along which the page is read.
+    /// Returns whether a query for a page may have to examine many analyses that do not match. This is the case if the
+    /// index along which the page is read does not cover a part of the filter.
     pub fn skips_analyses(&self) -> bool {
         let has_other_parts = self.attributes.len() > 1 || self.status.is_some();
         self.needs_result() || (!self.attributes.is_empty() && has_other_parts)
@@ -44,13 +44,13 @@ impl AnalysisFilter {
     }
 }
 
-/// Position in a list. Its parts never change for an analysis, and no two analyses have the same position. So pages
-/// are stable: concurrent writes cause no duplicates or gaps.
+/// Position of an analysis in a list. The position of an analysis never changes, and no two analyses have the same
+/// position. So pages are stable: concurrent writes cause neither duplicates nor gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPosition {
     /// Time of submission of the last analysis on the previous page.
     pub submitted_at: Timestamp,
-    /// Call id of the last analysis on the previous page, as stored. It may have a form that only a later version knows.
+    /// Stored call id of the last analysis on the previous page. The id may have a form that only a later version knows.
     pub call_id: String,
 }
 
@@ -82,7 +82,7 @@ pub type ListedRow = Result<ListedAnalysis, ListPosition>;
 pub struct AnalysisPage {
     /// The analyses that match the filter.
     pub analyses: Vec<ListedRow>,
-    /// Position of the last analysis that was examined, if the page ended because it had examined enough analyses. Older analyses
+    /// Position of the last examined analysis, if the query stopped early because it had examined enough analyses. Older analyses
     /// may match. `None` if the page is full or the list has ended.
     pub searched_to: Option<ListPosition>,
 }

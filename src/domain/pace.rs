@@ -1,11 +1,11 @@
 //! The vendor's processing time for a tenant's calls, learned from completed analyses. The processing time determines the time of
-//! the first poll: when the quickest results tend to be ready. The processing time also determines when a call without a result
-//! was probably lost: after the longest processing times.
+//! the first poll: the gateway polls when the quickest results are usually ready. The processing time also determines when a call
+//! without a result was probably lost: after the longest processing times.
 //!
 //! The estimate is a low quantile of the processing times, computed by stochastic approximation (Robbins and Monro, 1951) on
-//! their logarithm. A sample above the estimate increases the estimate a little, and a sample below it decreases the estimate by
-//! more. The estimate settles where both effects balance. The estimate needs three numbers and follows a vendor whose speed
-//! changes.
+//! their logarithm. A sample is the processing time of one call. A sample above the estimate increases the estimate a little, and
+//! a sample below the estimate decreases it by more. The gain scales these changes. The estimate settles where both
+//! effects balance. The estimate needs three numbers and follows a vendor whose speed changes.
 //!
 //! The age of a result is the time since the vendor's acceptance. A result is found in time if the delay until the poll is at
 //! most `growth` times its age. Polls after the first one achieve this, because each interval is `growth` times the age. The
@@ -26,9 +26,11 @@ use super::polling::PollingPolicy;
 /// Estimate of a tenant's processing times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Time from the vendor's acceptance to the first poll, in whole milliseconds. It applies after enough samples.
+    /// Time from the vendor's acceptance to the first poll, in whole milliseconds. The gateway uses this time only after
+    /// [`Pace::ENOUGH_SAMPLES`] samples.
     pub first_poll_after: Duration,
-    /// Processing time that one result in a hundred exceeds, in whole milliseconds. It applies after enough samples.
+    /// Processing time that one result in a hundred exceeds, in whole milliseconds. An assumed minimum applies until there are
+    /// [`Pace::ENOUGH_SAMPLES`] samples.
     pub slowest: Duration,
     /// Number of samples so far. It saturates at the maximum.
     pub samples: u32,
@@ -36,33 +38,33 @@ pub struct Pace {
     pub learned_at: Timestamp,
 }
 
-/// Processing time of one call, as far as the polls reveal it.
+/// Processing time of one call. The polls show this time only approximately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessingTime {
     /// Time from the vendor's acceptance to the poll that found the result.
     pub found_after: Duration,
-    /// Whether this was the first poll. In that case the result may have been ready long before.
+    /// Whether the first poll found the result. The result may then have been ready long before the poll.
     pub at_first_poll: bool,
 }
 
 impl Pace {
     /// Share of results that are ready before the first poll.
     pub const QUANTILE: f64 = 0.15;
-    /// Number of samples after which the estimate is used. Until then, the gateway polls early and often, which
-    /// measures the times well.
+    /// Number of samples after which the estimate is used. Until then, the gateway polls early and often, and so it
+    /// measures the processing times accurately.
     pub const ENOUGH_SAMPLES: u32 = 16;
     /// Maximum time to the first poll, even if the estimate is longer.
     pub const MAX_FIRST_POLL_AFTER: Duration = Duration::from_secs(3600);
 
     /// Share of results that are ready within [`Pace::slowest`].
     pub const SLOWEST_QUANTILE: f64 = 0.99;
-    /// The assumed 99th percentile, as a multiple of `first_after`. With default settings it is five minutes. Until there are
-    /// enough samples, the estimate is not lower than this time.
+    /// The assumed 99th percentile, as a multiple of `first_after`. With default settings, the assumed percentile is five
+    /// minutes. Until there are enough samples, the estimate is not lower than the assumed percentile.
     const ASSUMED_SLOWEST: u32 = 30;
     /// First estimate of the 99th percentile as a multiple of the first sample. This multiple assumes a log-normal distribution
     /// with a spread of about 0.35, and a first sample at the first decile.
     const SLOWEST_OF_FIRST: f64 = 3.5;
-    /// Gain of the 99th percentile. With this gain, the estimate follows a slower vendor within a few results, and a quicker
+    /// Gain of the estimate of the 99th percentile. This estimate follows a slower vendor within a few results, and a quicker
     /// vendor within some hundreds of results.
     const SLOWEST_GAIN: f64 = 0.2;
 
@@ -74,9 +76,9 @@ impl Pace {
     /// Minimum gain. With this gain, the estimate follows a vendor that becomes twice as fast within about fifty results, and a
     /// slower vendor within a few hundred results.
     const LEAST_GAIN: f64 = 0.02;
-    /// Samples that are closer together than the estimate divided by this number count once. The calls of a burst
-    /// finish in the order of their processing times, so counting each of them would move the estimate to the
-    /// slowest.
+    /// If the time between two samples is less than the estimate divided by this number, the later sample is ignored. The
+    /// calls of a burst finish in the order of their processing times. If each of them counted, the estimate would move to
+    /// the longest processing time.
     const SPACING: u32 = 16;
     /// If the first poll finds the result, the result was ready before this poll. This constant is the average time from
     /// readiness to the poll, as a share of the time from the vendor's acceptance to the poll.

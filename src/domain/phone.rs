@@ -93,8 +93,8 @@ impl fmt::Display for PhoneNumber {
 
 /// Returns the text with plain spaces and hyphens. Returns `None` if the text has a character that numbers do not have.
 ///
-/// libphonenumber would also read letters, extensions and RFC 3966 parameters. E.164 cannot keep an extension, so a text with an
-/// extension is refused instead of cut.
+/// libphonenumber would also read letters, extensions and RFC 3966 parameters. E.164 cannot express an extension. So the function
+/// refuses a text with an extension, and does not drop the extension.
 fn in_ascii(text: &str) -> Option<String> {
     let plain = |c| match c {
         '0'..='9' | '+' | '(' | ')' | '-' | '.' | '/' => Some(c),

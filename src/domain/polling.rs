@@ -14,11 +14,11 @@ pub struct PollingPolicy {
     pub max_interval: Duration,
     /// Next interval as a share of the time since the acceptance.
     pub growth: f64,
-    /// Time from the submission after which an unfinished analysis fails.
+    /// Maximum time from the submission to the outcome. After this time, an unfinished analysis fails.
     pub deadline: Duration,
     /// Time for which "not found" means "not ready yet".
     pub not_found_grace: Duration,
-    /// Time for which an answer without turns and tags means "not ready yet".
+    /// Time for which an answer that has neither turns nor tags means "not ready yet".
     pub empty_grace: Duration,
     /// Time from completion to the poll for late tags.
     pub settle_after: Duration,
@@ -42,7 +42,7 @@ impl Default for PollingPolicy {
 }
 
 impl PollingPolicy {
-    /// Maximum `Retry-After` that the gateway honours. A longer time is reduced to this maximum.
+    /// Maximum pause for a `Retry-After`. The gateway reduces a longer `Retry-After` to this maximum.
     pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
     /// Part of each interval that is reserved for the request itself. A result that becomes ready just after a poll
     /// is found by the next poll, whose answer must arrive within the interval.

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::ids::CallId;
 
-/// The public URL of this service. All links begin with this URL. If none is configured, links are paths.
+/// The public URL of this service. All links begin with this URL. If no public URL is configured, links are paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicUrl(Arc<str>);
 
@@ -16,7 +16,7 @@ impl PublicUrl {
         Self(url.map_or("", |url| url.as_str().trim_end_matches('/')).into())
     }
 
-    /// Returns the URL without a final slash; empty if none is configured.
+    /// Returns the URL without a final slash. Returns an empty string if no public URL is configured.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! URL of a receiver as the store keeps it. It is sealed if it has a secret.
+//! URL of a receiver, in the form that the store keeps. The URL is sealed if it has a secret and the gateway has an encryption
+//! key.
 
 use std::borrow::Cow;
 
@@ -7,26 +8,28 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::callback_url::CallbackUrl;
 
-/// Prefix of the sealed URL of a webhook in the store. Earlier versions do not know this scheme, so they postpone the deliveries of the webhook.
+/// Prefix of the sealed URL of a webhook in the store. Earlier versions do not know this scheme, so they postpone the
+/// deliveries of the webhook.
 const OF_WEBHOOK: &str = "sealed:";
 
-/// Begin of the sealed URL of a callback. An earlier version, which cannot open it, takes it for a URL whose host does not exist
-/// (RFC 6761, 6.4). So it still creates the delivery of an event, sends nothing, and retries until another version sends it.
+/// Prefix of the sealed URL of a callback in the store. An earlier version cannot open the sealed URL. For that version, the
+/// text is a URL whose host does not exist (RFC 6761, 6.4). So that version still creates the delivery of an event, sends
+/// nothing, and retries until a newer version sends the event.
 const OF_CALLBACK: &str = "https://encrypted.by.a.newer.version.invalid/";
 
-/// The kinds of receivers. Their sealed URLs have different texts in the store.
+/// The kinds of receivers. The sealed URL of each kind has another prefix in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReceiverKind {
     Webhook,
     Callback,
 }
 
-/// A URL, sealed or plain.
+/// URL of a receiver, in sealed or plain form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverUrl {
-    /// The URL. If it is sealed, this is the URL without its secrets.
+    /// The plain URL. If the URL is sealed, `url` is the masked URL without its secrets.
     url: CallbackUrl,
-    /// The sealed form of the URL, if it has a secret.
+    /// The sealed form of the URL; `None` if the URL is plain.
     sealed: Option<(ReceiverKind, Vec<u8>)>,
 }
 
@@ -42,7 +45,7 @@ impl ReceiverUrl {
         Self { url: url.masked(), sealed: Some((kind, sealed)) }
     }
 
-    /// Parses the output of [`ReceiverUrl::to_text`]; `None` if it is not a URL.
+    /// Parses the output of [`ReceiverUrl::to_text`]. Returns `None` if the text is not the URL of a receiver.
     pub fn from_text(text: &str) -> Option<Self> {
         if let Some(parts) = text.strip_prefix(OF_WEBHOOK) {
             let (sealed, masked) = parts.split_once(' ')?;
@@ -89,7 +92,7 @@ impl ReceiverUrl {
         self.sealed.as_ref().map_or(Ok(&self.url), |(_, sealed)| Err(sealed))
     }
 
-    /// Returns the URL; `None` if it is sealed.
+    /// Returns the URL; `None` if the URL is sealed.
     pub fn plain(&self) -> Option<&CallbackUrl> {
         self.content().ok()
     }

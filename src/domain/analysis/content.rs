@@ -21,24 +21,24 @@ struct Amount {
 }
 
 impl AnalysisResult {
-    /// Returns what is missing if this result has fewer turns or tags than the earlier one, or less than half of its text.
-    /// Shortly after completion, only additions are expected.
+    /// Returns the missing content if this result has fewer turns, fewer tags or less than half of the text of the earlier
+    /// result. Returns `None` otherwise. Shortly after completion, only additions are expected.
     pub fn lacks_any_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         let is_less = now.turns < before.turns || now.tags < before.tags;
         (is_less || 2 * now.text < before.text).then_some(MissingContent { now, before })
     }
 
-    /// Returns what is missing if this result has less than half of the earlier result's turns, text or tags. A result that a
-    /// caller has requested may have somewhat less content.
+    /// Returns the missing content if this result has less than half of the earlier result's turns, text or tags. Returns
+    /// `None` otherwise. The result of a refresh may have somewhat less content.
     pub fn lacks_most_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         (now.is_less_than_half_the_talk(&before) || 2 * now.tags < before.tags)
             .then_some(MissingContent { now, before })
     }
 
-    /// Returns what is missing if this result has less than half of the earlier result's turns or text. Tags do not count,
-    /// because a reanalysis often finds other tags.
+    /// Returns the missing content if this result has less than half of the earlier result's turns or text. Returns `None`
+    /// otherwise. The function ignores tags, because a reanalysis often finds other tags.
     pub fn lacks_most_talk_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         now.is_less_than_half_the_talk(&before).then_some(MissingContent { now, before })

@@ -54,8 +54,8 @@ pub enum ReanalysisOutcome {
 }
 
 impl Analysis {
-    /// Returns the reanalysis in progress; `None` if no analysis is in progress, or if it is the first analysis of the
-    /// call.
+    /// Returns the reanalysis in progress. Returns `None` if no analysis is in progress, or if the first analysis of the
+    /// call is in progress.
     pub fn reanalysis(&self) -> Option<Reanalysis> {
         let work = self.work.as_ref().filter(|_| self.is_under_way())?;
         // A failed call starts again as queued, so only the start time distinguishes a reanalysis from the first analysis.

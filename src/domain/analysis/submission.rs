@@ -9,14 +9,14 @@ use crate::domain::ids::CallId;
 use crate::domain::trace::TraceContext;
 use crate::domain::transforms::Transform;
 
-/// The receiver that a submission names.
+/// Callback of a submission: the receiver of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubmissionCallback {
     /// URL of the receiver.
     pub url: CallbackUrl,
     /// Payload of the events for the receiver.
     pub payload: EventPayload,
-    /// How the body is made from the event. With `None`, the body is the event itself.
+    /// Transform that creates the body from the event. If it is `None`, the body is the event itself.
     pub transform: Option<Transform>,
 }
 
@@ -37,7 +37,7 @@ pub struct Submission {
     pub trace: TraceContext,
 }
 
-/// The data of a call that its submissions gave.
+/// Data of a call, taken from the submissions of the call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubmittedData {
     /// Metadata of the latest submission that had metadata.
@@ -60,7 +60,7 @@ impl Metadata {
     /// Maximum size in bytes as compact JSON.
     pub const MAX_BYTES: usize = 4096;
 
-    /// Checks the size.
+    /// Checks the size of the object.
     ///
     /// # Errors
     /// [`MetadataTooLarge`] if the object is too large.

@@ -121,8 +121,8 @@ impl Work {
         self.etag.as_deref().filter(|_| !is_unconditional)
     }
 
-    /// Keeps the `ETag` of a result. If the answer before the result had the same `ETag` or none, drops the `ETag`, because it
-    /// may then stay the same when the answer changes.
+    /// Keeps the `ETag` of a result for the next polls. Drops this `ETag` if the answer before the result had the same `ETag`
+    /// or no `ETag`. The vendor's `ETag` may then stay the same when the answer changes.
     pub(in crate::domain) fn keep_etag_of(&mut self, obtained: &VendorResult) {
         let is_stale = self.etag == obtained.etag;
         let is_unproven = self.etag.is_none() && self.polls > 1;

@@ -7,12 +7,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::InvalidCallbackUrl;
 use crate::domain::call_facts::{CrmIds, CrmName};
 
-/// Beginning and end of a placeholder, as the URL parser writes them in a path.
+/// Beginning of a placeholder in a path, in the form that the URL parser writes. `END` is the end of a placeholder.
 const BEGIN: &str = "%7Bcrm.";
 const END: &str = "%7D";
 
-/// Characters of an id that are percent-encoded. Only the unreserved characters of RFC 3986 are not encoded, so an id can neither
-/// end its path segment nor begin a query.
+/// Characters of an id that are percent-encoded: all characters except the unreserved characters of RFC 3986. So an id can
+/// neither end its path segment nor begin a query.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A part of a path.

@@ -1,9 +1,9 @@
 //! Secrets in the URL of a callback, and their removal from texts.
 //!
-//! Many receivers expect a secret in the URL. Bitrix24 (`/rest/1/SECRET/`), Slack and Telegram expect it in the path, others in
-//! the query. The gateway does not know all of them, so it treats everything as secret that does not look public: the query, and
-//! each segment of the path that is not a word, a number or a version. The secrets of some receivers may look like a word, but
-//! their place is known.
+//! Many receivers expect a secret in the URL. Bitrix24 (`/rest/1/SECRET/`), Slack and Telegram expect the secret in the path.
+//! Other receivers expect the secret in the query. The gateway does not know all receivers. So it treats each part that does
+//! not look public as a secret: the query, and each segment of the path that is not a word, a number or a version. The secrets
+//! of some receivers may look like a word, but the gateway knows the place of these secrets.
 
 use std::borrow::Cow;
 
@@ -21,14 +21,14 @@ const ERASED: &str = "[url]";
 /// Minimum size in bytes of a secret that is erased from answers. Shorter texts occur everywhere, and are easy to guess.
 const SHORTEST: usize = 4;
 
-/// A part of a URL.
+/// A part of a URL that is either public or secret as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct UrlPiece<'a> {
     pub(super) text: &'a str,
     pub(super) is_secret: bool,
 }
 
-/// Splits a path and a query. The path has placeholders in braces.
+/// Splits a path and its query into public and secret parts. The path may have placeholders in braces.
 pub(super) fn pieces(path_and_query: &str) -> Vec<UrlPiece<'_>> {
     let public = |text| UrlPiece { text, is_secret: false };
     let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -56,9 +56,8 @@ pub(super) fn pieces(path_and_query: &str) -> Vec<UrlPiece<'_>> {
     pieces
 }
 
-/// Whether the next segment is a secret because of its place, even if it looks like a word. This is the secret of an incoming
-/// webhook of Bitrix24 (`/rest/USER/SECRET/METHOD`) or of Slack (`/services/TEAM/BOT/SECRET`). `before` has the segments before
-/// the next one.
+/// Whether the segment after the segments `before` is a secret because of its place, even if it looks like a word. Bitrix24
+/// (`/rest/USER/SECRET/METHOD`) and Slack (`/services/TEAM/BOT/SECRET`) have such secrets in the URLs of incoming webhooks.
 fn is_place_of_secret(before: &[&str]) -> bool {
     match before {
         [.., "rest", user] => !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit()),
@@ -67,7 +66,7 @@ fn is_place_of_secret(before: &[&str]) -> bool {
     }
 }
 
-/// Whether a text of a path consists of words, numbers and versions, such as `crm.timeline.comment.add`, `2026-09` or `v62.0`.
+/// Whether a part of a path consists of words, numbers and versions, such as `crm.timeline.comment.add`, `2026-09` or `v62.0`.
 fn looks_public(text: &str) -> bool {
     text.split(['.', '_', '-', '~']).all(|word| {
         let (letters, digits) = word.split_at(word.bytes().take_while(u8::is_ascii_alphabetic).count());
@@ -104,7 +103,8 @@ pub(super) fn erase(pieces: &[UrlPiece<'_>], answer: &[u8]) -> Vec<u8> {
     shown
 }
 
-/// Returns the spellings of a secret part: as in the URL, decoded, and each value of a query. The longest spelling comes first.
+/// Returns the spellings of a secret part: the text in the URL, the decoded text, and each decoded value of a query. The
+/// longest spelling comes first.
 fn spellings(text: &str) -> Vec<Cow<'_, str>> {
     let mut spellings = vec![Cow::Borrowed(text), percent_decode_str(text).decode_utf8_lossy()];
     let values = form_urlencoded::parse(text.as_bytes());

@@ -13,15 +13,15 @@ use crate::domain::clock::Timestamp;
 pub(super) struct Condition {
     /// Conditions on fields, each with its path.
     pub(super) fields: Vec<(Vec<String>, Self)>,
-    /// Predicates, all of which hold for one value.
+    /// Predicates. At least one value must meet all of them.
     pub(super) predicates: Vec<Predicate>,
-    /// Whether a value must exist or must be absent; `null` counts as a value. `None` allows both.
+    /// With `true`, a value must exist. With `false`, no value may exist. `null` counts as a value. `None` allows both.
     pub(super) exist: Option<bool>,
-    /// Conditions that hold for no value.
+    /// Conditions that must not hold for any value.
     pub(super) none: Vec<Self>,
-    /// Conditions that all hold.
+    /// Conditions that must all hold.
     pub(super) all: Vec<Self>,
-    /// Conditions of which one holds.
+    /// Conditions of which at least one must hold.
     pub(super) any: Option<Vec<Self>>,
 }
 
@@ -71,7 +71,8 @@ impl Condition {
         })
     }
 
-    /// Whether the parts without a path hold for `values`. `elements` has the same values, and for each array also its elements.
+    /// Whether all parts except [`Condition::fields`] hold for `values`. `elements` has the same values, and for each array also
+    /// its elements.
     fn holds_together(&self, values: &[&Value], elements: &[&Value]) -> bool {
         let compares = |element: &&Value| self.predicates.iter().all(|predicate| predicate.holds(element));
         self.exist.is_none_or(|exist| exist != values.is_empty())

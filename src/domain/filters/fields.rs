@@ -17,7 +17,7 @@ pub(super) static ANALYSIS: LazyLock<Field> = LazyLock::new(|| {
     Field::of(&json(AnalysisResource::schema()), &components)
 });
 
-/// The kind of value at a path of a filter. An array counts as its elements.
+/// The kind of value at a path of a filter. An array has the kind of its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
     /// An object with these fields.
@@ -98,7 +98,7 @@ impl Field {
         }
     }
 
-    /// Returns the field at this name; the error names the fields that exist.
+    /// Returns the field with this name. The error explains why there is no such field.
     pub(super) fn field(&self, name: &str) -> Result<&Self, String> {
         match self {
             Self::Object(fields) => fields.get(name).ok_or_else(|| {

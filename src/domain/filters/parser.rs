@@ -103,7 +103,7 @@ impl FilterParser {
         condition
     }
 
-    /// Returns the names of a path and the field that it leads to.
+    /// Returns the names in a path, and the field at the end of the path.
     fn path<'a>(&mut self, pointer: &str, path: &str, field: &'a Field) -> Option<(Vec<String>, &'a Field)> {
         let names = field.names(path);
         if names.iter().any(String::is_empty) {
@@ -211,7 +211,7 @@ impl FilterParser {
         }
     }
 
-    /// Parses a text, or a list of texts one of which must match.
+    /// Parses a text or a list of texts. One text of the list must match.
     fn texts(&mut self, pointer: &str, value: &Value, field: &Field) -> Option<Vec<String>> {
         if !matches!(field, Field::Text | Field::Word(_) | Field::Any) {
             self.add(pointer, "is an operator for text, but the field is no text");
@@ -234,7 +234,8 @@ impl FilterParser {
     }
 }
 
-/// Whether an object inside the value has the name of an operator. Such a value is a mistake: it would be compared literally.
+/// Whether an object inside the value has a member with the name of an operator. Such a value is a mistake, because a filter
+/// would compare the value literally.
 fn has_operator(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(has_operator),

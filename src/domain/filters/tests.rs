@@ -225,11 +225,11 @@ fn a_filter_is_read_back_from_its_json() {
     assert_eq!(ContentFilter::from_json(r#"{"later": {"$regex": "a"}}"#), None);
 }
 
-/// Cases of simple-json-match with another result here, as compact JSON, each with the difference.
+/// Test cases of simple-json-match that have another result here: the case as compact JSON, and the reason.
 const OTHER_RESULTS: &[(&str, &str)] =
     &[(r#"[[1,2,3],{"$eq":3},false]"#, "an operator compares each element of an array, not only the array")];
 
-/// Cases of simple-json-match that are errors here, by a part of their condition, each with the difference.
+/// Test cases of simple-json-match that are errors here: a part of the condition, and the reason.
 const ERRORS: &[(&str, &str)] = &[
     (r#""$endsWith":"#, "there is no $endsWith"),
     (r#""$ref":"#, "there is no $ref"),

@@ -1,4 +1,4 @@
-//! The answers to probes: how the vendor answers for calls that it does not know.
+//! The answers to probes. They show how the vendor answers for calls that it does not know.
 
 use std::time::Duration;
 
@@ -28,19 +28,19 @@ struct UnknownAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Trust {
-    /// The answer is the first one that was learned, or probes got it before and after a call became ready.
+    /// The answer is the first learned answer, or probes got the answer both before and after a call became ready.
     #[default]
     Trusted,
-    /// The answer replaced another one, and no call became ready since.
+    /// The answer replaced another answer, and no call has become ready since then.
     Suspect,
-    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer is trusted.
-    /// Otherwise it is suspect again.
+    /// A call became ready after a probe with this answer. If the next probe gets the same answer, the answer becomes
+    /// trusted. Otherwise the answer becomes suspect again.
     Contrasted,
 }
 
 impl UnknownAnswers {
-    /// An answer to an earlier probe stays valid for this time after the probe, because some of the vendor's servers may still
-    /// send it.
+    /// An answer to an earlier probe stays valid for this time after that probe, because some of the vendor's servers may still
+    /// send the answer.
     const OVERLAP: Duration = Duration::from_hours(48);
     /// After this number of probes with the same words, an answer with other words counts as a different answer. With
     /// fewer probes, the words may be random.
@@ -65,8 +65,8 @@ impl UnknownAnswers {
         self.0.first().is_some_and(|latest| latest.trust != Trust::Trusted)
     }
 
-    /// Whether the answer to a probe can be learned. A server error usually means an outage, so it is learned only while no probe
-    /// got another answer.
+    /// Whether the answer to a probe can be learned. A server error usually means an outage. So the gateway learns a server error
+    /// only while no probe got another answer.
     pub(super) fn may_learn(&self, shape: AnswerShape) -> bool {
         !shape.is_server_error() || self.0.iter().all(|unknown| unknown.shape.is_server_error())
     }
@@ -87,9 +87,9 @@ impl UnknownAnswers {
         self.0.iter().take(1).chain(self.0.iter().skip(1).filter(recent))
     }
 
-    /// Compares an answer, whose words differ from the learned words, with the latest answer. If both have the same structure,
-    /// and there were too few probes to know whether the words are random, returns the time of the latest probe. Another probe is
-    /// then needed.
+    /// Compares an answer with the latest answer to a probe. Their words differ, which may be random. Returns the time of that
+    /// probe if both answers have the same structure and only another probe can show whether the words are random. Returns
+    /// `None` otherwise.
     pub(super) fn has_other_words(&self, shape: AnswerShape) -> Option<Timestamp> {
         let is_alike =
             |latest: &&UnknownAnswer| shape.is_alike(latest.shape) && latest.probes < Self::ENOUGH_PROBES;
@@ -132,7 +132,7 @@ impl UnknownAnswers {
         ProbeOutcome::Changed
     }
 
-    /// Learns that a call became ready. Returns whether this changed the trust in the latest answer.
+    /// Records that a call became ready. Returns whether the trust in the latest answer changed.
     pub(super) fn learn_ready_call(&mut self) -> bool {
         let suspect = self.0.first_mut().filter(|latest| latest.trust == Trust::Suspect);
         suspect.map(|latest| latest.trust = Trust::Contrasted).is_some()
@@ -140,7 +140,7 @@ impl UnknownAnswers {
 }
 
 impl UnknownAnswer {
-    /// Learns that another probe got the same answer.
+    /// Records that another probe got the same answer.
     fn repeat(&mut self, shape: AnswerShape, probed_at: Timestamp) {
         self.shape = self.shape.merged(shape);
         self.probed_at = probed_at;

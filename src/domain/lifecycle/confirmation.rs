@@ -7,13 +7,13 @@ use crate::domain::analysis::{Analysis, FailureCode, FaultCode, LastError, Stage
 use crate::domain::learned_answers::{Judgement, Meaning};
 use crate::domain::pace::Pace;
 
-/// Maximum number of doublings of the wait for a confirmation. The wait doubles with each submit.
+/// The wait for a confirmation doubles with each submit. This constant is the maximum number of doublings.
 const MAX_DOUBLINGS: u32 = 10;
 
 impl Analysis {
-    /// Applies an answer that does not confirm a submit of unknown outcome. Such an answer leaves the outcome unknown, or denies
-    /// that the vendor has the call. The call is submitted again only if the vendor keeps giving such answers for long enough,
-    /// because a second submit may be billed.
+    /// Applies an answer that does not confirm a submit of unknown outcome. Such an answer leaves the outcome unknown, or says
+    /// that the vendor does not know the call. The gateway submits the call again only if the vendor gives such answers for long
+    /// enough, because the vendor may bill a second submit.
     pub(super) fn unconfirmed(
         &mut self,
         mut work: Work,
@@ -61,7 +61,7 @@ impl Analysis {
         effect
     }
 
-    /// Applies an answer about a call that the vendor has accepted. The vendor gives the same answer for unknown calls.
+    /// Applies an answer that the vendor also gives for unknown calls. The vendor has already accepted this call.
     pub(super) fn unknown(
         &mut self,
         mut work: Work,
@@ -88,7 +88,7 @@ impl Analysis {
     }
 }
 
-/// Returns the end of an error text. The end has the vendor's last answer, or is empty if there is none.
+/// Returns the end of an error text. The end contains the vendor's last answer. It is empty if there is no answer.
 fn last_answer(detail: Option<&str>) -> String {
     detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }

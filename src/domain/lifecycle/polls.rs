@@ -178,7 +178,7 @@ impl Analysis {
     }
 }
 
-/// Returns the content that the result of a poll lacks. Returns `None` if nothing is missing, or if the poll brought no result.
+/// Returns the content that the result of a poll lacks. Returns `None` if nothing is missing, or if the poll found no result.
 pub(super) fn missing(
     outcome: &PollOutcome,
     lacks: impl FnOnce(&AnalysisResult) -> Option<MissingContent>,
@@ -199,7 +199,7 @@ pub(super) fn revises(current: Option<&AnalysisResult>, result: &AnalysisResult)
     }
 }
 
-/// Returns the meaning of an answer without a result. Without a shape, the outcome decides.
+/// Returns the meaning of an answer without a result. If there is no shape, `outcome` alone decides the meaning.
 fn judge(work: &Work, outcome: &PollOutcome, shape: Option<AnswerShape>, context: &Context<'_>) -> Judgement {
     match (shape, outcome) {
         (Some(shape), _) => context.learned.judge(shape, work.sent_since(), context.now),
@@ -214,7 +214,7 @@ const fn is_unclear(outcome: &PollOutcome, judgement: Judgement) -> bool {
     judgement.is_unexpected && matches!(outcome, PollOutcome::NotReady { detail: Some(_), .. })
 }
 
-/// Returns the vendor's words and its `Retry-After`.
+/// Returns the vendor's explanation as a text for people, and the vendor's `Retry-After`.
 fn explanation(outcome: &PollOutcome) -> (Option<String>, Option<Duration>) {
     match outcome {
         PollOutcome::NotReady { retry_after, detail, .. } => (detail.clone(), *retry_after),

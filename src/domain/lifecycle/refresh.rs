@@ -11,7 +11,7 @@ use crate::domain::polling::PollingPolicy;
 const MAX_POLLS: u32 = 3;
 
 impl Analysis {
-    /// Plans a poll for changes of the outcome. The poll is due at least the minimum interval after the previous refresh. Changes
+    /// Plans a poll for changes of the outcome. The time between two refreshes is at least the minimum interval of polls. Changes
     /// nothing and returns `false` if an analysis or a refresh is in progress, or if a poll for late tags is in flight.
     pub fn refresh(&mut self, policy: &PollingPolicy, now: Timestamp) -> bool {
         let is_polled = self.work.as_ref().is_some_and(|work| work.stage != Stage::Settle || work.leased);
@@ -26,7 +26,7 @@ impl Analysis {
         true
     }
 
-    /// Whether a refresh is in progress, or a poll for late tags that serves as the refresh.
+    /// Whether a refresh is in progress, or whether a poll for late tags is in flight and replaces a refresh.
     pub fn is_refreshing(&self) -> bool {
         let is_polled =
             |work: &Work| work.stage == Stage::Refresh || work.stage == Stage::Settle && work.leased;
@@ -85,7 +85,7 @@ impl Analysis {
         effect
     }
 
-    /// Ends a refresh. If a poll for late tags is still to come, it is planned again.
+    /// Ends a refresh. If the time of the poll for late tags is still in the future, this poll is planned again.
     pub(super) fn rest(&mut self, work: Work, context: &Context<'_>) {
         let finished_at = self.finished_at.filter(|_| self.status == Status::Completed);
         let settle_at = finished_at.map(|at| at + context.policy.settle_after);

@@ -40,7 +40,7 @@ pub enum SubmitOutcome {
 pub enum PollOutcome {
     /// A result with at least one turn.
     Ready(Box<VendorResult>),
-    /// A well-formed result without turns and tags. Either the result is not ready, or the call is silent.
+    /// A well-formed result with neither turns nor tags. Either the result is not ready, or the call is silent.
     Empty(Box<VendorResult>),
     /// The result is not ready.
     NotReady {
@@ -66,13 +66,13 @@ pub enum PollOutcome {
 pub enum Step {
     /// Outcome of a submit.
     Submitted(SubmitOutcome),
-    /// Outcome of a poll without the shape of the answer. The outcome alone decides its meaning.
+    /// Outcome of a poll without the shape of the answer. The outcome alone decides the meaning of the answer.
     Polled(PollOutcome),
-    /// Outcome of a poll with the shape of the answer, if it has one. The learned answers decide the meaning of a shape.
+    /// Outcome of a poll, and the shape of the answer if there is a shape. The learned answers decide the meaning of a shape.
     Answered(PollOutcome, ShapedAnswer),
 }
 
-/// Shape of an answer of the vendor.
+/// Shape of an answer of the vendor, with the token of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShapedAnswer {
     /// The shape. `None` for a result with turns, for a 304, and for a fault that does not concern the call.
@@ -82,7 +82,7 @@ pub struct ShapedAnswer {
 }
 
 impl Step {
-    /// Whether the vendor answered a poll with an error that may be its answer for an unknown call, and asked for no pause.
+    /// Whether the vendor answered a poll with an error that may mean an unknown call, and sent no `Retry-After`.
     pub fn is_answered_with_error(&self) -> bool {
         let Self::Answered(PollOutcome::Fault(fault), answer) = self else { return false };
         fault.code == FaultCode::VendorError && fault.retry_after.is_none() && answer.shape.is_some()
@@ -131,7 +131,7 @@ pub struct Effect {
     pub probe: Option<Timestamp>,
     /// New state of a submit of unknown outcome, if the state changed.
     pub confirmation: Option<Confirmation>,
-    /// Content that the result lacked. The result therefore does not replace the stored one.
+    /// Content that a new result lacked. The new result therefore does not replace the stored result.
     pub discarded: Option<MissingContent>,
 }
 

@@ -130,7 +130,7 @@ impl LifecycleScenario {
         }
     }
 
-    /// Applies what a claim writes before the request leaves.
+    /// Applies the changes that a claim writes before the request is sent.
     fn claim(&mut self, now: Timestamp) {
         if let Some(work) = &mut self.analysis.work
             && work.stage == Stage::Submit
@@ -158,7 +158,7 @@ impl LifecycleScenario {
         effect
     }
 
-    /// Adopts a result with these words at [`START`].
+    /// Adopts a result at [`START`]. The result has one turn for each of these words.
     fn adopt(&mut self, words: &str) -> Effect {
         let (policy, learned) = (PollingPolicy::default(), LearnedAnswers::nothing());
         let context = Context {

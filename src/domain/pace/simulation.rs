@@ -1,5 +1,5 @@
 //! Simulates the calls of one tenant in virtual time, with the real transitions and a vendor with known processing
-//! times. The tests and `benches/polling.rs` share it.
+//! times. The tests and `benches/polling.rs` share this module.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -19,7 +19,7 @@ fn first_poll_after(simulation: &Simulation) -> f64 {
     Pace::first_poll_after(simulation.pace, &PollingPolicy::default()).as_secs_f64()
 }
 
-/// Returns the time before which [`Pace::QUANTILE`] of the results are ready.
+/// Returns the time within which the share [`Pace::QUANTILE`] of the results is ready, in seconds.
 fn ideal(chance: &mut SeededRandom, median: Duration) -> f64 {
     quantile((0..100_000).map(|_| chance.takes(median, SPREAD).as_secs_f64()), Pace::QUANTILE)
 }

@@ -12,8 +12,8 @@ fn accepted() -> Step {
     Step::Submitted(SubmitOutcome::Accepted)
 }
 
-/// Returns the estimate after all `steps` and a result at second `found`. Each step has the second at which it happens.
-/// There is no estimate before the first step.
+/// Returns the estimate after all `steps` and a result that is found at second `found`. The number in a step is the second
+/// at which the step happens. There is no estimate before the first step.
 fn taught(steps: &[(u64, Step)], found: u64) -> Option<Duration> {
     let mut scenario = LifecycleScenario::begin();
     for (second, step) in steps {

@@ -15,7 +15,7 @@ enum RandomEvent {
     Refresh,
     /// A worker claims the work and its process dies.
     Crash,
-    /// The work ends. The first outcome applies if the work is a submit, the second if it is a poll.
+    /// The work ends. The first outcome applies if the work is a submit. The second outcome applies if the work is a poll.
     Work(SubmitOutcome, PollOutcome),
 }
 

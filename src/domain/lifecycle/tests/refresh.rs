@@ -10,7 +10,7 @@ fn refresh(scenario: &mut LifecycleScenario, second: u64) -> bool {
     scenario.analysis.refresh(&PollingPolicy::default(), after(second))
 }
 
-/// Returns a completed analysis after its poll for late tags, refreshed at this second.
+/// Returns a completed analysis whose poll for late tags is over. A caller refreshed the analysis at this second.
 fn refreshed_at_rest(second: u64) -> LifecycleScenario {
     let mut scenario = LifecycleScenario::completed();
     scenario.step(after(SETTLE), Step::Polled(PollOutcome::Unchanged));

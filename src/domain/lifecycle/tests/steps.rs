@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Checks each step. Each one is applied to a new scenario, one minute after the submission.
+/// Checks each step. The function applies each step to a new scenario, one minute after the submission.
 pub(super) fn check(stage: Stage, table: &[(Step, &str)]) {
     for (step, expected) in table {
         let line = LifecycleScenario::at_stage(stage).line(after(60), step.clone());

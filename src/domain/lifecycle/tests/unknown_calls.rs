@@ -19,7 +19,7 @@ enum History {
 impl History {
     const ALL: [Self; 2] = [Self::None, Self::Learned];
 
-    /// Runs the earlier calls with the same vendor.
+    /// Runs the earlier calls with a vendor that answers unknown calls in this form.
     fn of(self, form: UnknownForm) -> LifecycleScenario {
         let mut last = LifecycleScenario::begin();
         let calls = if self == Self::None { 0 } else { 20 };
@@ -37,7 +37,7 @@ fn run(case: Case, history: &LifecycleScenario) -> Model {
     Model::new(case, history, after(4 * 3600)).run()
 }
 
-/// Returns the longest wait for a result after a submit, before the call is submitted again.
+/// Returns the longest time from a submit without a result to the next submit of the call.
 fn patience(history: &LifecycleScenario, form: UnknownForm) -> Duration {
     let twice = Pace::slowest(history.pace, &PollingPolicy::default()) * 2;
     let is_learned = history.pace.is_some();
@@ -142,7 +142,7 @@ fn server_errors_of_an_outage_lead_to_no_submit() {
     }
 }
 
-/// The vendor shows a page for hours, also to probes. This happens twice, a week apart.
+/// For hours, the vendor answers all polls and probes with a page. This happens twice, a week apart.
 #[test]
 fn calls_in_progress_survive_maintenance_of_the_vendor() {
     for form in UnknownForm::ALL {
@@ -243,7 +243,7 @@ fn a_vendor_that_changes_its_answer_for_unknown_calls_is_probed_again() {
     }
 }
 
-/// The vendor's program fails for a moment, with an explanation in an answer with status 200.
+/// The vendor's program fails for a moment. It sends an explanation with the status 200.
 #[test]
 fn an_unexpected_explanation_does_not_confirm_a_lost_submit() {
     let mut scenario = History::Learned.of(UnknownForm::Null);

@@ -25,7 +25,7 @@ pub(super) enum UnknownForm {
     /// The same answer as for a call whose result is not ready.
     LikePending,
     Redirect,
-    /// An error of the vendor's program. It may also mean an outage.
+    /// An error of the vendor's program. Such an error may also mean an outage.
     ServerError,
 }
 
@@ -74,9 +74,9 @@ fn pending() -> (PollOutcome, AnswerShape) {
 /// Outcome of one submit at the vendor and on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SubmitFate {
-    /// Time from the submit until the vendor knows the call; `None` if it never does.
+    /// Time from the submit until the vendor knows the call; `None` if the vendor never knows the call.
     pub(super) accepted_after: Option<Duration>,
-    /// Reason why the answer is lost; `None` if it arrives.
+    /// Reason why the answer is lost; `None` if the answer arrives.
     pub(super) lost: Option<FaultCode>,
 }
 
@@ -230,7 +230,7 @@ impl Model {
         self.accepted_at.iter().any(|at| *at <= self.now)
     }
 
-    /// Whether the process dies at this moment. It dies only once.
+    /// Whether the process dies at this moment. The process dies only once.
     fn crashes(&mut self, is_sent: bool) -> bool {
         let crashes = self.case.crash == Some((self.operations, is_sent));
         if crashes {
