@@ -23,7 +23,8 @@ pub struct InvalidCursor;
 pub(super) struct CursorCodec(Context);
 
 impl CursorCodec {
-    /// Creates the codec of a tenant's list without filters. `list` is the name of the list and differs between lists.
+    /// Creates the codec of a tenant's list without filters. `list` is the name of the list. Different lists have different
+    /// names.
     pub(super) fn new(list: &'static str, tenant: &TenantId) -> Self {
         Self(Context::new(&SHA256)).filter(list.as_bytes()).filter(tenant.as_str().as_bytes())
     }

@@ -122,9 +122,9 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. A change of the URL, the method, the payload, the transform or
-    /// the headers resets the failure count and ends a pause, because the cause of the failures may be gone. Enabling the webhook
-    /// has the same effect.
+    /// Changes a webhook. Pending deliveries use the new state. Setting the URL, the method, the payload, the transform or the
+    /// headers resets the failure count and ends a pause, because the cause of the failures may be gone. Enabling the webhook has
+    /// the same effect.
     ///
     /// # Errors
     /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or

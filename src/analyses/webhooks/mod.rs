@@ -54,8 +54,8 @@ pub struct WebhookState {
 }
 
 impl Webhooks {
-    /// Creates the use cases. `receivers` has the paused receivers of
-    /// callbacks. `renderings` is the memory budget of renderings.
+    /// Creates the use cases. `receivers` contains the paused receivers of callbacks. `renderings` is the memory budget of
+    /// renderings.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
