@@ -94,8 +94,8 @@ impl<'a> Json<'a> {
         number.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// Returns the value. A value that cannot be represented becomes its JSON text. A list or object also becomes its JSON text
-    /// if it is nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
+    /// Returns the value. A value that [`Value`] cannot represent becomes its JSON text. A list or object also becomes its JSON
+    /// text if it is nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
     /// size.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();
