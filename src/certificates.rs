@@ -89,8 +89,8 @@ impl CertificateVerifier {
         Ok(Self::new(authorities)?)
     }
 
-    /// Returns whether the certificate has the name and the key of a trusted authority. The handshake proves that the
-    /// server has the key, with which it could sign any certificate.
+    /// Returns whether the certificate has the name and the key of a trusted authority. Such a server can be trusted: the
+    /// handshake proves that the server has the private key, and with this key it could sign any certificate.
     fn is_authority(&self, certificate: &CertificateDer<'_>) -> bool {
         anchor_from_trusted_cert(certificate).is_ok_and(|anchor| self.authorities.roots.contains(&anchor))
     }

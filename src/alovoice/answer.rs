@@ -23,7 +23,7 @@ use crate::domain::tags::Tag;
 use crate::domain::transcript::{Speaker, Turn};
 use crate::domain::vendor_token::VendorToken;
 
-/// Maximum number of turns of a call. It suffices for one turn every three seconds for sixteen hours.
+/// Maximum number of turns of a call. The limit suffices for a call of sixteen hours with one turn every three seconds.
 const MAX_TURNS: usize = 20_000;
 /// Maximum number of tags of a call.
 const MAX_TAGS: usize = 20_000;
@@ -32,8 +32,8 @@ const MAX_NESTED_BYTES: usize = 1 << 20;
 /// Maximum length of a recording's path in bytes. A longer path is ignored.
 const MAX_PATH_BYTES: usize = 8 << 10;
 
-/// Returns whether a body confirms a submit: it has the documented `answer.aicallid`. The body may have the errors that
-/// [`AnswerReader`] tolerates.
+/// Returns whether a body confirms a submit, which means that the body has the documented `answer.aicallid`. The body may have
+/// the errors that [`AnswerReader`] tolerates.
 pub(super) fn is_acceptance(body: &[u8], content_type: Option<&str>) -> bool {
     let mut warnings = AnswerWarnings::default();
     let text = decode(body, content_type, &mut warnings);
@@ -46,7 +46,7 @@ pub(super) fn is_acceptance(body: &[u8], content_type: Option<&str>) -> bool {
     id.is_some_and(|id| id.number().is_some() || id.string().is_some_and(|id| !id.trim().is_empty()))
 }
 
-/// Removes the vendor token from an answer that repeats it, because answers are stored and returned to callers.
+/// Removes the vendor token from an answer, because answers are stored and returned to callers.
 pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
     token.erased_from(&body).map_or(body, Bytes::from)
 }
@@ -56,9 +56,9 @@ pub(super) fn without_token(body: Bytes, token: &VendorToken) -> Bytes {
 pub struct AnswerReader<'a> {
     /// The vendor's URL. Paths of recordings on other hosts are omitted.
     pub base_url: &'a Url,
-    /// The token to remove from the vendor's words.
+    /// The token that is removed from texts that quote the vendor.
     pub token: &'a VendorToken,
-    /// Maximum length of the text of an answer in UTF-8, in bytes.
+    /// Maximum size in bytes of an answer's text after conversion to UTF-8.
     pub max_bytes: usize,
 }
 
@@ -66,8 +66,8 @@ impl AnswerReader<'_> {
     /// Reads a body. `content_type` may declare its encoding.
     ///
     /// # Errors
-    /// Returns an error if the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags.
-    /// The text is for people.
+    /// Returns an error if the body is too large or not JSON, if no turn can be read, or if there are too many turns or tags. The
+    /// error is a text for people.
     pub fn read(
         &self,
         body: &Bytes,
@@ -213,7 +213,8 @@ fn unix_seconds(seconds: f64) -> Option<Timestamp> {
     (0.0..=END_OF_9999).contains(&seconds).then(|| Timestamp::from_millis((seconds * 1000.0) as i64))
 }
 
-/// Returns the path of a recording on the vendor's own host; `None` for any other host.
+/// Returns the path of a recording on the vendor's host. Returns `None` if the path is too long, is invalid or leads to another
+/// host.
 fn own_path(base_url: &Url, path: &str) -> Option<String> {
     if path.len() > MAX_PATH_BYTES {
         return None;

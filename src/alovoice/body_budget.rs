@@ -1,8 +1,8 @@
 //! The memory that answers of the vendor may use in total, for all tenants and requests.
 //!
-//! Small answers need no permit, because the number of concurrent requests bounds their memory. A larger answer waits for a
-//! permit of its size, and the budget suffices for several answers of the largest size. A request that needs a larger permit
-//! releases the one that it has before it waits, so waiters cannot deadlock.
+//! Small answers need no permit, because the number of concurrent requests bounds their memory. A larger answer needs a permit
+//! for 1 MiB or, above 1 MiB, for the maximum size of an answer. The budget suffices for two answers of the maximum size. A
+//! request that needs a larger permit first releases its current permit and then waits, so waiting requests cannot deadlock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ const LARGEST_AT_ONCE: usize = 2;
 /// Minimum size of the memory budget for answers, in MiB.
 const MIN_BUDGET_MIB: usize = 16;
 
-/// The memory that one answer uses. The permit is held until the result is stored.
+/// A permit for the memory that one answer uses. The permit is held until the result is stored.
 #[derive(Debug, Default)]
 #[must_use = "dropping the permit releases the memory of the answer"]
 pub struct BodyPermit(Option<OwnedSemaphorePermit>);
 
-/// The memory budget for the vendor's answers. Each permit of the semaphore is one MiB.
+/// The memory budget for the vendor's answers. Each permit of the semaphore stands for one MiB.
 pub(super) struct BodyBudget {
     free: Arc<Semaphore>,
     largest: usize,
@@ -36,8 +36,8 @@ impl BodyBudget {
         Self { free: Arc::new(Semaphore::new(total)), largest }
     }
 
-    /// Exchanges `permit` for a permit that covers an answer of `bytes`. Returns `None` if the budget has no room
-    /// before the deadline.
+    /// Exchanges `permit` for a permit that covers an answer of `bytes` bytes. Returns `None` if the budget has no room before
+    /// the deadline.
     pub(super) async fn grow(
         &self,
         permit: BodyPermit,
@@ -62,7 +62,7 @@ impl BodyBudget {
 }
 
 impl BodyPermit {
-    /// Returns the size of the largest answer that the permit covers, in bytes; 0 if the answer is small.
+    /// Returns the size of the largest answer that the permit covers, in bytes. Returns 0 for the empty permit of a small answer.
     pub(super) fn bytes(&self) -> usize {
         self.mebibytes() * MIB
     }

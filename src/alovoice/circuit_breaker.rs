@@ -13,8 +13,8 @@
 //! - While the vendor answers about other calls, only the first of a call's consecutive failures counts.
 //! - While the circuit is open, a call that has not failed may probe the vendor after each minimum interval. A call that has
 //!   failed waits for the end of the pause, which grows.
-//! - Calls that have failed share a separate, lower limit (`failed_limit`). It halves with each failure and doubles when such a
-//!   call succeeds.
+//! - Calls that have failed share a separate, lower limit (`failed_limit`). This limit halves with each failure and doubles when
+//!   a call that has failed succeeds.
 //!
 //! The breaker is pure: time and jitter are passed in.
 
@@ -30,11 +30,11 @@ use crate::domain::polling::PollingPolicy;
 
 /// Number of failures in a row that open the circuit.
 const FAILURES_TO_OPEN: u32 = 5;
-/// Maximum pause between two probes. A `Retry-After` of the vendor can extend it, and so can a refused token, which
-/// only an operator can fix.
+/// Maximum pause between two probes. A `Retry-After` of the vendor can extend this pause. A refused token can also extend the
+/// pause, because only an operator can fix the token.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Time for which an answer shows that the vendor works and accepts the token. During this time, repeated failures of a call, a
-/// single `Retry-After` and a refused token may concern only one call.
+/// Time for which an answer shows that the vendor works and accepts the token. During this time, the breaker assumes that
+/// repeated failures of one call, a single `Retry-After` or a refused token may concern only one call.
 const ANSWER_VALIDITY: Duration = Duration::from_secs(60);
 /// The limit of the calls that have failed is never below the maximum concurrency divided by this number.
 const MIN_FAILED_SHARE: usize = 8;
@@ -69,13 +69,13 @@ pub(super) struct EndedRequest {
 /// The circuit breaker of one tenant.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
-    /// The policy's shortest and longest intervals bound the pauses.
+    /// The polling policy. Its shortest and longest intervals bound the pauses.
     policy: PollingPolicy,
     /// Maximum number of concurrent requests while the circuit is closed.
     max_concurrency: usize,
     state: CircuitState,
-    /// Number of times that the circuit has opened since the full limit was last allowed. This number determines the length of
-    /// the next pause.
+    /// Number of times that the circuit has opened since the limit last reached `max_concurrency`. This number determines the
+    /// length of the next pause.
     openings: u32,
     answered_at: Option<Timestamp>,
     /// Maximum number of concurrent requests about calls that have failed.
@@ -85,7 +85,8 @@ pub(super) struct CircuitBreaker {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CircuitState {
-    /// After an outage the limit starts low, so that the work that has become due does not arrive all at once.
+    /// At most `limit` concurrent requests are allowed. After an outage the limit starts low, so that the work that has become
+    /// due does not reach the vendor all at once.
     Closed { limit: usize, failures: u32 },
     /// Before `unfailed_from`, no request is allowed. From then on, one request at a time is allowed, and only about calls that
     /// have not failed. From `until` on, the circuit is half-open: one request at a time is allowed, about any call.
@@ -205,8 +206,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether one failure suffices to open the circuit, because the vendor asks for a pause. If the vendor has just answered
-    /// about another call, the pause may concern only the failing call, unless the vendor limits the rate.
+    /// Whether this failure alone opens the circuit, because the vendor asks for a pause. The pause is ignored if the vendor has
+    /// just answered, because the pause may concern only the failing call. A pause because of a rate limit is never ignored.
     fn must_pause(&self, health: VendorHealth, now: Timestamp) -> bool {
         let VendorHealth::Failing { is_throttled, retry_after, .. } = health else { return false };
         let asks = retry_after.is_some_and(|pause| !pause.is_zero());

@@ -224,7 +224,8 @@ impl VendorClient {
         parse_retry_after(text, self.env.wall_clock.now())
     }
 
-    /// Reads a body within `vendor.max_response_bytes`, counted after decompression, and within the body budget.
+    /// Reads a body and removes the token. The decompressed body may have at most `vendor.max_response_bytes`, and the body
+    /// budget must have room for it.
     pub(super) async fn read(
         &self,
         response: Response,
@@ -238,7 +239,7 @@ impl VendorClient {
         Ok((body, permit))
     }
 
-    /// Reads at most `max_bytes` of a body, within the body budget, and removes the token.
+    /// Reads at most `max_bytes` of a body and removes the token. Takes the memory from the body budget.
     pub(super) async fn read_up_to(
         &self,
         max_bytes: usize,
@@ -263,8 +264,8 @@ impl VendorClient {
         Ok((without_token(body.freeze(), token), permit))
     }
 
-    /// Returns the vendor's current time, computed from the last answer with a time; `None` unless that answer arrived at
-    /// `since` or later.
+    /// Returns the vendor's current time, computed from the last answer with a time. Returns `None` if no such answer has arrived
+    /// since `since`.
     pub fn vendor_time(&self, since: Instant) -> Option<Timestamp> {
         self.time.now(since)
     }

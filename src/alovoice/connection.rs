@@ -16,7 +16,7 @@ const PATH: [&str; 3] = ["alovoice-gateway", "check", "connection"];
 /// Sends a request without a token to the vendor. Any answer of the vendor is a success, even a 404.
 ///
 /// # Errors
-/// The reason why the vendor did not answer, for example because a proxy asks for credentials (407).
+/// Returns the reason why the vendor did not answer, for example because a proxy asks for credentials (407).
 pub async fn check_connection(base_url: &Url, network: &Network) -> Result<(), TransportError> {
     let explain = |error: reqwest::Error| network.explain(&error);
     let client =

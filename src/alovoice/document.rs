@@ -1,4 +1,4 @@
-//! The JSON document in the text of an answer.
+//! Finds the JSON document in the text of an answer.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ const MAX_TEXT_BEFORE: usize = 64 << 10;
 /// Maximum number of positions at which the search tries to read a document.
 const MAX_PLACES: usize = 8;
 
-/// Returns the document of a text as valid JSON; `None` if there is none, or if there may be more than one. A document that
-/// must be repaired may have at most `max_bytes`.
+/// Finds the document in a text and returns it as valid JSON. Returns `None` if the text has no document, or may have several. A
+/// document that must be repaired may have at most `max_bytes`.
 pub(super) fn document<'a>(
     text: &'a str,
     max_bytes: usize,
@@ -32,7 +32,7 @@ pub(super) fn document<'a>(
     }
 }
 
-/// Returns the list or object that a string contains as JSON.
+/// Returns the JSON text of the list or object that a JSON string contains. Returns `None` if the value is not such a string.
 pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let text = string.string().filter(|text| text.trim_start().starts_with(['{', '[']))?;
     let json = if Json::parse(&text).is_some() { text } else { whole(&text, max_bytes, warnings)? };
@@ -40,7 +40,7 @@ pub(super) fn nested(string: Json<'_>, max_bytes: usize, warnings: &mut AnswerWa
     Some(json)
 }
 
-/// Repairs a text that is a single document with errors; `None` if it is not.
+/// Repairs a text that is a single document with errors. Returns `None` if the text is anything else.
 fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let mut tried = warnings.clone();
     let (json, rest) = repair(text, max_bytes, &mut tried).ok()?;
@@ -51,7 +51,7 @@ fn whole(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<
     Some(json)
 }
 
-/// Returns the object with a member `answer` in a text; `None` unless there is exactly one.
+/// Returns the object in a text that has a member `answer`. Returns `None` if the text has no such object, or may have several.
 fn embedded(text: &str, max_bytes: usize, warnings: &mut AnswerWarnings) -> Option<String> {
     let places = text.match_indices('{').map(|(at, _)| at).take_while(|at| *at < MAX_TEXT_BEFORE);
     // Each failed attempt reads a part of the text. The budget bounds the total.

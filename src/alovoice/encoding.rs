@@ -8,16 +8,16 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// An encoding of Unicode with characters of several bytes.
+/// UTF-16 or UTF-32 in one of the two byte orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wide {
     Utf16(&'static Encoding),
     Utf32 { is_big_endian: bool },
 }
 
-/// Decodes a body. The encoding follows from fixed rules. A byte-order mark, or the zero bytes in the first characters of JSON
-/// (RFC 4627, 3), show UTF-16 or UTF-32. Any other body is UTF-8, as JSON must be (RFC 8259, 8.1), unless it is
-/// invalid UTF-8; then the declared `charset` applies. Bytes that are not characters become U+FFFD.
+/// Decodes a body. A body is UTF-16 or UTF-32 if it begins with such a byte-order mark, or if its first characters have the zero
+/// bytes of such JSON (RFC 4627, 3). Any other body is UTF-8, as JSON must be (RFC 8259, 8.1). The declared `charset` applies
+/// only to a body that is invalid UTF-8. Bytes that are not characters become U+FFFD.
 pub(super) fn decode<'a>(
     body: &'a [u8],
     content_type: Option<&str>,

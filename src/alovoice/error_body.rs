@@ -13,10 +13,10 @@ use super::words;
 use crate::domain::answer_warnings::AnswerWarnings;
 use crate::domain::vendor_token::VendorToken;
 
-/// Maximum number of bytes of an error's body that are searched for the vendor's words.
+/// Maximum number of bytes that are read from the body of an error, to find the vendor's explanation.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// Number of bytes that are dropped at the end of a body of [`MAX_ERROR_BYTES`]. A token that is cut there would not
-/// be recognized.
+/// Number of bytes that are dropped at the end of a body of [`MAX_ERROR_BYTES`] bytes. Only a part of the token may be there, and
+/// such a part would not be recognized.
 const CUT_BYTES: usize = 4 << 10;
 /// Maximum time for reading the body of an error. A slow body must not delay the outcome.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);

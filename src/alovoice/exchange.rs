@@ -34,8 +34,8 @@ impl<'a> Exchange<'a> {
         Self { operation, tenant, call_id, began: Instant::now(), span, status: None }
     }
 
-    /// Starts the span of the request, and returns the `traceparent` for the request. `trace` is the fallback if the span is not
-    /// exported.
+    /// Starts the span of the request, and returns the `traceparent` for the request. If the span is not exported, `trace`
+    /// determines the `traceparent`.
     pub(super) fn traceparent(&self, trace: TraceContext) -> String {
         spans::start(&self.span, trace).traceparent()
     }

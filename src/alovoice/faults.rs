@@ -32,7 +32,7 @@ pub(super) fn fault_of_status(
     Some(VendorFault { code, detail: answered(status, words), retry_after })
 }
 
-/// Whether a status for which [`fault_of_status`] returns a fault may be the vendor's answer for a call that it does not know.
+/// Whether a status may be the vendor's answer for an unknown call, although [`fault_of_status`] returns a fault for the status.
 /// Such a status is a redirect or an error of the vendor's program. The other faults come from the vendor's proxies, or concern
 /// the token, the rate or the timing of requests.
 pub(super) fn may_be_about_call(status: StatusCode) -> bool {
@@ -58,7 +58,7 @@ pub(super) fn unexpected_status(status: u16) -> VendorFault {
     fault(FaultCode::VendorError, format!("the vendor answered {status}"))
 }
 
-/// Public text for an answer to a submit that lacks the documented id.
+/// Public text for a submit whose answer lacks the documented id.
 pub(super) const UNCONFIRMED: &str = "the vendor's answer does not confirm the submit";
 
 /// Public text for an answer with status 404.
@@ -69,8 +69,8 @@ pub(super) fn call_not_found(words: Option<String>) -> VendorFault {
     fault(FaultCode::CallNotFound, quoted(UNKNOWN_CALL, words))
 }
 
-/// Returns the fault of a request that got no answer or an incomplete one. The fault does not contain the error,
-/// because the error contains the URL.
+/// Returns the fault of a request that got no answer or an incomplete answer. The fault does not contain the error, because the
+/// error contains the URL.
 pub(super) fn transport(network: &Network, error: &reqwest::Error) -> VendorFault {
     let code = if error.is_timeout() { FaultCode::VendorTimeout } else { FaultCode::VendorUnreachable };
     match network.explain(error) {

@@ -11,7 +11,7 @@ use serde_json::{Deserializer as Reader, Value};
 use self::visitors::{Members, Numbered, Objects, Text};
 use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 
-/// Maximum nesting of values. Deeper values are kept as text. Stored results nest these values a few levels deeper. The
+/// Maximum depth of nested values. Deeper values are kept as text. Stored results nest these values a few levels deeper. The
 /// parser of stored results has a much higher limit.
 const MAX_LEVELS: usize = 64;
 
@@ -24,7 +24,7 @@ pub(super) struct Json<'a>(&'a RawValue);
 pub(super) struct TooMany;
 
 impl<'a> Json<'a> {
-    /// Parses a document; `None` if it is not JSON.
+    /// Parses a document. Returns `None` if the text is not JSON.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
     }
@@ -41,8 +41,8 @@ impl<'a> Json<'a> {
         Some(found.map(|value| value.map(Self)))
     }
 
-    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An
-    /// object whose names are numbers is also a list: PHP writes lists with gaps in that form.
+    /// Returns the elements that are objects, and the number of all elements; `None` if the value is not a list. An object whose
+    /// names are numbers also counts as a list: PHP writes lists with gaps in that form.
     pub(super) fn objects(
         self,
         max: usize,
@@ -94,8 +94,8 @@ impl<'a> Json<'a> {
         number.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
-    /// Returns the value. A value that cannot be represented becomes its JSON text. A list or object also becomes its JSON text
-    /// if it is nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
+    /// Returns the value. A value that [`Value`] cannot represent becomes its JSON text. A list or object also becomes its JSON
+    /// text if it is nested too deeply or is larger than `nested_bytes`. Any other list or object reduces `nested_bytes` by its
     /// size.
     pub(super) fn value(self, nested_bytes: &mut usize) -> Value {
         let text = self.0.get();

@@ -1,7 +1,7 @@
 //! Limits the number of concurrent requests to the vendor, per tenant.
 //!
-//! Submits, polls and lookups of a tenant share one limit. The tenant's circuit breaker can lower it. The circuit breaker also has
-//! a separate limit for requests about calls whose earlier requests failed.
+//! Submits, polls and lookups of a tenant share one limit, which the tenant's circuit breaker can lower. The circuit breaker also
+//! has a separate limit for requests about calls whose earlier requests failed.
 
 mod state;
 #[cfg(test)]
@@ -60,7 +60,7 @@ struct Lookup {
 
 /// The permits that workers may take now. While this value exists, no other task takes a permit.
 pub struct FreePermits<'a> {
-    /// Each tenant with free permits, their number, and the order in which calls get them.
+    /// The tenants with free permits, each with the number of its free permits and the order in which due calls get them.
     pub by_tenant: Vec<(TenantId, usize, ClaimOrder)>,
     /// Tenants whose circuit is open.
     pub open_circuits: Vec<TenantId>,
@@ -170,7 +170,7 @@ impl VendorPermits {
         self.released.notify_one();
     }
 
-    /// Waits until a permit may have become free since the last call. Only one task may call this method.
+    /// Waits until a permit may have become free since this method last returned. Only one task may use this method.
     pub async fn released(&self) {
         self.released.notified().await;
     }
@@ -226,7 +226,7 @@ impl VendorPermit {
         &self.permits.tenant
     }
 
-    /// Returns whether the circuit is open. If it is, no further request may follow with this permit.
+    /// Returns whether the circuit is open. If the circuit is open, this permit must not be used for another request.
     pub fn is_circuit_open(&self) -> bool {
         self.permits.state().breaker.open_until(self.permits.env.clock.now()).is_some()
     }

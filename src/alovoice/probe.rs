@@ -10,10 +10,10 @@ use crate::domain::answer_shape::AnswerShape;
 use crate::domain::lifecycle::VendorFault;
 
 impl VendorClient {
-    /// Requests the result of a call that cannot exist, with an id in the form of `request.call_id`. Records the
-    /// outcome in the circuit breaker. Returns the shape of the answer, even if the answer is a result; `None` if the
-    /// vendor did not answer, or if the answer is an error that does not concern the call. The rest of a large answer is
-    /// not read.
+    /// Requests the result of a call that cannot exist. The id of this call has the same form as `request.call_id`. Records the
+    /// outcome in the circuit breaker. Returns the shape of the answer, even if the answer is a result. Returns `None` if the
+    /// vendor did not answer, or if the answer is an error that does not concern the call. The rest of a large answer is not
+    /// read.
     pub async fn probe(&self, permit: &VendorPermit, request: VendorCall<'_>) -> Option<AnswerShape> {
         let call_id = impossible_call(request.call_id, &*self.env.entropy);
         let request = VendorCall { call_id: &call_id, ..request };

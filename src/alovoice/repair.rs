@@ -8,7 +8,7 @@
 //! - `True`, `None`, `undefined` and similar words; numbers such as `+1`, `.5`, `007` and `0x1f`;
 //! - `NaN`, `-Infinity`, `1.#QNAN` and other words instead of numbers, which become `null`.
 //!
-//! A missing comma, quote or bracket is not repaired, and other words are not, because any correction would be a guess.
+//! A missing comma, quote or bracket is not repaired, because any correction would be a guess. The same applies to other words.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use crate::domain::answer_warnings::{AnswerWarnings, WarningCode};
 /// Repairs the value at the beginning of `text`. Returns JSON of at most `max_bytes` and the rest of the text.
 ///
 /// # Errors
-/// Returns the number of bytes that were read, if there is no such value or if its JSON has more than `max_bytes`.
+/// Returns the number of bytes that were read, if the text does not begin with a value or if the JSON exceeds `max_bytes`.
 pub(super) fn repair<'a>(
     text: &'a str,
     max_bytes: usize,
@@ -45,7 +45,7 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
-    /// Reads one value with everything inside it. It does not recurse, so deep nesting cannot exhaust the call stack.
+    /// Reads one value with everything inside it. The function does not recurse, so deep nesting cannot exhaust the call stack.
     fn document(&mut self) -> Option<()> {
         // The closing brackets that must still follow.
         let mut open = Vec::new();

@@ -23,10 +23,10 @@ const MAX_ETAG_BYTES: usize = 256;
 pub struct VendorAnswer {
     /// The meaning of the answer for the call.
     pub outcome: PollOutcome,
-    /// Shape of an answer without a result. `None` if there was no answer, if the answer is a result, if it repeats an earlier
-    /// answer (304), or if it is an error that does not concern the call.
+    /// Shape of an answer without a result. `None` if there was no answer, or if the answer is a result, a 304, or an error that
+    /// does not concern the call.
     pub shape: Option<AnswerShape>,
-    /// The memory of the answer. The caller holds it until the outcome is stored.
+    /// Permit for the memory of the answer. The caller holds the permit until the outcome is stored.
     pub body_permit: BodyPermit,
 }
 
@@ -112,7 +112,8 @@ impl VendorClient {
     }
 }
 
-/// Returns the `ETag`. An `ETag` that contains the token is not stored, so the next poll is unconditional.
+/// Returns the `ETag` of an answer. Returns `None` if the `ETag` is too long or contains the token; the next poll is then
+/// unconditional.
 fn etag_of(headers: &HeaderMap, token: &VendorToken) -> Option<String> {
     text_of(headers, ETAG).filter(|etag| etag.len() <= MAX_ETAG_BYTES && !token.is_in(etag.as_bytes()))
 }

@@ -55,7 +55,7 @@ pub(super) fn shape_of(
     AnswerShape::new(status, &structure, &words_of(&text, None), &words_of(&text, Some(call_id)))
 }
 
-/// Returns the structure of a value: names, types and truth values. Collects strings and codes in order.
+/// Returns the structure of a value: names, types and truth values. Appends strings and codes to `strings` in their order.
 fn structure_of(value: &Value, call_id: &CallId, strings: &mut Vec<String>) -> String {
     match value {
         Value::Null => "null".to_owned(),

@@ -7,7 +7,8 @@ use reqwest::header::{AGE, DATE, HeaderMap};
 
 use crate::domain::clock::Timestamp;
 
-/// Maximum duration of a request whose answer is used. The header may be as old as the request.
+/// Maximum duration of a request whose answer is used as a reading of the clock. The vendor may have set `Date` at any time
+/// during the request.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 /// Average fraction of a second that the header omits, because its times are whole seconds.
 const HALF_SECOND: Duration = Duration::from_millis(500);
@@ -26,8 +27,7 @@ impl VendorTime {
         }
     }
 
-    /// Returns the vendor's current time, computed from the last reading; `None` unless the reading was taken at `since` or
-    /// later.
+    /// Returns the vendor's current time, computed from the last reading. Returns `None` if there is no reading since `since`.
     pub(super) fn now(&self, since: Instant) -> Option<Timestamp> {
         let reading = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.filter(|(_, at)| *at >= since).map(|(time, at)| time + at.elapsed())

@@ -42,7 +42,8 @@ pub(super) fn of_body(body: &str, token: &VendorToken) -> Option<String> {
     clean(&words, token)
 }
 
-/// Returns the words of JSON without a result. An answer of the documented form has words only if it also explains an error.
+/// Returns the vendor's words in JSON without a result. Returns `None` for an answer of the documented form that explains no
+/// error.
 pub(super) fn of_answer(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     let is_documented = leaves.0.iter().any(Leaf::is_documented);
@@ -70,7 +71,8 @@ fn clean(words: &str, token: &VendorToken) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// Returns the words of JSON that reports an error in addition to its answer; `None` if it reports no error.
+/// Returns the vendor's words in JSON that reports an error in addition to its answer. Returns `None` if the JSON reports no
+/// error.
 pub(super) fn of_error(json: &str, token: &VendorToken) -> Option<String> {
     let leaves = Leaves::of(json);
     leaves.0.iter().find(|leaf| leaf.reports_error()).and_then(|first| {

@@ -24,7 +24,7 @@ impl Analyses {
     ///
     /// # Errors
     /// Returns an error if the store fails. If the common transaction fails, no submission is stored. The errors of single
-    /// submissions are in the list.
+    /// submissions are in the returned list.
     pub async fn submit_all(
         &self,
         tenant: &Tenant,
@@ -63,8 +63,8 @@ impl Analyses {
         Ok(admitted.into_iter().map(outcome).collect())
     }
 
-    /// Stores each submission in a separate transaction. The list contains an error for each call that cannot be read. Any other
-    /// error ends the function.
+    /// Stores each submission in a separate transaction. The returned list contains an error for each stored call that cannot be
+    /// read. The function returns at once on any other error.
     async fn submit_each(
         &self,
         tenant: &Tenant,

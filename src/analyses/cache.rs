@@ -1,9 +1,9 @@
 //! The cache of finished analyses, stored as the bytes of the answer. Its size and the age of its entries are
 //! limited.
 //!
-//! A read that began before a change must not insert the older state after the change. Therefore each key has an
-//! epoch, which it shares with a few other keys. An invalidation increments the epoch, and an insertion succeeds only
-//! if the epoch has not changed since before the read.
+//! A read that began before a change must not insert the older state after the change. Therefore each key has an epoch, which it
+//! shares with a few other keys. An invalidation increments the epoch, and an insertion succeeds only if the epoch still has the
+//! value from before the read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use crate::domain::ids::{CallId, TenantId};
 /// Tenant and call id of an analysis.
 pub(super) type Key = (TenantId, CallId);
 
-/// Number of epochs. The epochs need little memory, and with this number a change rarely prevents the insertion of another
+/// Number of epochs. This number of epochs needs little memory, and a change of one call rarely prevents the insertion of another
 /// call.
 const EPOCHS: usize = 1024;
 /// Approximate size of an entry without its body, in bytes.
@@ -54,7 +54,7 @@ impl RepresentationCache {
         Epoch(self.counter(key).load(Ordering::SeqCst))
     }
 
-    /// Inserts an entry, unless the key was invalidated since `before`.
+    /// Inserts an entry, unless the key was invalidated after its epoch `before` was read.
     pub(super) fn insert(&self, key: &Key, before: Epoch, representation: Arc<Representation>) {
         if self.epoch(key) != before {
             return;

@@ -1,4 +1,5 @@
-//! Cursors: each is an opaque text with the position at which a page of a list ends. Callers send it back unchanged.
+//! Cursors for pages of lists. A cursor is an opaque text with the position at which a page ends. Callers send the cursor back
+//! unchanged.
 //!
 //! A cursor is `base64url(version, position, digest)`. The digest covers the position, the name of the list, the tenant and the
 //! filters, so a cursor that is damaged or belongs to another list is rejected. The digest does not protect against forgery. A
@@ -22,7 +23,8 @@ pub struct InvalidCursor;
 pub(super) struct CursorCodec(Context);
 
 impl CursorCodec {
-    /// Creates the codec of a tenant's list without filters. Each list has a different name.
+    /// Creates the codec of a tenant's list without filters. `list` is the name of the list. Different lists have different
+    /// names.
     pub(super) fn new(list: &'static str, tenant: &TenantId) -> Self {
         Self(Context::new(&SHA256)).filter(list.as_bytes()).filter(tenant.as_str().as_bytes())
     }

@@ -19,8 +19,7 @@ pub struct Listing {
     pub unreadable: Vec<String>,
     /// Cursor of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
-    /// Time of submission of the last examined analysis, if the page ended because it had examined enough analyses; else
-    /// `None`.
+    /// Submission time of the last examined analysis, if the search stopped at its limit before the page was full; else `None`.
     pub searched_back_to: Option<Timestamp>,
 }
 

@@ -26,7 +26,7 @@ const MAX_MISSES: u64 = 10_000;
 /// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// Outcome of a lookup that is not a miss. The negative cache must not keep it.
+/// Outcome of a lookup, except for a miss. The negative cache keeps only misses and none of these outcomes.
 #[derive(Debug, Clone)]
 enum LookupOutcome {
     Adopted,
@@ -39,7 +39,7 @@ impl Lookups {
         Self(Cache::builder().max_capacity(MAX_MISSES).time_to_live(MISS_TIME_TO_LIVE).build())
     }
 
-    /// Asks the vendor for a call. Returns when the store has its result.
+    /// Asks the vendor for the result of a call. Returns when the result is in the store.
     ///
     /// # Errors
     /// [`AnalysesError::NotFound`] if the vendor has no result or the call was deleted, [`AnalysesError::VendorUnavailable`],
@@ -66,7 +66,7 @@ impl Lookups {
     }
 }
 
-/// Asks the vendor for a call. `Ok(())` means that the vendor has no result; only that is cached.
+/// Asks the vendor for the result of a call. `Ok(())` means that the vendor has no result. Only this outcome is cached.
 async fn ask(
     analyses: &Analyses,
     tenant: &Tenant,
@@ -133,8 +133,8 @@ async fn ask(
     }
 }
 
-/// Whether an answer that cannot be read is the vendor's answer for unknown calls. If this is not known yet, the function sends
-/// a probe.
+/// Whether an answer that cannot be read is the vendor's answer for unknown calls. If the answer for unknown calls is not known
+/// yet, the function sends a probe.
 async fn is_unknown(
     analyses: &Analyses,
     tenant: &Tenant,

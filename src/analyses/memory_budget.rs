@@ -1,6 +1,6 @@
 //! A budget of memory for the data of callers, in total and per tenant.
 //!
-//! A request takes a permit before it reads data. It holds the permit until the body is processed or the answer is sent. A
+//! A request takes a permit before it reads data, and holds the permit until the body is processed or the answer is sent. A
 //! tenant can use at most its share of the budget, so the other tenants always have the rest.
 //!
 //! While the budget is used up, a request waits for a permit. After a wait has timed out, further requests of the tenant are
@@ -97,7 +97,7 @@ impl MemoryBudget {
     /// Takes a permit for `bytes`, and waits for it without a time limit.
     ///
     /// # Errors
-    /// None, because the budget is never closed.
+    /// Never returns an error, because the budget is never closed.
     pub async fn take(&self, tenant: &TenantId, bytes: usize) -> Result<MemoryPermit, MemoryUsedUp> {
         let units = self.units(bytes);
         let take = async |semaphore: &Arc<Semaphore>| {
@@ -109,8 +109,8 @@ impl MemoryBudget {
         Ok(MemoryPermit { share: Arc::clone(share), of_share, of_total: take(&self.total).await? })
     }
 
-    /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. Does not wait if the wait of another request of the tenant
-    /// has timed out.
+    /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. Does not wait if an earlier wait of the tenant has timed
+    /// out and no permit of the tenant was returned since.
     ///
     /// # Errors
     /// [`MemoryUsedUp`] if there is no permit in time.
@@ -130,7 +130,7 @@ impl MemoryBudget {
         })
     }
 
-    /// Counts a request that is refused, and returns its error.
+    /// Counts a refused request in the metrics, and returns the error for the request.
     pub fn refuse(&self, tenant: Option<&TenantId>) -> MemoryUsedUp {
         let tenant = tenant.map_or("", TenantId::as_str);
         self.metrics.overload_refusals.with_label_values(&[tenant, self.resource]).inc();

@@ -55,11 +55,11 @@ use crate::store::{Change, Store, StoreError, StoredAnalysis};
 use crate::telemetry::spans;
 use crate::tenants::Tenant;
 
-/// Time that a read waits for the store before the cache answers. It applies only while this replica may miss changes
-/// by other replicas. At other times the cache answers first.
+/// Maximum time that a read waits for the store while this replica may miss changes by other replicas. After this time, the cache
+/// answers the read. At other times the cache answers first.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Number of copies of a result in memory while a request reads it: its text, its parsed form, and the answer.
+/// Number of copies of a result in memory while a request reads the result: the text, the parsed form, and the answer.
 const COPIES: usize = 3;
 
 /// The use cases about analyses.
@@ -73,7 +73,7 @@ pub struct Analyses {
     vendor_permits: Arc<VendorPermits>,
     prober: Arc<Prober>,
     guard: Guard,
-    /// Token that is cancelled when the gateway drains. Waiting callers are answered then.
+    /// Token that is cancelled when the gateway drains. Waiting callers then get their answers.
     draining: CancellationToken,
     cache: RepresentationCache,
     lookups: Lookups,
@@ -83,8 +83,8 @@ pub struct Analyses {
 }
 
 impl Analyses {
-    /// Creates the use cases with an empty cache, and with the memory budgets of large results and of renderings. Waiting requests
-    /// end early once `draining` is cancelled.
+    /// Creates the use cases with an empty cache and the memory budgets of large results and of renderings. Waiting requests end
+    /// early once `draining` is cancelled.
     pub fn new(
         settings: &Settings,
         env: Env,

@@ -37,10 +37,10 @@ impl Prober {
         }
     }
 
-    /// Sends a probe. Does nothing if another probe started at `since` or later, is in progress or has just ended. The
-    /// probe asks for an id of the same form as the call's id, with the permit of an earlier request.
-    /// An open circuit prevents the probe, unless the vendor answered the earlier request (`is_answered`). The exception
-    /// is needed for a vendor that answers unknown calls with an error, because these answers open the circuit.
+    /// Sends a probe. Does nothing if another probe started at `since` or later, is in progress or has just ended. The id in the
+    /// probe has the same form as the id of `call`. The probe uses the permit of an earlier request. An open circuit prevents the
+    /// probe, unless the vendor answered the earlier request (`is_answered`). This exception is needed for a vendor that answers
+    /// unknown calls with an error, because these answers open the circuit.
     ///
     /// # Errors
     /// Returns an error if the store fails.

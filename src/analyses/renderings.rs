@@ -24,8 +24,8 @@ impl Analyses {
     /// Returns the request body of a preset for a call, with a permit if the result is large.
     ///
     /// # Errors
-    /// [`AnalysesError::NoResult`] until the analysis is finished, [`AnalysesError::NotRendered`] if the preset needs a value that
-    /// the call does not have. [`AnalysesError::MemoryUsedUp`] if other renderings leave no memory in time.
+    /// [`AnalysesError::NoResult`] until the analysis is finished. [`AnalysesError::NotRendered`] if the preset needs a value
+    /// that the call does not have. [`AnalysesError::MemoryUsedUp`] if other renderings leave no memory in time.
     pub async fn rendering(
         &self,
         tenant: &Tenant,

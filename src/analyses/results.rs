@@ -68,7 +68,7 @@ impl Analyses {
             .await
     }
 
-    /// Reads a value with `read`. Before it reads a large value, it waits until the memory budget has room for `copies`
+    /// Reads a value with `read`. Before the function reads a large value, it waits until the memory budget has room for `copies`
     /// copies of the value.
     pub(super) async fn sized<T, R>(
         &self,

@@ -103,7 +103,7 @@ impl Gateway {
     }
 
     /// Waits until all requests and all work have ended. Requests are accepted for a while after readiness is off, because load
-    /// balancers notice this with a delay.
+    /// balancers notice the change of readiness with a delay.
     async fn requests_and_work(&self) {
         let work = async {
             // The loops must end first, because a step in progress can still start work.

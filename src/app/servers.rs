@@ -37,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Time that the server waits for the client to close a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum number of bytes of a connection that wait in the kernel, beyond those that the client is ready to receive.
+/// Maximum number of unsent bytes of a connection in the kernel (`TCP_NOTSENT_LOWAT`).
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 << 10;
 /// Maximum number of connections that wait to be accepted.
@@ -169,7 +169,7 @@ async fn log_end(name: &'static str, server: Server) {
     }
 }
 
-/// Returns the URL of a bound server, as seen from this machine.
+/// Returns the URL at which this machine reaches a server that listens on these addresses.
 fn url_of(addresses: &[SocketAddr]) -> Url {
     let mut url = Url::parse("http://127.0.0.1").unwrap_or_else(|_| unreachable!("a constant"));
     if let Some(address) = addresses.first() {

@@ -57,15 +57,15 @@ impl Claims {
         if found { Ok(()) } else { Err(Rejection::Audience) }
     }
 
-    /// Returns the tenant that the first present claim names.
+    /// Returns the tenant from the first claim in `paths` that the token has.
     pub(super) fn tenant(&self, paths: &[ClaimPath]) -> Result<TenantId, Rejection> {
         let name = self.present(paths).next().and_then(|(_, value)| tenant_name(value));
         name.and_then(|name| TenantId::parse(&name).ok()).ok_or(Rejection::TenantClaim)
     }
 
-    /// Returns the scopes in the first claim that has a scope of the API, otherwise those in the first present claim. Returns
-    /// no scopes if no claim is present.
-    /// Keycloak, for example, issues `scope` even if the permissions are roles.
+    /// Returns the scopes from the first claim in `paths` that has a scope of the API. If there is no such claim, returns the
+    /// scopes from the first claim in `paths` that the token has. If the token has none of the claims, returns no scopes. A claim
+    /// without scopes of the API is normal: Keycloak issues `scope` even if the permissions are roles.
     pub(super) fn scopes(&self, paths: &[ClaimPath]) -> Result<Scopes, Rejection> {
         let mut first = None;
         for (_, value) in self.present(paths) {
@@ -119,7 +119,7 @@ fn tenant_name(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns a string, a whole number as text, or the only element of a list. Some providers issue numeric ids, and others issue every
+/// Returns a string, a whole number as text, or the only element of a list. Some providers issue numeric ids. Others issue every
 /// claim as a list.
 fn single_text(value: &Value) -> Option<String> {
     match value {

@@ -1,7 +1,7 @@
 //! Explains step by step why a token passes or fails, for an operator who connects an identity provider.
 //!
-//! The steps use the rules of [`Verifier::verify`], but a failed step does not end the explanation. An explanation quotes claims, so
-//! it is for the operator only. It never repeats the token.
+//! The steps use the rules of [`Verifier::verify`], but a failed step does not end the explanation. An explanation never repeats
+//! the token, but it quotes claims. So the explanation is for the operator only.
 
 use serde_json::Value;
 

@@ -26,7 +26,7 @@ pub enum KeyFault {
     /// `use` or `key_ops` of the JWK do not allow signatures (RFC 7517, 4.2 and 4.3).
     #[error("is not meant for verifying signatures")]
     NotForSignatures,
-    /// The type, curve or algorithm is unknown, or they do not match.
+    /// The type, curve or algorithm is unknown, or these three do not match each other.
     #[error("has an unsupported type, curve or algorithm")]
     Unsupported,
     /// The key works with none of the issuer's algorithms.
@@ -75,7 +75,7 @@ enum Material {
 }
 
 impl Material {
-    /// Whether both are the same public key. Secrets never count as the same.
+    /// Whether both keys are the same public key. Secrets never count as the same.
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Public(one), Self::Public(other)) => one.as_ref() == other.as_ref(),

@@ -13,8 +13,8 @@ use super::key::{Key, KeyFault};
 use super::rejection::Rejection;
 use crate::secrets::trimmed;
 
-/// Maximum number of keys tried for one token. It limits the work that a forged token causes with a set of thousands
-/// of keys.
+/// Maximum number of keys that are tried for one token. Without this limit, a forged token could cause thousands of signature
+/// checks.
 const MAX_TRIED_KEYS: usize = 8;
 
 /// Reason why the content of a key file or of a JWKS URL cannot be used. Its text never repeats a key.

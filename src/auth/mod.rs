@@ -8,9 +8,9 @@
 //! 3. Otherwise `jws` parses the header, and `claims` reads `iss`. Only the keys of that issuer (`issuer_keys`) are used.
 //! 4. The other claims are checked only after the signature is valid.
 //!
-//! Invariants: a key is pinned to its algorithms when it is loaded, so a token's `alg` can only choose among them (RFC 8725,
-//! 3.1). Nothing in a token can name the source of a key (`jku`, `jwk`, `x5u` and `x5c` are not read). No error repeats any
-//! part of a token, except for [`Verifier::explain`], which quotes claims.
+//! Invariants: a key is pinned to its algorithms when it is loaded, so a token's `alg` can only choose one of these algorithms
+//! (RFC 8725, 3.1). Nothing in a token can name the source of a key (`jku`, `jwk`, `x5u` and `x5c` are not read). No error
+//! repeats any part of a token, except for [`Verifier::explain`], which quotes claims.
 
 mod bearer;
 mod caller;

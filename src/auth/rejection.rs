@@ -166,7 +166,7 @@ impl Rejection {
         }
     }
 
-    /// Whether the same token may be accepted later. If it may, the status is 503 instead of 401.
+    /// Whether the gateway may accept the same token later. In this case, the answer has status 503 instead of 401.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
     }

@@ -1,8 +1,8 @@
 //! The keys of an issuer that publishes them at a JWKS URL.
 //!
-//! Keys are fetched in the background. An unknown `kid` causes one additional fetch, however many callers wait for
-//! it, and at most one in each `jwks_refetch_pause`. If fetches fail, the last good keys stay valid for
-//! `jwks_max_stale`. A fetched set replaces the whole previous set, so a key that the issuer removed stops working.
+//! Keys are fetched in the background. An unknown `kid` causes one additional fetch, which all waiting callers share. There is at
+//! most one such fetch in each `jwks_refetch_pause`. If fetches fail, the last good keys stay valid for `jwks_max_stale`. A
+//! fetched set replaces the whole previous set, so a key that the issuer removed stops working.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -150,9 +150,9 @@ impl RemoteKeys {
         }
     }
 
-    /// Fetches the keys because a token names an unknown key, or because they were never fetched. `fetches` is the
-    /// number of fetches that the caller has seen. If the number has changed since, another caller's fetch also
-    /// serves this caller.
+    /// Fetches the keys because a token names an unknown key, or because they were never fetched. `fetches` is the number of
+    /// fetches that the caller has seen. If the number has changed, another caller has fetched the keys in the meantime, and no
+    /// further fetch is needed.
     async fn refetch(self: &Arc<Self>, fetches: u64) {
         let flight = Arc::clone(&self.single_flight).lock_owned().await;
         let now = self.clock.now();

@@ -118,8 +118,8 @@ impl Verifier {
 
     /// Verifies a token and returns its caller.
     ///
-    /// The call waits only if the token names an unknown key, or if the issuer's keys were never fetched. All
-    /// concurrent callers then wait for the same fetch.
+    /// The function waits only if the token names an unknown key, or if the issuer's keys were never fetched. All concurrent
+    /// callers then wait for the same fetch.
     ///
     /// # Errors
     /// [`RejectedToken`] names the first rule that the token violates.
@@ -149,7 +149,8 @@ impl Verifier {
         verified.map_err(|rejection| RejectedToken::of(rejection, &issuer.settings))
     }
 
-    /// Returns the issuer that a token names. The claim is not trusted yet: it only selects the keys that must have signed the token.
+    /// Returns the issuer that a token names. The claim `iss` is not trusted yet. It only selects the keys that must have signed
+    /// the token.
     pub(super) fn issuer_of(&self, claims: &Claims) -> Option<&Issuer> {
         self.issuers.get(claims.issuer()?)
     }
@@ -171,7 +172,7 @@ impl Verifier {
         self.clock.now()
     }
 
-    /// Fetches concurrently the keys of every JWKS URL that is due, and calls the observer for each of them.
+    /// Fetches the keys of every JWKS URL that is due. The fetches are concurrent. Calls the observer after each fetch.
     pub async fn refresh_once(&self) {
         let now = self.clock.now();
         join_all(self.remote().filter(|keys| keys.due(now) <= now).map(RemoteKeys::refresh_if_due)).await;

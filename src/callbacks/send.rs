@@ -29,8 +29,8 @@ use crate::http_client::{Lookup, Network, SystemLookup, causes};
 /// Maximum number of bytes of a receiver's answer that are stored.
 const KEPT_RESPONSE_BYTES: usize = 4096;
 
-/// Maximum time for the body of an answer after its head, if the status alone decides the outcome. A slow body must not hold a
-/// slot.
+/// Maximum time for the body after the headers of the answer, if the status alone decides the outcome. A slow body must not delay
+/// other attempts.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for which an unused connection stays open. Common servers close idle connections after 60 s, so a callback
@@ -138,8 +138,9 @@ impl Sender {
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
     ///
-    /// Once the status arrives, the status decides the outcome, even if the body is incomplete or never ends. If a preset judges
-    /// by the body, the deadline also applies to the body. A 2xx with an incomplete body then has an unknown outcome.
+    /// Once the status arrives, the status decides the outcome, even if the body is incomplete or never ends. The function then
+    /// waits for the body at most `BODY_TIMEOUT`. If a preset judges by the body, the function waits for the body until the
+    /// deadline. A 2xx with an incomplete body is then a failed attempt, although the receiver may have accepted the event.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let is_written = Arc::new(AtomicBool::new(false));
@@ -202,8 +203,8 @@ impl Sender {
             .map_err(|error| failure(&self.network, &error))
     }
 
-    /// Reads the first bytes of the body, up to the size limit. If the body is incomplete, also returns the reason: an error, or
-    /// no time was left.
+    /// Reads the first bytes of the body, up to the size limit. If the body is incomplete, also returns the reason: an error or
+    /// the end of the time `left`.
     async fn first_bytes(
         &self,
         mut answer: Response,
@@ -227,8 +228,9 @@ impl Sender {
         (kept, end)
     }
 
-    /// Refuses a receiver behind the proxy if its name resolves to a forbidden address here. A name that does not resolve here
-    /// passes, because some networks resolve external names only at the proxy. Only the proxy can then check the address.
+    /// Refuses a receiver behind the proxy if the gateway resolves its name to a forbidden address. A name that the gateway
+    /// cannot resolve passes, because some networks resolve external names only at the proxy. Only the proxy can then check the
+    /// address.
     async fn check_name(&self, url: &CallbackUrl) -> Result<(), AttemptOutcome> {
         let Some(Host::Domain(name)) = url.as_url().host() else { return Ok(()) };
         let addresses = self.lookup.lookup(name).await.unwrap_or_default();

@@ -9,14 +9,15 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// A body with a flag that becomes true when the client begins to write the body. The client does so after it has connected.
+/// A body with a flag. The flag becomes true when the client begins to write the body, which happens after the connection is
+/// made.
 pub(super) struct TrackedBody {
     body: Option<Bytes>,
     is_written: Arc<AtomicBool>,
 }
 
 impl TrackedBody {
-    /// Creates a body. `is_written` becomes true when the client begins to write it.
+    /// Creates a body. `is_written` becomes true when the client begins to write the body.
     pub(super) const fn new(body: Bytes, is_written: Arc<AtomicBool>) -> Self {
         Self { body: Some(body), is_written }
     }

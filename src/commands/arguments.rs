@@ -178,7 +178,8 @@ pub struct TokenArgs {
 enum InvalidLifetime {
     #[error(transparent)]
     Syntax(#[from] InvalidDuration),
-    /// Times in a token are whole seconds. A development token should not live for years.
+    /// The lifetime is shorter than a second or longer than 365 days. Times in a token are whole seconds, and a development token
+    /// should not live for years.
     #[error("must be from 1s to 365d")]
     OutOfBounds,
 }

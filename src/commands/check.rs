@@ -75,8 +75,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failed> {
     report.finish()
 }
 
-/// Reports a `vendor.base_url` without TLS, because requests to the vendor contain tokens. `serve` works with such a
-/// URL and logs a warning.
+/// Reports a `vendor.base_url` without TLS, because requests to the vendor contain tokens. `serve` works with such a URL and logs
+/// a warning. A loopback address is never reported, and `vendor.allow_http` permits all other hosts.
 fn check_vendor(settings: &Settings, report: &mut Report) {
     if settings.vendor.exposes_tokens() {
         let detail = "must be an https URL: the URLs of requests contain the tenants' tokens, and everyone on the network path \
@@ -86,7 +86,7 @@ fn check_vendor(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Reports a vendor that does not answer. `serve` would start, and its work would wait. So an outage of the vendor is only a warning.
+/// Reports a vendor that does not answer. This outage is only a warning, because `serve` would start and its work would wait.
 async fn check_vendor_connection(settings: &Settings, network: &Network, report: &mut Report) {
     let base_url = &settings.vendor.base_url;
     if settings.vendor.exposes_tokens() {
@@ -130,8 +130,8 @@ async fn check_issuers(settings: &Settings, network: &Network, report: &mut Repo
     }
 }
 
-/// Reports an address that this machine does not have or that needs more rights. Returns whether its port is in use.
-/// A port in use is not a problem here: `check` often runs while the gateway runs.
+/// Reports an address that this machine does not have, or whose port needs more rights. Returns whether its port is in use. A
+/// port in use is not a problem here: `check` often runs while the gateway runs.
 fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
     match TcpListener::bind(address) {
         Ok(_) => false,
@@ -143,8 +143,8 @@ fn check_address(key: &str, address: SocketAddr, report: &mut Report) -> bool {
     }
 }
 
-/// Reports a store that cannot be opened. `is_serving` is `true` if a gateway with these settings seems to run. That
-/// gateway then uses the file.
+/// Reports a store that cannot be opened. If a gateway with these settings seems to run (`is_serving`), a SQLite file that is in
+/// use is not a problem.
 async fn check_store(settings: &Settings, is_serving: bool, report: &mut Report) {
     match &settings.store.url {
         StoreUrl::Sqlite(path) => match sqlite::inspect(path) {

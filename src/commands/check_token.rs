@@ -68,7 +68,7 @@ fn with_scheme(text: &str) -> String {
     }
 }
 
-/// Checks the tenant and the scopes of a verified token, and prints the operations that they allow.
+/// Checks the tenant and the scopes of a verified token, and prints the operations that the scopes allow.
 fn authorize(settings: &Settings, caller: &Caller) -> Result<(), Failed> {
     let is_configured = settings.tenants.contains_key(&caller.tenant);
     let known: Vec<_> = settings.tenants.keys().map(TenantId::as_str).collect();

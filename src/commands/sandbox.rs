@@ -40,7 +40,7 @@ const PRIVATE: &str = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7";
 /// Time that the stand-in takes for an analysis.
 const PROCESSING: Duration = Duration::from_secs(4);
 
-/// Runs the sandbox until `stop`.
+/// Runs the sandbox until the future `stop` ends.
 ///
 /// # Errors
 /// Returns an error if an address is taken or the data directory cannot be written.

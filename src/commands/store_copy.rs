@@ -83,7 +83,7 @@ fn table(comparisons: &[Comparison]) -> String {
     lines
 }
 
-/// Prints a progress line on standard error. A closed standard error is ignored.
+/// Prints a progress line on standard error. Ignores a failed write, for example because standard error is closed.
 fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -17,13 +17,13 @@ use crate::domain::webhooks::WebhookSealer;
 use crate::secrets::Encryption;
 use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError, StoredUrl, UrlTable};
 
-/// Number of webhooks, or of stored answers of up to 1 MiB each, in memory at once. The answers of a batch share a
-/// commit.
+/// Number of webhooks or stored answers that are in memory at once. A stored answer has up to 1 MiB. The answers of a batch share
+/// a commit.
 const BATCH: usize = 32;
 /// Number of analyses or deliveries whose URLs of callbacks are in memory at once. The URLs of a batch share a commit.
 const URLS: usize = 200;
 
-/// Number of encrypted records, by key.
+/// Numbers of encrypted records, by the key that decrypts them.
 #[derive(Debug, Default)]
 struct Count {
     by_first_key: usize,
@@ -74,7 +74,7 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
 }
 
 impl Pass {
-    /// Returns the numbers in the order of the printed columns.
+    /// Returns the counts in the order of the printed columns.
     const fn counts(&self) -> [&Count; 3] {
         [&self.webhooks, &self.urls, &self.answers]
     }

@@ -1,7 +1,8 @@
 //! The macro that declares a table of settings.
 //!
-//! A declaration has one line per key: description, name, type, and a [`FieldSource`](super::keys::FieldSource) that reads and describes the key.
-//! The struct, its documentation, the reader, `config.example.toml`, `docs/settings.md` and the schema of the Helm chart follow from it.
+//! Each key of a table is declared with its description, name, type, and a [`FieldSource`](super::keys::FieldSource) that reads
+//! and describes the key. The struct, its documentation, the reader, `config.example.toml`, `docs/settings.md` and the schema of
+//! the Helm chart follow from this declaration.
 
 /// Declares a table of settings.
 ///

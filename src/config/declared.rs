@@ -64,7 +64,7 @@ impl DeclaredTable {
         self.keys.push(key);
     }
 
-    /// Adds a table inside the table.
+    /// Adds a nested table.
     pub(super) fn add_table(&mut self, table: Self) {
         self.tables.push(table);
     }
@@ -97,7 +97,8 @@ impl DeclaredTable {
 }
 
 impl DeclaredKey {
-    /// Returns the example, or another valid value that differs from the default; `None` if none is known.
+    /// Returns the example of the key. Without an example, returns another valid value that differs from the default; `None` if
+    /// no such value is known.
     pub(super) fn sample(&self) -> Option<Value> {
         let Presence::Default(default) = &self.presence else { return self.example.clone() };
         self.example.clone().or_else(|| self.accepts.other_than(default))

@@ -10,7 +10,7 @@ use super::problems::{SettingsProblem, element_path, key_path};
 use super::service_links::ServiceLinks;
 
 const PREFIX: &str = "GATEWAY_";
-/// Path of the settings file. The command line reads it; it is not a setting.
+/// Name of the variable with the path of the settings file. The command line reads this variable, which is not a setting.
 const CONFIG_FILE: &str = "GATEWAY_CONFIG";
 /// The only list of tables. In a variable of this list, a number is an index. In a variable of `tenants`, a number is
 /// the name of a tenant.
@@ -28,7 +28,7 @@ pub(super) type Origins = BTreeMap<String, String>;
 
 /// Returns the environment of this process, for [`load`](super::load).
 ///
-/// Unlike [`std::env::vars`], it does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and
+/// Unlike [`std::env::vars`], this function does not panic on a variable that is not Unicode. Invalid bytes become `U+FFFD`, and
 /// the rule of the key checks the resulting text.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
@@ -91,8 +91,8 @@ fn hosts(text: &str) -> Value {
     Value::Array(hosts.map(|host| Value::String(host.to_owned())).collect())
 }
 
-/// Returns the variables that hold secrets because a setting names them. They are not settings, even if they have the
-/// prefix.
+/// Returns the names of the variables that hold secrets: the variables that settings name. These variables are not settings, even
+/// if they have the prefix of settings.
 fn secret_variables(table: &Table, variables: &[Variable]) -> BTreeSet<String> {
     let tenants = table.get("tenants").and_then(Value::as_table);
     let in_file = tenants

@@ -10,7 +10,7 @@ use super::declared::{DeclaredKey, DeclaredTable, Presence, Shape};
 use super::reader::Section;
 use super::rules::{InvalidValue, ValueRule};
 
-/// A table of settings. The `settings!` macro implements it.
+/// A table of settings. The `settings!` macro implements this trait.
 pub(super) trait SettingsTable: Sized {
     /// Description of the table.
     const ABOUT: &'static str;
@@ -65,7 +65,7 @@ pub(super) trait Contents {
         Setting { content: self, presence: Optional { one_of: &[] }, example: None }
     }
 
-    /// Declares one of several alternative keys. Exactly one of `keys` must be set. The table checks this rule, not the key.
+    /// Declares one of several alternative keys. Exactly one of `keys` must be set. The table checks this rule; the key does not.
     fn one_of(self, keys: &'static [&'static str]) -> Setting<Self, Optional>
     where
         Self: Sized,
@@ -92,8 +92,7 @@ pub(super) struct Setting<C, P> {
 /// The key has this default.
 pub(super) struct WithDefault(Value);
 
-/// The key may be absent. `one_of` lists the keys of which exactly one must be set. It is empty for an independent
-/// key.
+/// The key may be absent. If exactly one of several keys must be set, `one_of` lists these keys. Otherwise `one_of` is empty.
 pub(super) struct Optional {
     one_of: &'static [&'static str],
 }
@@ -227,13 +226,13 @@ impl<T> Contents for List<T> {
     }
 }
 
-/// A table inside the table, or keys that become one field.
+/// A nested table, or keys of the same table that together become one field.
 pub(super) struct Nested<T> {
     is_inline: bool,
     table: PhantomData<T>,
 }
 
-/// Declares a table inside the table: `[vendor.polling]`.
+/// Declares a nested table, such as `[vendor.polling]`.
 pub(super) fn table<T: SettingsTable>() -> Nested<T> {
     Nested { is_inline: false, table: PhantomData }
 }
@@ -257,8 +256,7 @@ impl<T: SettingsTable> FieldSource<T> for Nested<T> {
     }
 }
 
-/// A list of tables, of which at least one is needed: `[[auth.issuers]]`. The value of the key `unique` must differ
-/// between the tables.
+/// A list of at least one table, such as `[[auth.issuers]]`. The value of the key `unique` must differ between the tables.
 pub(super) struct Tables {
     /// Noun for a table, used in error messages.
     pub(super) noun: &'static str,

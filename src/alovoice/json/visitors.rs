@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 pub(super) struct Members<'n, const N: usize>(pub(super) [&'n str; N]);
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    /// The values, and the number of further values of the same names.
+    /// The value for each name, and the number of duplicate members. If a name occurs twice, the last value counts.
     type Value = ([Option<&'de RawValue>; N], usize);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Objects {
 
 /// Collects the members of an object. Each name must be a number and each value an object; any other member is an error.
 pub(super) struct Numbered {
-    /// Maximum number of elements. One more is read, so that the caller can detect that there are too many.
+    /// Maximum number of elements. One more element is kept, so that the caller can detect that there are too many elements.
     pub(super) max: usize,
 }
 

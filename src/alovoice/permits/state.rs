@@ -7,7 +7,7 @@ use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::CallId;
 
-/// Maximum number of calls per tenant whose failed lookup is remembered.
+/// Maximum number of failed lookups that are remembered for a tenant.
 const MAX_FAILED_LOOKUPS: usize = 256;
 
 /// The requests of one tenant and its circuit breaker.
@@ -28,7 +28,7 @@ impl PermitState {
         Self { breaker, in_flight: 0, failed_in_flight: 0, waiting: 0, failed_lookups: VecDeque::new() }
     }
 
-    /// Returns the order of the next claim; `random` is between 0 and 1.
+    /// Returns the order in which the next claim selects due calls; `random` is between 0 and 1.
     pub(super) fn order(&self, now: Timestamp, random: f64) -> ClaimOrder {
         let breaker = &self.breaker;
         if breaker.is_closed() && !breaker.has_failing_calls(now) {

@@ -24,7 +24,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Entropy that repeats one byte. With 0, pauses have no jitter, and so their shortest length.
+/// Entropy that repeats one byte. With 0, pauses have no jitter and therefore their minimum length.
 struct Constant(u8);
 
 impl Entropy for Constant {

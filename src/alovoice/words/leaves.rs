@@ -8,12 +8,12 @@ use super::MAX_TEXT_CHARS;
 
 /// Maximum number of values of a JSON document that are read.
 const MAX_LEAVES: usize = 64;
-/// Parts of names whose values explain an error.
+/// Parts of member names. The value of a member whose name contains one of these parts explains an error.
 const EXPLANATIONS: [&str; 10] =
     ["error", "message", "msg", "detail", "descr", "reason", "cause", "exception", "fault", "warning"];
-/// Parts of names whose values identify an error.
+/// Parts of member names. The value of a member whose name contains one of these parts identifies an error.
 const CODES: [&str; 2] = ["code", "status"];
-/// Members of a documented answer. They do not explain an error.
+/// Names of the members of a documented answer. These members do not explain an error.
 const DOCUMENTED: [&str; 5] = ["begin_time", "aicallid", "stalk", "tags", "stereoaudio"];
 
 /// A string, number or boolean of a document.
@@ -25,7 +25,7 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    /// Whether one of the names contains one of the parts.
+    /// Whether one of the names in the path contains one of `parts`.
     fn is_named(&self, parts: &[&str]) -> bool {
         self.path.iter().any(|name| {
             let name = name.to_lowercase();
@@ -74,7 +74,7 @@ impl Leaf {
 pub(super) struct Leaves(pub(super) Vec<Leaf>);
 
 impl Leaves {
-    /// Reads the values up to the first error in the document.
+    /// Reads the values up to the first syntax error or the maximum number of values.
     pub(super) fn of(json: &str) -> Self {
         let (mut leaves, mut path) = (Vec::new(), Vec::new());
         let collector = Collector { leaves: &mut leaves, path: &mut path };
@@ -83,13 +83,15 @@ impl Leaves {
         Self(leaves)
     }
 
-    /// Returns the values that explain an error, and its code if there is one; else all values.
+    /// Returns the values that explain an error, and the code of the error if there is one. If no value explains an error,
+    /// returns all values.
     pub(super) fn words(&self) -> String {
         let explanations = self.explanations();
         if explanations.is_empty() { joined(self.0.iter()) } else { explanations }
     }
 
-    /// Returns the values that explain an error, and its code if there is one.
+    /// Returns the values that explain an error, and the code of the error if there is one. The text is empty if no value
+    /// explains an error.
     pub(super) fn explanations(&self) -> String {
         let own = || self.0.iter().filter(|leaf| !leaf.is_documented());
         let explains =

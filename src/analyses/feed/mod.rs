@@ -67,7 +67,7 @@ pub struct FeedPage {
     pub unreadable: Vec<String>,
     /// Cursor of the next page. It always exists, because the feed grows.
     pub next_cursor: String,
-    /// Permit for the events and an answer with them.
+    /// Permit for the memory of the events and of the answer that contains these events.
     pub memory: MemoryPermit,
 }
 
@@ -85,7 +85,7 @@ pub struct Feed {
     store: Arc<dyn Store>,
     /// Memory budget of events.
     memory: Arc<MemoryBudget>,
-    /// Token that is cancelled when the gateway drains. Streams end then.
+    /// Token that is cancelled when the gateway drains. The streams end at that time.
     draining: CancellationToken,
     settings: EventSettings,
     /// One signal for each tenant that has had a stream. Each open stream has a receiver of the signal.
@@ -104,8 +104,8 @@ impl Feed {
         Self { env, store, memory, draining, settings: settings.clone(), signals: Mutex::default() }
     }
 
-    /// Reads the events after `start`. The first event of a page may have any size; a later one must fit into the limit of
-    /// bytes. Before the read, the function waits for memory for the events.
+    /// Reads the events after `start`. The first event of a page may have any size. A later event is on the page only if the
+    /// events together fit into `limits.bytes`. Before the read, the function waits for memory for the events.
     ///
     /// # Errors
     /// Returns an error if the store fails, or if there is no memory in time.
@@ -136,7 +136,7 @@ impl Feed {
         }
     }
 
-    /// Reserves a stream. Dropping the receiver releases the stream.
+    /// Reserves one of the streams that the tenant may have. Dropping the receiver releases the stream.
     ///
     /// # Errors
     /// Returns an error if the tenant has too many streams.

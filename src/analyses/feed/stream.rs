@@ -16,7 +16,7 @@ use crate::store::{FeedRows, StoreError};
 /// Limits of the events that a stream holds in memory. A larger event becomes a page of its own.
 const PAGE: PageLimits = PageLimits { events: 100, bytes: 256 * 1024 };
 
-/// Pause after a read that the store refused because it is busy.
+/// Pause after a busy store has refused a read.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// The next item of a stream.
@@ -45,7 +45,7 @@ pub struct EventStream {
     /// Permit for the memory of the events on the page.
     memory: Option<MemoryPermit>,
     until: Timestamp,
-    /// Signal of new events. It also counts as one of the tenant's streams until it is dropped.
+    /// Signal of new events. Until this receiver is dropped, it counts as one of the tenant's streams.
     signal: watch::Receiver<()>,
 }
 
@@ -134,8 +134,8 @@ impl EventStream {
         (self.feed.env.wall_clock.now() >= self.until).then_some("the token has expired")
     }
 
-    /// Waits for a signal of new events, for the end of the stream or for the next heartbeat. Returns whether the
-    /// heartbeat is due. While the store is unavailable, signals are ignored.
+    /// Waits for a signal of new events, for the end of the stream or for the next heartbeat. Returns whether the heartbeat is
+    /// due. If the store is unavailable (`is_away`), ignores signals.
     async fn pause(&mut self, is_away: bool) -> bool {
         let left = self.until.since(self.feed.env.wall_clock.now());
         tokio::select! {

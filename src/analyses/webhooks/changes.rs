@@ -21,7 +21,7 @@ pub struct Registration {
     pub events: EventFilter,
     /// Filter on the content of the events.
     pub filter: Option<ContentFilter>,
-    /// How the bodies are made from the events.
+    /// Transform that makes the bodies of the requests from the events.
     pub transform: Option<Transform>,
     /// HTTP method of the requests.
     pub method: Option<DeliveryMethod>,
@@ -58,8 +58,8 @@ pub struct WebhookChange {
     pub events: Option<EventFilter>,
     /// Filter on the content of events from now on; `Some(None)` removes it.
     pub filter: Option<Option<ContentFilter>>,
-    /// How the bodies are made from the events, including pending ones; with `Some(None)`, the events themselves are the
-    /// bodies.
+    /// Transform that makes the bodies of the requests from the events, including pending ones. With `Some(None)`, the bodies are
+    /// the events themselves.
     pub transform: Option<Option<Transform>>,
     /// HTTP method of the requests; `Some(None)` selects the method of the transform.
     pub method: Option<Option<DeliveryMethod>>,
@@ -74,7 +74,7 @@ pub struct WebhookChange {
 }
 
 impl Webhooks {
-    /// Registers a webhook. Only this answer contains the secret.
+    /// Registers a webhook. Only the return value of this function contains the secret.
     ///
     /// # Errors
     /// Returns an error if the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant
@@ -122,9 +122,9 @@ impl Webhooks {
         Ok((WebhookState { webhook, activity: WebhookActivity::default() }, secret))
     }
 
-    /// Changes a webhook. Pending deliveries use the new state. If the change sets the URL, the method, the payload, the transform or
-    /// the headers, or enables the webhook, the failure count is reset and a pause ends, because the cause of the failures may be
-    /// gone.
+    /// Changes a webhook. Pending deliveries use the new state. Setting the URL, the method, the payload, the transform or the
+    /// headers resets the failure count and ends a pause, because the cause of the failures may be gone. Enabling the webhook has
+    /// the same effect.
     ///
     /// # Errors
     /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or

@@ -30,7 +30,8 @@ use crate::domain::webhooks::{Webhook, WebhookSealer};
 use crate::env::Env;
 use crate::store::{Sending, Store, StoreError, WebhookActivity};
 
-/// Maximum number of attempts of a change if concurrent changes of the same webhook conflict with it.
+/// Maximum number of times that a change of a webhook is tried. Each conflict with a concurrent change of the same webhook causes
+/// another try.
 const TRIES: usize = 8;
 
 /// The use cases about webhooks and deliveries.
@@ -53,8 +54,8 @@ pub struct WebhookState {
 }
 
 impl Webhooks {
-    /// Creates the use cases. `receivers` has the paused receivers of
-    /// callbacks. `renderings` is the memory budget of renderings.
+    /// Creates the use cases. `receivers` contains the paused receivers of callbacks. `renderings` is the memory budget of
+    /// renderings.
     pub fn new(
         settings: &CallbackSettings,
         env: Env,
@@ -103,8 +104,8 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Replaces the secret by `secret`, or by a generated one. During `overlap`, deliveries are also signed with the
-    /// previous secret, but not with older secrets.
+    /// Replaces the secret by `secret`, or by a generated secret if `secret` is `None`. During `overlap`, deliveries are also
+    /// signed with the previous secret, but not with older secrets.
     ///
     /// # Errors
     /// Returns an error if the tenant has no such webhook, no encryption key is configured, concurrent changes conflict too

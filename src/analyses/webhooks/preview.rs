@@ -26,7 +26,7 @@ pub struct PreviewSubject {
     pub events: EventFilter,
     /// Filter on the content of the events.
     pub filter: Option<ContentFilter>,
-    /// How the body is made from the event.
+    /// Transform that makes the body of the request from the event.
     pub transform: Option<Transform>,
     /// HTTP method; `None` selects the method of the transform.
     pub method: Option<DeliveryMethod>,
@@ -56,7 +56,7 @@ pub struct Preview {
 }
 
 impl PreviewSubject {
-    /// Returns the settings of a registered webhook, with this URL.
+    /// Returns the settings of a registered webhook, with `url` instead of the encrypted URL.
     fn of(webhook: Webhook, url: CallbackUrl) -> Self {
         Self {
             method: Some(webhook.method()),

@@ -53,18 +53,18 @@ pub enum StoreCommand {
     /// Encrypt all stored secrets again with the first key of `encryption.key_file`, so that you can remove the other
     /// keys.
     ///
-    /// Gateways may run at the same time if each of them has already loaded the new first key. The command encrypts
-    /// the secrets and headers of webhooks and the stored answers in small batches. It retries records that change at
-    /// the same time. It lists the records that no configured key decrypts, and does not change them. After an
-    /// interruption, run it again.
+    /// Gateways may run at the same time if each of them has already loaded the new first key. The command encrypts the secrets
+    /// and headers of webhooks and the stored answers in small batches. The command retries records that change at the same time.
+    /// It lists the records that no configured key decrypts, and does not change them. After an interruption, run the command
+    /// again.
     #[command(after_help = RESEAL_HELP)]
     Reseal(ResealArgs),
 
     /// Confirm that the clock of this machine is right, after the gateway has reported `clock in doubt`.
     ///
-    /// Each gateway that uses the store then accepts this time at once, and retention continues. The clock that the gateway follows
-    /// must show the same time: the clock of its machine, or with PostgreSQL the clock of the database server. The confirmation
-    /// is valid for 15 minutes.
+    /// Each gateway that uses the store then accepts this time at once, and retention continues. The clock that the gateway
+    /// follows must show the same time: the clock of its machine, or with PostgreSQL the clock of the database server. The
+    /// confirmation is valid for 15 minutes.
     #[command(name = "confirm-clock", after_help = CONFIRM_CLOCK_HELP)]
     ConfirmClock(ConfigArgs),
 }

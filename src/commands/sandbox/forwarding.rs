@@ -1,4 +1,4 @@
-//! `sandbox --forward-to URL`: a webhook that delivers every event to the integrator's own receiver, and a line on standard output
+//! `sandbox --forward-to URL`: registers a webhook that delivers every event to the integrator's own receiver, and prints a line
 //! for each attempt.
 
 use std::collections::HashMap;
@@ -58,13 +58,14 @@ pub(super) struct Forwarding {
     store: Arc<dyn Store>,
     tenant: TenantId,
     webhook: WebhookId,
-    /// For each delivery, the number of its last attempt that was shown or that is older than this process.
+    /// For each delivery, the number of its last attempt that needs no line: the attempt was shown, or it is older than this
+    /// process.
     shown: HashMap<DeliveryId, u32>,
 }
 
 impl Forwarding {
-    /// Registers the webhook, or changes the webhook of an earlier sandbox with the same data directory. Without a URL, disables that
-    /// webhook and returns `None`.
+    /// Registers the webhook, or changes the webhook of an earlier sandbox with the same data directory. Without a URL, disables
+    /// the earlier webhook and returns `None`.
     ///
     /// # Errors
     /// Returns an error if the gateway refuses the webhook, or the store fails.
@@ -113,7 +114,7 @@ impl Forwarding {
         }
     }
 
-    /// Returns a line for each attempt that has ended since the last call.
+    /// Returns a line for each attempt that has ended and was not shown yet.
     async fn new_attempts(&mut self) -> Result<String, StoreError> {
         let filter = DeliveryFilter { webhook: Some(self.webhook), ..DeliveryFilter::default() };
         let page = DeliveryQuery { filter, after: None, limit: WATCHED };

@@ -19,7 +19,7 @@ pub(super) const AUDIENCE: &str = "alovoice-gateway";
 pub(super) const TENANT: &str = "demo";
 const SCOPES: &str = "analyses:read analyses:write audio:read webhooks:manage";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(8 * 3600);
-/// Names of the files that hold the sandbox's secrets.
+/// Name of the file with the HMAC secret. The next constants name the files with the other secrets.
 pub(super) const HMAC_SECRET: &str = "hmac-secret";
 pub(super) const VENDOR_TOKEN: &str = "vendor-token";
 pub(super) const CALLBACK_SECRET: &str = "callback-secret";
