@@ -6,13 +6,7 @@ use std::time::Duration;
 
 use alovoice_gateway::commands::{self, Cli, Failed};
 use clap::Parser;
-use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
-
-/// The allocator. Requests allocate many small blocks, and some threads free blocks of other threads. mimalloc serves both faster
-/// than the allocator of the C library.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Maximum time for which the process waits for its threads before it ends. All work has ended by then, but a name lookup may
 /// still run: it cannot be cancelled, and takes minutes if the name servers do not answer.

@@ -33,10 +33,6 @@ LIBRARIES = {
         "crate": "aws-lc-sys", "file": "aws-lc/third_party/fiat/curve25519_64.h", "version": None,
         "purl": "pkg:github/mit-plv/fiat-crypto", "license": "MIT",
     },
-    "mimalloc": {
-        "crate": "libmimalloc-sys", "file": "c_src/mimalloc/v3/include/mimalloc.h", "version": r"#define MI_MALLOC_VERSION (\d)(\d\d)(\d\d)\b",
-        "purl": "pkg:github/microsoft/mimalloc", "license": "MIT", "cpe": "microsoft:mimalloc",
-    },
     "Swagger UI": {
         "crate": "utoipa-swagger-ui", "source": "utoipa-swagger-ui-vendored", "file": "res/v*.zip", "version": r"/v([\d.]+)\.zip",
         "purl": "pkg:npm/swagger-ui-dist", "license": "Apache-2.0",
@@ -56,9 +52,7 @@ def read_version(library, folder):
     if library["version"] is None:
         return None
     text = str(file) if "*" in library["file"] else file.read_text()
-    groups = re.search(library["version"], text, re.DOTALL).groups()
-    # A number may be padded with zeros.
-    return ".".join(group.lstrip("0") or "0" for group in groups)
+    return ".".join(re.search(library["version"], text, re.DOTALL).groups())
 
 
 def component(name, library, folder):
