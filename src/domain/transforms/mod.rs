@@ -4,6 +4,7 @@
 //! writes. A transform determines the body and its content type, never the URL.
 
 mod content_type;
+mod language;
 mod method;
 pub mod presets;
 mod template;

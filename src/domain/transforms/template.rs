@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use minijinja::value::{Kwargs, Serde, Value as TemplateValue};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use url::form_urlencoded::byte_serialize;
 
-use super::{BodyType, MAX_BODY_BYTES, RenderedBody, TransformError};
+use super::{BodyType, MAX_BODY_BYTES, RenderedBody, TransformError, language};
 use crate::domain::renderings::clock;
 
 /// Maximum size of a template in bytes.
@@ -55,6 +56,7 @@ impl<'a> Template<'a> {
     /// The error is a text that names the broken rule and the line.
     pub(super) fn check(&self) -> Result<(), String> {
         on_large_stack(|| {
+            language::check(self.source)?;
             let environment = self.environment();
             environment.template_from_str(self.source).map(drop).map_err(|error| described(&error))
         })
@@ -85,6 +87,8 @@ impl<'a> Template<'a> {
     }
 
     fn text(&self, event: Value, link: &str) -> Result<Vec<u8>, String> {
+        // The template may be older than the rules.
+        language::check(self.source)?;
         let environment = self.environment();
         let template = environment.template_from_str(self.source).map_err(|error| described(&error))?;
         let event = TemplateValue::from(Serde(event));
@@ -107,16 +111,23 @@ impl<'a> Template<'a> {
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(RECURSION);
-        // A namespace can contain itself, which makes MiniJinja recurse without end.
-        environment.remove_global("namespace");
-        environment.remove_global("debug");
-        environment.remove_filter("pprint");
         // The built-in filter has a parameter `indent`, which allocates up to 1 GB before its work is counted.
         let to_json = |value: &TemplateValue| {
             check_size(value)?;
             filters::tojson(value, None, Kwargs::from_iter(None::<(&str, TemplateValue)>))
         };
         environment.add_filter("tojson", to_json);
+        // The built-in filters make a list, whose items are up to 40 times as large as their texts, before its work is counted.
+        let split = |state: &State, value: &TemplateValue, separator: Option<Arc<str>>, most: Option<i64>| {
+            charge_items(state, value)?;
+            filters::split(value, separator, most)
+        };
+        environment.add_filter("split", split);
+        let lines = |state: &State, value: &TemplateValue| {
+            charge_items(state, value)?;
+            filters::lines(value)
+        };
+        environment.add_filter("lines", lines);
         environment.add_filter("clock", clock);
         environment
     }
@@ -144,6 +155,12 @@ fn write_value(output: &mut Output, state: &mut State, value: &TemplateValue) ->
         return escape_formatter(output, state, value);
     }
     write!(FormEncoded(output), "{value}").map_err(Error::from)
+}
+
+/// Counts the work for a list that may have an item for each byte of a text.
+fn charge_items(state: &State, text: &TemplateValue) -> Result<(), Error> {
+    let bytes = text.as_str().map_or(0, str::len);
+    state.consume_fuel(u64::try_from(bytes).unwrap_or(u64::MAX) / 2)
 }
 
 /// Checks that the text of a value has at most [`MAX_BODY_BYTES`]. MiniJinja counts the text of a list or map only after writing
