@@ -12,6 +12,7 @@ pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::clock::Timestamp;
+use super::delivery_rate::{ChosenRate, DeliveryRate};
 use super::event_payload::EventPayload;
 use super::events::EventKind;
 use super::filters::ContentFilter;
@@ -84,6 +85,8 @@ pub struct Webhook {
     pub transform: Option<Transform>,
     /// HTTP method of the requests; `None` for that of the transform.
     pub method: Option<DeliveryMethod>,
+    /// The chosen parts of the rate of deliveries.
+    pub chosen_rate: ChosenRate,
     /// Payload of the events that the webhook receives. It has no effect on a webhook with a transform.
     pub payload: EventPayload,
     /// Description for people.
@@ -108,6 +111,11 @@ impl Webhook {
     /// Returns the HTTP method of the requests: its own, or that of the transform.
     pub fn method(&self) -> DeliveryMethod {
         Transform::method(self.method, self.transform.as_ref())
+    }
+
+    /// Returns the rate of deliveries: its own, or that of the preset; `None` without a limit.
+    pub fn rate(&self) -> Option<DeliveryRate> {
+        Transform::rate(self.chosen_rate, self.transform.as_ref())
     }
 
     /// Returns the types of the events that the webhook receives.
