@@ -15,6 +15,7 @@ pub mod clock;
 pub mod clock_guard;
 pub mod clock_status;
 pub mod deliveries;
+pub mod delivery_rate;
 mod echo;
 pub mod event_payload;
 pub mod events;

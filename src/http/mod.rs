@@ -65,6 +65,7 @@ pub mod webhook_input;
 pub mod webhook_previews;
 pub mod webhook_replays;
 pub mod webhook_resource;
+mod webhook_schemas;
 mod webhooks;
 
 use self::operations::PathOperations;

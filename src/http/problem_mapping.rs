@@ -104,6 +104,9 @@ impl From<WebhooksError> for ApiError {
             WebhooksError::Forbidden(forbidden) => Self::callback_forbidden("#/url", &forbidden),
             WebhooksError::Template(problem) => Self::invalid_transform("#/transform", &problem),
             WebhooksError::Headers(rule) => Self::invalid_field("#/headers", &rule),
+            WebhooksError::BurstWithoutRate => {
+                Self::invalid_field("#/burst", "needs a rate, and neither the webhook nor its preset has one")
+            }
             WebhooksError::TooMany => {
                 Self::new(WEBHOOK_LIMIT, format!("a tenant can have {MAX_WEBHOOKS} webhooks"))
             }

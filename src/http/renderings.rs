@@ -47,6 +47,12 @@ pub struct PresetResource {
     /// Link to the documentation of the receiver.
     #[schema(max_length = 1024)]
     documentation: &'static str,
+    /// The default of `rate` for a webhook with the preset: the deliveries per second that the receiver allows; `null` without a limit.
+    #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
+    rate: Option<f64>,
+    /// The default of `burst` for a webhook with the preset; `null` without a limit.
+    #[schema(required = true, minimum = 1, maximum = 10000, example = 50)]
+    burst: Option<u32>,
 }
 
 /// A value that a preset reads: from `values` of the transform, else from `call` or `call.crm`, else from `metadata`.
@@ -90,6 +96,8 @@ impl From<&'static Preset> for PresetResource {
             limits: preset.limits,
             unverified: preset.unverified,
             documentation: preset.documentation,
+            rate: preset.rate.map(|rate| rate.per_second.into()),
+            burst: preset.rate.map(|rate| rate.burst.into()),
         }
     }
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, SchemaType, Type};
 
 use super::body::JsonFields;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
 use super::json::Object;
 use super::problem::ApiError;
+use super::webhook_schemas::{filter_schema, header_changes_schema, headers_schema};
 use crate::analyses::{HeaderChanges, Registration, WebhookChange};
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::delivery_rate::{Burst, ChosenRate, PerSecond};
 use crate::domain::event_payload::EventPayload;
 use crate::domain::events::EventKind;
 use crate::domain::field_problem::FieldProblem;
@@ -54,6 +54,16 @@ pub struct CreateWebhook {
     /// The HTTP method of the requests. The default is the method of the preset, or `POST` if there is no preset.
     #[serde(default)]
     method: Option<DeliveryMethod>,
+    /// The maximum number of deliveries per second on average, over all replicas. Other deliveries wait, and use up no attempts. The
+    /// default is that of the preset; without a preset, or if the preset has none, there is no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000, example = 2)]
+    rate: Option<PerSecond>,
+    /// The number of deliveries that may be sent at once after a pause. The default is that of the preset if `rate` is its default, too,
+    /// and otherwise the number of one second. Needs a rate.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000, example = 50)]
+    burst: Option<Burst>,
     #[serde(default)]
     #[schema(schema_with = headers_schema)]
     headers: BTreeMap<String, String>,
@@ -72,57 +82,6 @@ pub struct CreateWebhook {
     /// generates one.
     #[serde(default)]
     secret: Option<String>,
-}
-
-/// Returns the schema of a filter. Limits and fields depend on each other, so only the description states them.
-pub(super) fn filter_schema() -> Schema {
-    ObjectBuilder::new()
-        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
-        .description(Some(
-            "Filter on the content of events: conditions on `data` in a syntax similar to MongoDB. Keys are paths such as `tags.name` \
-             or `metadata.ticket`, and the operators `$eq $ne $gt $gte $lt $lte $in $nin $exist $startsWith $contains $or $and \
-             $not`. An array matches if one of its elements matches. Unknown paths and operators are errors. A filter can have up \
-             to 4 KiB, 100 values and 8 levels. With `null`, all events pass.",
-        ))
-        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
-        .min_properties(Some(1))
-        .max_properties(Some(100))
-        .examples([json!({"tags.name": "Жалоба", "talk_metrics.duration_ms": {"$gte": 30_000}})])
-        .into()
-}
-
-fn headers_schema() -> Schema {
-    headers_with(Type::String.into())
-        .schema_type(Type::Object)
-        .description(Some(
-            "Custom headers of every delivery, for example `{\"Authorization\": \"Bearer …\"}`: up to 16, with values of up to \
-             1,024 printable ASCII characters. Headers that HTTP or the gateway sets (`Host`, `Content-…`, `Webhook-…` and \
-             others) are not allowed. Values are stored encrypted and never returned.",
-        ))
-        .into()
-}
-
-fn header_changes_schema() -> Schema {
-    headers_with(SchemaType::Array(vec![Type::String, Type::Null]))
-        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
-        .description(Some(
-            "Custom headers to set. A header with the value `null` is removed. Headers that you omit do not change. `null` instead of \
-             the object removes all headers.",
-        ))
-        .into()
-}
-
-/// Returns the schema of headers: names as in RFC 9110 (5.6.2), and values of visible characters and spaces.
-fn headers_with(value: SchemaType) -> ObjectBuilder {
-    let name = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .max_length(Some(HeaderName::MAX_LEN))
-        .pattern(Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"));
-    let value = ObjectBuilder::new().schema_type(value).max_length(Some(1024)).pattern(Some("^[ -~]*$"));
-    ObjectBuilder::new()
-        .property_names(Some(name))
-        .additional_properties(Some(value))
-        .max_properties(Some(16))
 }
 
 const fn yes() -> bool {
@@ -156,6 +115,14 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<DeliveryMethod>)]
     method: Option<Option<DeliveryMethod>>,
+    /// The maximum number of deliveries per second, also of pending ones. `null` selects that of the preset, or no limit if there is none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000)]
+    rate: Option<Option<PerSecond>>,
+    /// The number of deliveries that may be sent at once after a pause. `null` selects the default.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
+    burst: Option<Option<Burst>>,
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = header_changes_schema)]
     headers: Option<Option<BTreeMap<String, Option<String>>>>,
@@ -258,6 +225,7 @@ impl CreateWebhook {
                 filter,
                 transform,
                 method: self.method,
+                rate: ChosenRate { rate: self.rate, burst: self.burst },
                 payload: self.payload,
                 headers,
                 description: self.description,
@@ -289,6 +257,8 @@ impl ChangeWebhook {
             filter,
             transform,
             method: self.method,
+            rate: self.rate,
+            burst: self.burst,
             payload: self.payload,
             headers,
             description: self.description,

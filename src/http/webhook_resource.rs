@@ -38,6 +38,12 @@ pub struct WebhookResource {
     transform: Option<Transform>,
     /// The HTTP method of the requests.
     method: DeliveryMethod,
+    /// The maximum number of deliveries per second on average, its own or that of the preset; `null` without a limit.
+    #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
+    rate: Option<f64>,
+    /// The number of deliveries that may be sent at once after a pause; `null` without a limit.
+    #[schema(required = true, minimum = 1, maximum = 10000, example = 50)]
+    burst: Option<u32>,
     /// Payload of the events that the webhook receives.
     payload: EventPayload,
     /// The names of the custom headers, in lower case. Their values are secret and never returned.
@@ -153,7 +159,7 @@ impl WebhookResource {
     pub(super) fn new(state: WebhookState, secret: Option<&CallbackSecret>, now: Timestamp) -> Self {
         let WebhookState { webhook, activity } = state;
         let previous = webhook.sealed.previous_secret.as_ref().map(|(_, until)| *until);
-        let (method, events) = (webhook.method(), webhook.received_events());
+        let (method, events, rate) = (webhook.method(), webhook.received_events(), webhook.rate());
         let health = webhook.health;
         #[expect(clippy::cast_precision_loss, reason = "a few hundred attempts")]
         let success_rate =
@@ -164,6 +170,8 @@ impl WebhookResource {
             events: events.kinds().to_vec(),
             filter: webhook.filter.map(|filter| filter.source().clone()),
             method,
+            rate: rate.map(|rate| rate.per_second.into()),
+            burst: rate.map(|rate| rate.burst.into()),
             transform: webhook.transform,
             payload: webhook.payload,
             header_names: webhook.header_names,

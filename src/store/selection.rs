@@ -10,13 +10,22 @@
 //! - Each tenant has reserved slots. A tenant uses the shared slots only when its reserved slots are taken.
 //! - A quarter of a tenant's slots is reserved for receivers that answered the last delivery promptly.
 //! - A receiver that does not answer is paused ([`Receivers`](crate::domain::receivers::Receivers)).
+//!
+//! A webhook with a rate gets as many deliveries as its bucket has tokens ([`delivery_rate`](crate::domain::delivery_rate)). The others
+//! stay due, and the next claim follows when the bucket gets a token. The claim writes the new state of the bucket only if no other
+//! replica has changed it since the claim read it, and otherwise takes no delivery of this webhook.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::StoreError;
 use super::claims::{DeliverySlots, TenantSlots};
+use super::values::Row;
+use super::webhook_rows::{read_rate, read_transform};
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery_rate::TokenBucket;
 use crate::domain::ids::TenantId;
+use crate::domain::transforms::Transform;
 use crate::domain::webhooks::{DeliveryLimit, Health};
 
 /// Number of a tenant's oldest due deliveries that a claim reads first.
@@ -25,6 +34,24 @@ pub(super) const WINDOW: usize = 64;
 pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 /// The pause before the next claim continues the scan of receivers.
 pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
+
+/// SQL condition of the webhooks that may have limits: those that are disabled or paused, that have a rate, or whose preset may have
+/// one. It is the condition of an index. A transform is stored as JSON, and `preset` is its first member.
+macro_rules! is_limited {
+    () => {
+        "(disabled_at IS NOT NULL OR paused_until IS NOT NULL OR rate IS NOT NULL OR substr(transform, 1, 9) = '{\"preset\"')"
+    };
+}
+pub(super) use is_limited;
+
+/// The columns that [`WebhookLimits::add`] reads. Templates are long and have no rate, so they are not read.
+macro_rules! limits {
+    () => {
+        "id, disabled_at, paused_until, rate, CASE WHEN substr(transform, 1, 9) = '{\"preset\"' THEN transform END AS transform, \
+         bucket_full_at"
+    };
+}
+pub(super) use limits;
 
 /// The last receiver of the scan, by tenant. The next claim continues after this receiver.
 pub(super) type ReceiverCursors = HashMap<TenantId, String>;
@@ -46,7 +73,25 @@ pub(super) struct Selection<'a> {
     shared: usize,
     /// Remaining number of body bytes in shared slots.
     bytes: usize,
-    rows: Vec<i64>,
+    selected: Selected,
+}
+
+/// The deliveries that a claim takes, and the tokens that it takes for them.
+#[derive(Debug, Default)]
+pub(super) struct Selected {
+    pub(super) rows: Vec<i64>,
+    /// Tokens by webhook.
+    pub(super) tokens: HashMap<String, TakenTokens>,
+    /// Time when the next bucket gets a token, of those that have a due delivery and no token.
+    pub(super) next_token: Option<Timestamp>,
+}
+
+/// A change of a bucket. It must be written together with the claim, and only if the bucket has the state `before`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TakenTokens {
+    pub(super) before: Option<i64>,
+    pub(super) after: Option<i64>,
+    pub(super) count: i64,
 }
 
 /// The selection of deliveries of one tenant.
@@ -55,39 +100,48 @@ pub(super) struct Share<'s, 'a> {
     tenant: &'a TenantId,
     /// Number of deliveries in progress or selected, by receiver.
     busy: HashMap<String, usize>,
-    /// The limits of webhooks that are disabled or paused.
-    limits: HashMap<String, usize>,
+    /// The limits of webhooks that are disabled or paused, or that have a rate.
+    limits: HashMap<String, WebhookLimit>,
     slots: TenantSlots,
     free: usize,
     /// Remaining number of slots for receivers that are not known to be prompt.
     free_unproven: usize,
 }
 
-/// The limits of a tenant's webhooks that are disabled or paused.
+/// The limits of a webhook.
+#[derive(Debug)]
+pub(super) struct WebhookLimit {
+    /// Maximum number of deliveries in progress.
+    most: usize,
+    bucket: Option<TokenBucket>,
+}
+
+/// The limits of a tenant's webhooks that are disabled or paused, or that have a rate.
 #[derive(Debug, Default)]
 pub(super) struct WebhookLimits {
-    /// Maximum number of deliveries in progress, by webhook.
-    pub(super) limits: HashMap<String, usize>,
+    /// The limits by webhook.
+    pub(super) limits: HashMap<String, WebhookLimit>,
     /// Time when the next pause ends.
     pub(super) next_end: Option<Timestamp>,
 }
 
 impl WebhookLimits {
     /// Adds a webhook. A disabled or paused webhook gets no deliveries. After a pause, one delivery probes the
-    /// webhook.
-    pub(super) fn add(
-        &mut self,
-        webhook: String,
-        is_disabled: bool,
-        paused_until: Option<Timestamp>,
-        now: Timestamp,
-    ) {
+    /// webhook. A rate that this version cannot read does not limit the webhook, so that it does not stop the claim.
+    pub(super) fn add(&mut self, row: &dyn Row, now: Timestamp) -> Result<(), StoreError> {
+        let is_disabled = row.get::<Option<Timestamp>>("disabled_at")?.is_some();
+        let paused_until = row.get("paused_until")?;
         let health = Health { paused_until, ..Health::default() };
-        let limit = if is_disabled { 0 } else { most(health.delivery_limit(now)) };
-        self.limits.insert(webhook, limit);
-        if !is_disabled && limit == 0 {
+        let most = if is_disabled { 0 } else { most(health.delivery_limit(now)) };
+        if !is_disabled && most == 0 {
             self.next_end = self.next_end.into_iter().chain(paused_until).min();
         }
+        let chosen = read_rate(row).unwrap_or_default();
+        let rate = Transform::rate(chosen, read_transform(row).unwrap_or_default().as_ref());
+        let full_at = row.get("bucket_full_at")?;
+        let bucket = rate.map(|rate| TokenBucket::new(rate, full_at));
+        self.limits.insert(row.get("id")?, WebhookLimit { most, bucket });
+        Ok(())
     }
 }
 
@@ -102,7 +156,7 @@ const fn most(limit: DeliveryLimit) -> usize {
 
 impl<'a> Selection<'a> {
     pub(super) fn new(slots: &'a DeliverySlots, now: Timestamp) -> Self {
-        Self { slots, now, shared: 0, bytes: slots.bytes, rows: Vec::new() }
+        Self { slots, now, shared: 0, bytes: slots.bytes, selected: Selected::default() }
     }
 
     /// Whether no further delivery of the tenant can be selected. Another claim follows when a slot becomes free.
@@ -123,7 +177,7 @@ impl<'a> Selection<'a> {
         &'s mut self,
         tenant: &'a TenantId,
         busy: HashMap<String, usize>,
-        limits: HashMap<String, usize>,
+        limits: HashMap<String, WebhookLimit>,
     ) -> Share<'s, 'a> {
         let per_tenant = self.slots.per_tenant;
         let free = per_tenant.saturating_sub(busy.values().sum());
@@ -135,8 +189,8 @@ impl<'a> Selection<'a> {
         Share { selection: self, tenant, busy, limits, slots, free, free_unproven }
     }
 
-    pub(super) fn into_rows(self) -> Vec<i64> {
-        self.rows
+    pub(super) fn into_selected(self) -> Selected {
+        self.selected
     }
 }
 
@@ -150,22 +204,22 @@ impl Share<'_, '_> {
         self.free > 0 && has_room && has_receiver
     }
 
-    /// Selects a delivery if the claim, the tenant and the receiver have a free slot.
+    /// Selects a delivery if the claim, the tenant and the receiver have a free slot, and the webhook has a token.
     pub(super) fn offer(&mut self, candidate: Candidate) {
         let is_own = self.slots.own > 0 && candidate.size <= self.slots.own_bytes;
         let fits = is_own || (!self.selection.are_shared_slots_taken() && self.slots.shared_bytes > 0);
-        if self.free == 0 || !fits || self.selection.rows.contains(&candidate.row) {
+        if self.free == 0 || !fits || self.selection.selected.rows.contains(&candidate.row) {
             return;
         }
         let (most, is_prompt) = self.limit(&candidate.receiver);
         if !is_prompt && self.free_unproven == 0 {
             return;
         }
-        let busy = self.busy.entry(candidate.receiver).or_default();
-        if *busy >= most {
+        let busy = self.busy.get(&candidate.receiver).copied().unwrap_or(0);
+        if busy >= most || !self.take_token(&candidate.receiver) {
             return;
         }
-        *busy += 1;
+        *self.busy.entry(candidate.receiver).or_default() += 1;
         self.free -= 1;
         self.free_unproven -= usize::from(!is_prompt);
         if is_own {
@@ -176,13 +230,32 @@ impl Share<'_, '_> {
             self.selection.shared += 1;
             self.selection.bytes = self.selection.bytes.saturating_sub(candidate.size);
         }
-        self.selection.rows.push(candidate.row);
+        self.selection.selected.rows.push(candidate.row);
+    }
+
+    /// Takes a token of a webhook. Returns whether it had one. A receiver without a rate needs none.
+    fn take_token(&mut self, receiver: &str) -> bool {
+        let bucket = self.limits.get_mut(receiver).and_then(|limit| limit.bucket.as_mut());
+        let Some(bucket) = bucket else { return true };
+        let (before, selected) = (bucket.full_at(), &mut self.selection.selected);
+        match bucket.take(self.selection.now) {
+            Ok(()) => {
+                let taken = TakenTokens { before, after: None, count: 0 };
+                let taken = selected.tokens.entry(receiver.to_owned()).or_insert(taken);
+                (taken.after, taken.count) = (bucket.full_at(), taken.count + 1);
+                true
+            }
+            Err(at) => {
+                selected.next_token = selected.next_token.into_iter().chain([at]).min();
+                false
+            }
+        }
     }
 
     /// Returns the maximum number of deliveries in progress to a receiver, and whether the receiver is known to be prompt.
     fn limit(&self, receiver: &str) -> (usize, bool) {
         let slots = self.selection.slots;
-        let of_webhook = self.limits.get(receiver).copied().unwrap_or(usize::MAX);
+        let of_webhook = self.limits.get(receiver).map_or(usize::MAX, |limit| limit.most);
         let Some(receivers) = &slots.receivers else { return (slots.per_receiver.min(of_webhook), true) };
         let of_receiver = most(receivers.delivery_limit(self.tenant, receiver, self.selection.now));
         let is_prompt = receivers.is_prompt(self.tenant, receiver);

@@ -45,9 +45,9 @@ macro_rules! bounded {
     };
 }
 
-/// Statements that move the times at which waiting work and the failures of webhooks began. Parameter of each: the shift
-/// in milliseconds.
-static AGES: [Sql; 2] = [
+/// Statements that move the times at which waiting work and the failures of webhooks began, and the buckets of rates. Parameter of
+/// each: the shift in milliseconds.
+static AGES: [Sql; 3] = [
     Sql::new(&[
         "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
          empty_since = empty_since + ?1, missing_since = missing_since + ?1, denied_since = denied_since + ?1 \
@@ -56,6 +56,9 @@ static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE webhooks SET failing_since = failing_since + ?1, unsigned_since = unsigned_since + ?1 \
          WHERE failing_since IS NOT NULL OR unsigned_since IS NOT NULL",
+    ]),
+    Sql::new(&[
+        "UPDATE webhooks SET bucket_full_at = bucket_full_at + 1000 * CAST(?1 AS bigint) WHERE bucket_full_at IS NOT NULL",
     ]),
 ];
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::StoreError;
 use super::values::{Row, Value};
 use crate::domain::clock::Timestamp;
+use crate::domain::delivery_rate::ChosenRate;
 use crate::domain::filters::ContentFilter;
 use crate::domain::receiver_url::ReceiverUrl;
 use crate::domain::transforms::{DeliveryMethod, Transform};
@@ -13,7 +14,7 @@ use crate::domain::webhooks::{
 };
 
 /// The columns that [`read`] reads.
-pub(super) const COLUMNS: &str = "id, url, events, filter, transform, method, payload, description, header_names, headers, secret, previous_secret, \
+pub(super) const COLUMNS: &str = "id, url, events, filter, transform, method, rate, payload, description, header_names, headers, secret, previous_secret, \
      previous_until, disabled_at, disabled_reason, created_at, updated_at, version, failures, failing_since, paused_until, \
      last_success_at, last_failure_at, last_status, last_error, unsigned_since";
 
@@ -39,6 +40,7 @@ pub(super) fn read(row: &dyn Row) -> Result<Webhook, StoreError> {
         filter: read_filter(row)?,
         transform: read_transform(row)?,
         method: read_method(row)?,
+        chosen_rate: read_rate(row)?,
         payload: row.get("payload")?,
         description: row.get("description")?,
         header_names: names.split_whitespace().map(str::to_owned).collect(),
@@ -90,6 +92,15 @@ pub(super) fn read_method(row: &dyn Row) -> Result<Option<DeliveryMethod>, Store
     }
 }
 
+/// Reads the chosen rate of a row of `webhooks`.
+pub(super) fn read_rate(row: &dyn Row) -> Result<ChosenRate, StoreError> {
+    let rate: Option<Cow<'_, str>> = row.get("rate")?;
+    match rate {
+        Some(_) => row.parse("rate", |json| ChosenRate::from_json(json).ok_or(())),
+        None => Ok(ChosenRate::default()),
+    }
+}
+
 /// Reads the encrypted values of a row of `webhooks`.
 pub(super) fn read_sealed(row: &dyn Row) -> Result<SealedSecrets, StoreError> {
     let previous: Option<Vec<u8>> = row.get("previous_secret")?;
@@ -111,8 +122,8 @@ fn disabled_reason(row: &dyn Row) -> Result<DisabledReason, StoreError> {
 
 /// Returns the values of the columns that a change writes: `url`, `events`, `payload`, `description`, `header_names`,
 /// `headers`, `secret`, `previous_secret`, `previous_until`, `disabled_at`, `disabled_reason`, `created_at`, `updated_at`,
-/// `filter`, `transform` and `method`.
-pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 16] {
+/// `filter`, `transform`, `method` and `rate`.
+pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 17] {
     let Webhook { sealed, disabled, .. } = webhook;
     let previous = sealed.previous_secret.as_ref();
     [
@@ -132,5 +143,6 @@ pub(super) fn content(webhook: &Webhook) -> [Value<'_>; 16] {
         webhook.filter.as_ref().map(ContentFilter::to_json).into(),
         webhook.transform.as_ref().map(Transform::to_json).into(),
         webhook.method.map(DeliveryMethod::as_str).into(),
+        webhook.chosen_rate.to_json().into(),
     ]
 }

@@ -151,7 +151,7 @@ impl Rule for AddWebhook {
         let insert = sql!(
             "INSERT INTO webhooks (url, events, payload, description, header_names, headers, secret, previous_secret, \
              previous_until, disabled_at, disabled_reason, created_at, updated_at, filter, transform, method, \
-             id, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT (id) DO NOTHING"
+             rate, id, tenant) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT (id) DO NOTHING"
         );
         let mut values = Vec::from(content(webhook));
         values.extend([webhook.id.into(), tenant.into()]);
@@ -215,12 +215,12 @@ impl Rule for ChangeWebhook {
         let update = sql!(
             "UPDATE webhooks SET version = version + 1, url = ?1, events = ?2, payload = ?3, description = ?4, \
              header_names = ?5, headers = ?6, secret = ?7, previous_secret = ?8, previous_until = ?9, disabled_at = ?10, \
-             disabled_reason = ?11, created_at = ?12, updated_at = ?13, filter = ?14, transform = ?15, method = ?16, \
-             failures = CASE WHEN ?17 THEN 0 ELSE failures END, \
-             failing_since = CASE WHEN ?17 THEN NULL ELSE failing_since END, \
-             paused_until = CASE WHEN ?17 THEN NULL ELSE paused_until END, \
-             unsigned_since = CASE WHEN ?17 THEN NULL ELSE unsigned_since END \
-             WHERE id = ?18 AND tenant = ?19 AND version = ?20 AND deleted_at IS NULL"
+             disabled_reason = ?11, created_at = ?12, updated_at = ?13, filter = ?14, transform = ?15, method = ?16, rate = ?17, \
+             failures = CASE WHEN ?18 THEN 0 ELSE failures END, \
+             failing_since = CASE WHEN ?18 THEN NULL ELSE failing_since END, \
+             paused_until = CASE WHEN ?18 THEN NULL ELSE paused_until END, \
+             unsigned_since = CASE WHEN ?18 THEN NULL ELSE unsigned_since END \
+             WHERE id = ?19 AND tenant = ?20 AND version = ?21 AND deleted_at IS NULL"
         );
         let mut values = Vec::from(content(webhook));
         values.extend([(*forgive).into(), webhook.id.into(), tenant.into(), webhook.version.into()]);

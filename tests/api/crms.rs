@@ -79,7 +79,9 @@ async fn bitrix24_gets_each_transcript_once_although_it_limits_the_requests() {
     let (acme, clock) = (stage.acme(), Arc::new(ManualClock::starting_at(Timestamp::from_millis(0))));
     let crms = Crms::start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
     let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
-    registered(&acme, crms.webhook(path, &preset("bitrix24.transcript"))).await;
+    let mut webhook = crms.webhook(path, &preset("bitrix24.transcript"));
+    (webhook["rate"], webhook["burst"]) = (json!(1000), json!(1000));
+    registered(&acme, webhook).await;
     let batch: Vec<_> =
         (0..52).map(|n| json!({"call_id": n.to_string(), "call": facts(&n.to_string())})).collect();
     assert_eq!(acme.post("/v1/analyses/batch", json!({"analyses": batch})).await.status, 200);
@@ -103,6 +105,28 @@ async fn bitrix24_gets_each_transcript_once_although_it_limits_the_requests() {
     let entries = crms.entries(52).await;
     let cards: HashSet<_> = entries.iter().map(|entry| &entry.card).collect();
     assert_eq!(cards.len(), 52);
+}
+
+#[tokio::test]
+async fn a_rate_keeps_a_burst_of_calls_within_the_limit_of_bitrix24() {
+    let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h,1h")]).await;
+    let (acme, clock) = (stage.acme(), Arc::new(ManualClock::starting_at(Timestamp::from_millis(0))));
+    let crms = Crms::start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let path = "bitrix24/rest/1/secret/telephony.call.attachTranscription";
+    let mut webhook = crms.webhook(path, &preset("bitrix24.transcript"));
+    // The bucket of the preset, but no further token during the test.
+    (webhook["rate"], webhook["burst"]) = (json!(0.01), json!(50));
+    let (webhook, _) = registered(&acme, webhook).await;
+    let batch: Vec<_> =
+        (0..52).map(|n| json!({"call_id": n.to_string(), "call": facts(&n.to_string())})).collect();
+    assert_eq!(acme.post("/v1/analyses/batch", json!({"analyses": batch})).await.status, 200);
+    crms.entries(50).await;
+    clock.advance(Duration::from_secs(1));
+    // The tokens that the clock of Bitrix24 has brought.
+    acme.patch(&webhook, json!({"rate": 1000, "burst": 2})).await;
+    crms.entries(52).await;
+    assert_eq!(stage.close().await.receiver.received().len(), 0);
+    assert_eq!(crms.receiver.received().len(), 52, "no request was refused");
 }
 
 #[tokio::test]

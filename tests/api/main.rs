@@ -81,4 +81,5 @@ mod vendor_forms;
 mod vendor_oddities;
 mod vendor_words;
 mod webhook_health;
+mod webhook_rates;
 mod webhooks;

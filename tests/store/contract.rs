@@ -240,6 +240,14 @@ macro_rules! contract {
                 a_test_event_goes_to_one_webhook_and_not_to_the_feed,
                 deliveries_are_listed_by_filter,
             ],
+            delivery_rates: [
+                a_webhook_gets_as_many_deliveries_as_its_bucket_has_tokens,
+                a_flood_to_a_webhook_with_a_rate_does_not_delay_others,
+                a_preset_has_a_rate_that_a_webhook_can_change,
+                tests_redeliveries_and_probes_take_tokens,
+                a_jump_of_the_clock_does_not_stop_a_webhook,
+                deliveries_that_wait_for_a_token_are_not_late,
+            ],
             replays: [
                 a_replay_sends_each_event_since_a_time_once,
                 a_replay_sends_the_events_that_pass_the_filter,
@@ -271,6 +279,7 @@ macro_rules! contract {
                 concurrent_submissions_of_a_call_create_one_row,
                 concurrent_adoptions_of_a_call_write_one_event,
                 concurrent_claims_get_each_delivery_once,
+                concurrent_claims_take_each_token_once,
                 one_of_many_steps_with_the_same_lease_succeeds,
             ],
         }

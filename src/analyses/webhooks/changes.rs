@@ -2,6 +2,7 @@
 
 use super::{TRIES, WebhookState, Webhooks, WebhooksError, contended};
 use crate::domain::callback_url::CallbackUrl;
+use crate::domain::delivery_rate::{Burst, ChosenRate, PerSecond};
 use crate::domain::event_payload::EventPayload;
 use crate::domain::filters::ContentFilter;
 use crate::domain::ids::{TenantId, WebhookId};
@@ -25,6 +26,8 @@ pub struct Registration {
     pub transform: Option<Transform>,
     /// HTTP method of the requests.
     pub method: Option<DeliveryMethod>,
+    /// The chosen parts of the rate of deliveries.
+    pub rate: ChosenRate,
     /// Payload of the events.
     pub payload: EventPayload,
     /// Custom headers of the requests.
@@ -63,6 +66,10 @@ pub struct WebhookChange {
     pub transform: Option<Option<Transform>>,
     /// HTTP method of the requests; `Some(None)` selects the method of the transform.
     pub method: Option<Option<DeliveryMethod>>,
+    /// Number of deliveries per second, including pending ones; `Some(None)` for that of the preset.
+    pub rate: Option<Option<PerSecond>>,
+    /// Number of deliveries at once; `Some(None)` for the default.
+    pub burst: Option<Option<Burst>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
@@ -77,8 +84,8 @@ impl Webhooks {
     /// Registers a webhook. Only the return value of this function contains the secret.
     ///
     /// # Errors
-    /// Returns an error if the address is forbidden, the headers exceed a limit, no encryption key is configured, the tenant
-    /// has too many webhooks, or the store fails.
+    /// Returns an error if the address is forbidden, the headers exceed a limit, a burst has no rate, no encryption key is
+    /// configured, the tenant has too many webhooks, or the store fails.
     pub async fn create(
         &self,
         tenant: &TenantId,
@@ -99,6 +106,7 @@ impl Webhooks {
             filter: registration.filter,
             transform: registration.transform,
             method: registration.method,
+            chosen_rate: registration.rate,
             payload: registration.payload,
             description: registration.description,
             header_names: registration.headers.names(),
@@ -113,6 +121,7 @@ impl Webhooks {
             version: 1,
             health: Health::default(),
         };
+        check_rate(&webhook)?;
         if !registration.enabled {
             webhook.disable(DisabledReason::Requested, now);
         }
@@ -127,8 +136,8 @@ impl Webhooks {
     /// the same effect.
     ///
     /// # Errors
-    /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, the headers or
-    /// the URL cannot be encrypted or decrypted, concurrent changes conflict too often, or the store fails.
+    /// Returns an error if the tenant has no such webhook, the address is forbidden, the headers exceed a limit, a burst has no
+    /// rate, the headers or the URL cannot be encrypted or decrypted, concurrent changes conflict too often, or the store fails.
     pub async fn change(
         &self,
         tenant: &TenantId,
@@ -182,6 +191,13 @@ impl Webhooks {
         if let Some(method) = change.method {
             webhook.method = method;
         }
+        if let Some(rate) = change.rate {
+            webhook.chosen_rate.rate = rate;
+        }
+        if let Some(burst) = change.burst {
+            webhook.chosen_rate.burst = burst;
+            check_rate(webhook)?;
+        }
         if let Some(payload) = change.payload {
             webhook.payload = payload;
         }
@@ -228,4 +244,12 @@ impl Webhooks {
         headers.check()?;
         Ok(headers)
     }
+}
+
+/// Refuses a burst that has no effect.
+fn check_rate(webhook: &Webhook) -> Result<(), WebhooksError> {
+    if webhook.chosen_rate.burst.is_some() && webhook.rate().is_none() {
+        return Err(WebhooksError::BurstWithoutRate);
+    }
+    Ok(())
 }

@@ -24,6 +24,9 @@ pub enum WebhooksError {
     /// The custom headers exceed a limit.
     #[error("the headers {0}")]
     Headers(#[from] InvalidHeader),
+    /// A burst was chosen, and there is no rate.
+    #[error("a burst needs a rate")]
+    BurstWithoutRate,
     /// The tenant has the maximum number of webhooks.
     #[error("the tenant has the maximum number of webhooks")]
     TooMany,

@@ -21,6 +21,7 @@ pub use self::content_type::BodyType;
 pub use self::method::DeliveryMethod;
 use self::presets::Preset;
 use self::template::Template;
+use super::delivery_rate::{ChosenRate, DeliveryRate};
 use super::field_problem::FieldProblem;
 
 /// Maximum size of a rendered body in bytes.
@@ -154,6 +155,11 @@ impl Transform {
     pub fn method(given: Option<DeliveryMethod>, transform: Option<&Self>) -> DeliveryMethod {
         let of_preset = || transform.and_then(Self::preset).map(|preset| preset.method);
         given.or_else(of_preset).unwrap_or_default()
+    }
+
+    /// Returns the rate of deliveries: the chosen rate, or else the rate of the preset. `None` means that there is no limit.
+    pub fn rate(chosen: ChosenRate, transform: Option<&Self>) -> Option<DeliveryRate> {
+        chosen.or(transform.and_then(Self::preset).and_then(|preset| preset.rate))
     }
 
     /// Whether a delivery fails, instead of being retried, after an attempt of unknown outcome.

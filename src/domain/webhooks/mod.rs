@@ -12,6 +12,7 @@ pub use self::headers::{CustomHeaders, HeaderName, InvalidHeader};
 pub use self::health::{DeliveryLimit, Health, LastFailure, WebhookOutcome};
 pub use self::sealed::{ResealCount, SealedSecrets, WebhookSealer};
 use super::clock::Timestamp;
+use super::delivery_rate::{ChosenRate, DeliveryRate};
 use super::event_payload::EventPayload;
 use super::events::EventKind;
 use super::filters::ContentFilter;
@@ -85,6 +86,8 @@ pub struct Webhook {
     pub transform: Option<Transform>,
     /// HTTP method of the requests. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
+    /// The chosen parts of the rate of deliveries.
+    pub chosen_rate: ChosenRate,
     /// Payload of the events that the webhook receives. The payload has no effect on a webhook with a transform.
     pub payload: EventPayload,
     /// Description of the webhook for people.
@@ -109,6 +112,11 @@ impl Webhook {
     /// Returns the HTTP method of the requests: the webhook's own method, or the method of the transform.
     pub fn method(&self) -> DeliveryMethod {
         Transform::method(self.method, self.transform.as_ref())
+    }
+
+    /// Returns the rate of deliveries: its own, or that of the preset; `None` without a limit.
+    pub fn rate(&self) -> Option<DeliveryRate> {
+        Transform::rate(self.chosen_rate, self.transform.as_ref())
     }
 
     /// Returns the types of the events that the webhook receives.

@@ -10,12 +10,13 @@ use super::super::attempts::MOST_ATTEMPTS;
 use super::super::claims::follows_unknown;
 use super::super::delivery_rows;
 use super::super::selection::{
-    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selected, Selection, TakenTokens, WINDOW,
+    WebhookLimits, is_limited, limits,
 };
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
-use super::rows::{number, time_if_any};
+use super::rows::number;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
@@ -24,9 +25,9 @@ use crate::domain::ids::TenantId;
 const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
      WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
-/// Reads the webhooks that are disabled or paused. Parameter: the tenants.
-const LIMITED_WEBHOOKS: &str = "SELECT tenant, id, disabled_at IS NOT NULL AS disabled, paused_until FROM webhooks \
-     WHERE tenant = ANY($1) AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
+/// Reads the webhooks that may have limits. Parameter: the tenants.
+const LIMITED_WEBHOOKS: &str =
+    concat!("SELECT tenant, ", limits!(), " FROM webhooks WHERE tenant = ANY($1) AND ", is_limited!());
 
 /// Reads the oldest due deliveries. Parameters: the tenants, the present time, and the maximum number of deliveries of
 /// each tenant.
@@ -56,13 +57,21 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
      WHERE receivers.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
 /// Claims deliveries and records the attempts that begin with the claim. Parameters: the selected rows, the present
-/// time, and the end of the lease. Rows that another replica has claimed since they were selected are skipped.
+/// time, the end of the lease, and for each webhook with a rate its id, the state of its bucket before and after the claim, and the
+/// number of its rows. Rows that another replica has claimed since they were selected are skipped. The rows of a webhook with a rate
+/// are skipped too, unless all of them are free and the bucket has not changed. `buckets` waits for no lock, so claims cannot deadlock.
 const CLAIM: &str = concat!(
-    "WITH locked AS MATERIALIZED (SELECT seq FROM deliveries WHERE seq = ANY($1) \
+    "WITH locked AS MATERIALIZED (SELECT seq, webhook FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
      WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
+     free AS MATERIALIZED (SELECT * FROM unnest($4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
+     AS bucket (bucket_of, before, after, tokens) WHERE tokens = (SELECT count(*) FROM locked WHERE locked.webhook = bucket_of)), \
+     buckets AS MATERIALIZED (SELECT id, after FROM webhooks JOIN free ON id = bucket_of \
+     WHERE bucket_full_at IS NOT DISTINCT FROM before FOR NO KEY UPDATE OF webhooks SKIP LOCKED), \
+     taken AS (UPDATE webhooks SET bucket_full_at = after FROM buckets WHERE webhooks.id = buckets.id RETURNING webhooks.id), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
-     WHERE seq = ANY (ARRAY(SELECT seq FROM locked)) RETURNING *), \
+     WHERE seq = ANY (ARRAY(SELECT seq FROM locked WHERE webhook <> ALL ($4) OR webhook IN (SELECT id FROM taken))) \
+     RETURNING *), \
      attempt AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
      SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, source.id AS event_id, webhook, \
      coalesce(present.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, \
@@ -95,11 +104,13 @@ pub(super) async fn claim(
     }
     let names: Vec<&str> = tenants.iter().map(TenantId::as_str).collect();
     let now_ms = now.as_millis();
-    // The statements need not see the same snapshot, so they are sent together. This takes one round trip instead of four.
-    let (mut under_way, mut oldest, mut limits, next_due) = try_join!(
+    // The statements need not see the same snapshot, so they are sent together. This takes one round trip instead of four. The
+    // buckets are read before the deliveries. If another replica takes tokens between the two reads, this claim takes no
+    // deliveries of the webhook, instead of some deliveries that the other replica has claimed.
+    let (mut limits, mut under_way, mut oldest, next_due) = try_join!(
+        webhook_limits(client, &names, now),
         under_way(client, &names, now_ms),
         oldest(client, &names, now_ms),
-        webhook_limits(client, &names, now),
         next(client, &names, now_ms),
     )?;
     let mut next_due = limits.values().filter_map(|limits| limits.next_end).chain(next_due).min();
@@ -122,11 +133,15 @@ pub(super) async fn claim(
             }
         }
     }
-    let rows = selection.into_rows();
-    let (claimed, unreadable) =
-        if rows.is_empty() { Default::default() } else { take(client, &rows, now, lease).await? };
-    if claimed.len() + unreadable.len() < rows.len() {
-        // Another replica has claimed the other rows, and there may be more due deliveries.
+    let selected = selection.into_selected();
+    next_due = selected.next_token.into_iter().chain(next_due).min();
+    let (claimed, unreadable) = if selected.rows.is_empty() {
+        Default::default()
+    } else {
+        take(client, &selected, now, lease).await?
+    };
+    if claimed.len() + unreadable.len() < selected.rows.len() {
+        // Another replica has claimed the other rows or taken the tokens, and there may be more due deliveries.
         next_due = Some(now);
     }
     Ok(ClaimBatch { claimed, unreadable, next_due })
@@ -154,9 +169,7 @@ async fn webhook_limits(
     let statement = client.prepare_cached(LIMITED_WEBHOOKS).await?;
     let mut found: HashMap<String, WebhookLimits> = HashMap::new();
     for row in client.query(&statement, &[&tenants]).await? {
-        let paused_until = time_if_any(&row, "paused_until")?;
-        let limits = found.entry(row.try_get("tenant")?).or_default();
-        limits.add(row.try_get("id")?, row.try_get("disabled")?, paused_until, now);
+        found.entry(row.try_get("tenant")?).or_default().add(&row, now)?;
     }
     Ok(found)
 }
@@ -216,12 +229,17 @@ async fn by_receiver(
 
 async fn take(
     client: &Object,
-    rows: &[i64],
+    Selected { rows, tokens, .. }: &Selected,
     now: Timestamp,
     lease: Duration,
 ) -> Result<(Vec<ClaimedDelivery>, Vec<Lease>), Fault> {
     let claim = client.prepare_cached(CLAIM).await?;
-    let rows = client.query(&claim, &[&rows, &now.as_millis(), &(now + lease).as_millis()]).await?;
+    let webhooks: Vec<&String> = tokens.keys().collect();
+    let column = |value: fn(&TakenTokens) -> Option<i64>| tokens.values().map(value).collect::<Vec<_>>();
+    let (before, after) = (column(|tokens| tokens.before), column(|tokens| tokens.after));
+    let counts = column(|tokens| Some(tokens.count));
+    let (now, end) = (now.as_millis(), (now + lease).as_millis());
+    let rows = client.query(&claim, &[rows, &now, &end, &webhooks, &before, &after, &counts]).await?;
     let (mut claimed, mut unreadable) = (Vec::new(), Vec::new());
     for row in &rows {
         match delivery_rows::claimed(row) {

@@ -10,6 +10,7 @@
 
 use tokio_postgres::{Client, GenericClient};
 
+use super::super::selection::is_limited;
 use super::fault::Fault;
 
 /// An index that is created while replicas write to its table.
@@ -22,7 +23,7 @@ pub struct ConcurrentIndex {
 }
 
 /// The indexes that this version needs.
-pub const INDEXES: [ConcurrentIndex; 2] = [
+pub const INDEXES: [ConcurrentIndex; 3] = [
     // Lists that search, or filter by tags or by the status `completed`, examine only analyses that have a result. The other
     // columns are part of the index so that PostgreSQL reads no rows of the table.
     ConcurrentIndex {
@@ -33,6 +34,12 @@ pub const INDEXES: [ConcurrentIndex; 2] = [
     ConcurrentIndex {
         name: "analyses_without_attributes",
         definition: "analyses (id) WHERE call_facts IS NULL AND metadata <> '{}'",
+    },
+    // Every claim of deliveries reads the webhooks that are disabled or paused, or that may have a rate. It replaces
+    // `webhooks_shut`, which the previous version needs.
+    ConcurrentIndex {
+        name: "webhooks_limited",
+        definition: concat!("webhooks (tenant) WHERE ", is_limited!()),
     },
 ];
 

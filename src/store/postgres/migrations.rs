@@ -29,12 +29,13 @@ pub struct Migration {
 
 /// The steps from an empty database to the current schema. The number of steps is the program's schema version.
 /// Append only: a released step never changes. Each step has a counterpart in `sqlite/file.rs`.
-pub const MIGRATIONS: [Migration; 5] = [
+pub const MIGRATIONS: [Migration; 6] = [
     Migration { sql: include_str!("schema.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0002.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0003.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0004.sql"), compatible_from: 1 },
     Migration { sql: include_str!("0005.sql"), compatible_from: 1 },
+    Migration { sql: include_str!("0006.sql"), compatible_from: 1 },
 ];
 
 /// The name of the lock contains the schema's name, so that two gateways in one database have different locks.

@@ -2,11 +2,10 @@
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::ToSql;
 
 use super::super::StoreError;
 use super::fault::Fault;
-use crate::domain::clock::Timestamp;
 
 /// A parameter of a statement.
 pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
@@ -25,14 +24,6 @@ pub(super) fn parsed<T, E>(row: &Row, column: &str, parse: fn(&str) -> Result<T,
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Fault> {
     let number: i64 = row.try_get(column)?;
     T::try_from(number).map_err(|_| unreadable(column))
-}
-
-pub(super) fn time_if_any(row: &Row, column: &str) -> Result<Option<Timestamp>, Fault> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
-}
-
-fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, Fault> {
-    Ok(row.try_get(column)?)
 }
 
 /// Returns the error for a stored value that cannot be read. The error does not contain the value, which may be the content of a

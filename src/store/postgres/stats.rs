@@ -31,9 +31,10 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
-/// Condition of a due delivery. Deliveries to a disabled or paused webhook are not due.
+/// Condition of a due delivery. Deliveries to a disabled or paused webhook are not due, and those to a webhook whose bucket is not full
+/// are delayed by its rate. Parameter 2: the present time in microseconds.
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
-     AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL))";
+     AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL OR bucket_full_at > $2))";
 
 /// Returns a statement that reads one due time for each tenant: the earliest due time among the rows that fulfil the condition.
 /// Parameter: the tenants.
@@ -81,7 +82,8 @@ async fn read(
             of_tenant(&mut stats, &row)?.work_lag.insert(queue, lag(&row, now)?);
         }
     }
-    for row in rows(&oldest_sql("deliveries", DUE)).await? {
+    let oldest = transaction.prepare_cached(&oldest_sql("deliveries", DUE)).await?;
+    for row in transaction.query(&oldest, &[&names, &now.as_millis().saturating_mul(1000)]).await? {
         of_tenant(&mut stats, &row)?.delivery_lag = lag(&row, now)?;
     }
     for row in rows(PENDING).await? {

@@ -9,11 +9,11 @@ use super::super::attempts::MOST_ATTEMPTS;
 use super::super::claims::{attempts_by_tenant, follows_unknown};
 use super::super::delivery_rows::claimed;
 use super::super::selection::{
-    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selection, WINDOW, WebhookLimits,
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selected, Selection, WINDOW, WebhookLimits,
+    is_limited, limits,
 };
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::claims::earlier;
-use super::rows::time_if_any;
 use super::transaction::SqliteRow;
 use super::usage;
 use crate::domain::clock::Timestamp;
@@ -43,9 +43,9 @@ pub(super) const OLDEST_OF_RECEIVER: &str = "SELECT deliveries.seq, receiver, le
      JOIN events ON events.seq = event WHERE status = 'pending' AND deliveries.tenant = ? AND receiver = ? AND due_at <= ? \
      ORDER BY due_at LIMIT ?";
 
-/// Reads the webhooks that are disabled or paused. Parameter: the tenant.
-pub(super) const LIMITED_WEBHOOKS: &str = "SELECT id, disabled_at, paused_until FROM webhooks \
-     WHERE tenant = ? AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)";
+/// Reads the webhooks that may have limits. Parameter: the tenant.
+pub(super) const LIMITED_WEBHOOKS: &str =
+    concat!("SELECT ", limits!(), " FROM webhooks WHERE tenant = ? AND ", is_limited!());
 
 pub(super) fn claim(
     connection: &Connection,
@@ -87,7 +87,14 @@ pub(super) fn claim(
             }
         }
     }
-    let (claimed, unreadable) = take(connection, &selection.into_rows(), now, lease)?;
+    let Selected { rows, tokens, next_token } = selection.into_selected();
+    next_due = next_token.into_iter().chain(next_due).min();
+    for (webhook, tokens) in &tokens {
+        // No other process changes the bucket, so its state is the one that the claim has read.
+        let mut update = connection.prepare_cached("UPDATE webhooks SET bucket_full_at = ? WHERE id = ?")?;
+        update.execute(params![tokens.after, webhook])?;
+    }
+    let (claimed, unreadable) = take(connection, &rows, now, lease)?;
     for (tenant, usage) in attempts_by_tenant(&claimed) {
         usage::count(connection, tenant, Day::of(now), usage)?;
     }
@@ -122,13 +129,10 @@ fn webhook_limits(
     now: Timestamp,
 ) -> Result<WebhookLimits, StoreError> {
     let mut limited = connection.prepare_cached(LIMITED_WEBHOOKS)?;
-    let rows = limited.query_map([tenant.as_str()], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, time_if_any(row, "paused_until")?))
-    })?;
+    let mut rows = limited.query([tenant.as_str()])?;
     let mut limits = WebhookLimits::default();
-    for row in rows {
-        let (id, disabled_at, paused_until) = row?;
-        limits.add(id, disabled_at.is_some(), paused_until, now);
+    while let Some(row) = rows.next()? {
+        limits.add(&SqliteRow::new(row), now)?;
     }
     Ok(limits)
 }

@@ -13,12 +13,13 @@ use super::open_error::SqliteOpenError;
 
 /// The steps from an empty file to the current schema. The file's `user_version` is the number of completed steps.
 /// Append only: a released step never changes. Each step has a counterpart in `postgres/migrations.rs`.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("0002.sql"),
     include_str!("0003.sql"),
     include_str!("0004.sql"),
     include_str!("0005.sql"),
+    include_str!("0006.sql"),
 ];
 
 /// Checks whether [`SqliteStore::open`](super::SqliteStore::open) would succeed. Does not change the database.

@@ -204,7 +204,7 @@ fn the_metrics_read_unfinished_rows_only() {
     let oldest = plan(OLDEST_DELIVERY);
     assert_eq!(oldest[0], due[0]);
     assert!(
-        oldest.iter().any(|step| step.contains("webhooks USING INDEX webhooks_shut (tenant=?)")),
+        oldest.iter().any(|step| step.contains("webhooks USING INDEX webhooks_limited (tenant=?)")),
         "{oldest:?}"
     );
     assert!(!oldest.iter().any(|step| step.contains("TEMP B-TREE")), "{oldest:?}");
@@ -254,7 +254,7 @@ fn queries_of_webhooks_and_replays_use_indexes() {
     let events = "events USING INDEX events_of_tenant_by_time";
     for (sql, search) in [
         (ENABLED_WEBHOOKS.sqlite(), "webhooks USING INDEX webhooks_of_tenant (tenant=?)".to_owned()),
-        (LIMITED_WEBHOOKS, "webhooks USING INDEX webhooks_shut (tenant=?)".to_owned()),
+        (LIMITED_WEBHOOKS, "webhooks USING INDEX webhooks_limited (tenant=?)".to_owned()),
         // The index search starts at the time of the cursor. Earlier events with the same time are skipped.
         (SCAN.sqlite(), format!("{events} (tenant=? AND at>? AND at<?)")),
     ] {

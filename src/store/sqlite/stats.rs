@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::super::selection::is_limited;
 use super::super::{Queue, Stats, StatsStore, StoreError, WebhookCounts};
 use super::SqliteStore;
 use super::writer::lock;
@@ -18,11 +19,14 @@ pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
 /// Counts the pending deliveries of a tenant. Parameter: the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Reads the due time of the oldest pending delivery, without the deliveries to disabled or paused webhooks. Parameter: the
-/// tenant.
-pub(super) const OLDEST_DELIVERY: &str = "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
-     AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL)) \
-     ORDER BY due_at LIMIT 1";
+/// Reads the due time of the oldest pending delivery, without the deliveries to webhooks that are disabled or paused, or whose
+/// bucket is not full because the rate delays their deliveries. Parameters: the tenant, and the current time in microseconds.
+pub(super) const OLDEST_DELIVERY: &str = concat!(
+    "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
+     AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND ",
+    is_limited!(),
+    " AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL OR bucket_full_at > ?2)) ORDER BY due_at LIMIT 1"
+);
 /// Counts the webhooks of a tenant: all webhooks, the disabled webhooks, and the webhooks that are paused or that one delivery
 /// probes. Parameter: the tenant.
 pub(super) const WEBHOOKS: &str = "SELECT count(*) AS registered, count(disabled_at) AS disabled, \
@@ -59,10 +63,10 @@ fn read(
 
 fn of_tenant(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Stats, rusqlite::Error> {
     let tenant = tenant.as_str();
+    let age = |due: Option<i64>| due.map_or(Duration::ZERO, |due| now.since(Timestamp::from_millis(due)));
     let lag = |sql: &str| -> Result<Duration, rusqlite::Error> {
         let mut select = connection.prepare_cached(sql)?;
-        let due: Option<i64> = select.query_row([tenant], |row| row.get(0)).optional()?;
-        Ok(due.map_or(Duration::ZERO, |due| now.since(Timestamp::from_millis(due))))
+        Ok(age(select.query_row([tenant], |row| row.get(0)).optional()?))
     };
     let mut stats = Stats::default();
     let mut unfinished = connection.prepare_cached(UNFINISHED)?;
@@ -74,7 +78,9 @@ fn of_tenant(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Resu
         stats.work_lag.insert(queue, lag(&oldest_work_sql(queue))?);
     }
     stats.pending_deliveries = connection.prepare_cached(PENDING)?.query_row([tenant], |row| row.get(0))?;
-    stats.delivery_lag = lag(OLDEST_DELIVERY)?;
+    let micros = now.as_millis().saturating_mul(1000);
+    let mut oldest = connection.prepare_cached(OLDEST_DELIVERY)?;
+    stats.delivery_lag = age(oldest.query_row(params![tenant, micros], |row| row.get(0)).optional()?);
     stats.webhooks = connection.prepare_cached(WEBHOOKS)?.query_row([tenant], |row| {
         let [registered, disabled, paused]: [u64; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
         Ok(WebhookCounts { enabled: registered.saturating_sub(disabled + paused), paused, disabled })

@@ -7,6 +7,8 @@ use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::store::{Queue, StoreError};
 use futures_util::future::join_all;
 
+use super::delivery_rates::limited;
+use super::webhooks::events;
 use crate::harness::{
     Harness, acme, call_id, obtained, slots_of, submission, trace, with_callback, with_metadata,
 };
@@ -84,6 +86,20 @@ pub(crate) async fn concurrent_claims_get_each_delivery_once(harness: Harness) {
     claimed.extend(harness.claim_deliveries(TASKS, TASKS).await);
     let different: HashSet<_> = claimed.iter().map(|claimed| claimed.delivery.id).collect();
     assert_eq!((claimed.len(), different.len()), (TASKS, TASKS));
+}
+
+pub(crate) async fn concurrent_claims_take_each_token_once(harness: Harness) {
+    const TOKENS: u32 = 30;
+    let webhook = limited(&harness, 0.01, TOKENS).await;
+    events(&harness, "event", TASKS).await;
+    let harness = Arc::new(harness);
+    let claimed =
+        concurrently(&harness, |harness, _| async move { harness.claim_deliveries(2, TASKS).await }).await;
+    let mut claimed = claimed.concat();
+    claimed.extend(harness.claim_deliveries(TASKS, TASKS).await);
+    let different: HashSet<_> = claimed.iter().map(|claimed| claimed.delivery.id).collect();
+    assert_eq!((claimed.len(), different.len()), (TOKENS as usize, TOKENS as usize));
+    assert!(claimed.iter().all(|claimed| claimed.delivery.webhook == Some(webhook)));
 }
 
 pub(crate) async fn one_of_many_steps_with_the_same_lease_succeeds(harness: Harness) {

@@ -8,6 +8,7 @@ pub(crate) mod deadlines;
 pub(crate) mod deletion;
 pub(crate) mod deliverer;
 pub(crate) mod deliveries;
+pub(crate) mod delivery_rates;
 pub(crate) mod delivery_shares;
 pub(crate) mod expiry;
 pub(crate) mod feed;

@@ -32,7 +32,7 @@ fn before(time: Timestamp, by: Duration) -> Timestamp {
 }
 
 /// Sets a clock that was wrong since `since` to `to`, and corrects the times. Returns the number of corrected rows.
-async fn step(harness: &Harness, since: Option<Timestamp>, to: Timestamp) -> usize {
+pub(crate) async fn step(harness: &Harness, since: Option<Timestamp>, to: Timestamp) -> usize {
     let (store, from) = (&harness.store, harness.clock.now());
     assert!(store.record_clock(from, steps_of(harness).await, true).await.unwrap());
     let (clock, step) = (Arc::new(SteadyClock::starting_at(from)), ClockStep { since, from, to });

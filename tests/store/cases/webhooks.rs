@@ -5,6 +5,7 @@ use std::time::Duration;
 use alovoice_gateway::domain::callback_url::CallbackUrl;
 use alovoice_gateway::domain::clock::{Clock, Timestamp};
 use alovoice_gateway::domain::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryStatus};
+use alovoice_gateway::domain::delivery_rate::ChosenRate;
 use alovoice_gateway::domain::event_payload::EventPayload;
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::feed::FeedPosition;
@@ -45,6 +46,7 @@ pub(crate) fn new_webhook(harness: &Harness, url: &str) -> Webhook {
         filter: None,
         transform: None,
         method: None,
+        chosen_rate: ChosenRate::default(),
         payload: EventPayload::Full,
         description: Some("ўзбекча \"' %".to_owned()),
         header_names: vec!["authorization".to_owned(), "x-key".to_owned()],
@@ -97,7 +99,7 @@ fn refused(harness: &Harness) -> FinishedAttempt {
 }
 
 /// Finishes an attempt. Returns the reason if it disables the webhook.
-async fn finish(
+pub(crate) async fn finish(
     harness: &Harness,
     claimed: &ClaimedDelivery,
     attempt: FinishedAttempt,

@@ -13,6 +13,8 @@ use tokio::task::yield_now;
 
 use super::webhook_locks::waiters;
 use super::{expect_change, open_at, within};
+use crate::cases::delivery_rates::limited;
+use crate::cases::webhooks::events;
 use crate::harness::{
     Harness, LEASE, acme, call_id, ready, reanalysis, slots, slots_of, submission, trace, with_callback,
     with_metadata,
@@ -144,6 +146,35 @@ async fn three_replicas_share_the_work_without_duplicates() {
     assert_eq!((submits.len(), deliveries.len()), (CALLS, CALLS));
     assert_eq!(submits.into_iter().collect::<HashSet<_>>().len(), CALLS);
     assert_eq!(deliveries.into_iter().collect::<HashSet<_>>().len(), CALLS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_the_tokens_of_a_webhook() {
+    const TOKENS: u32 = 60;
+    let (one, other, _database) = pair().await;
+    limited(&one, 0.01, TOKENS).await;
+    events(&one, "event", 100).await;
+    let replicas = [Arc::new(one), Arc::new(other)];
+    let work = replicas.iter().map(|replica| {
+        let replica = Arc::clone(replica);
+        tokio::spawn(async move {
+            let mut claimed = Vec::new();
+            loop {
+                let claims = replica.store.claim_deliveries_across_tenants(slots(3, 1000, 1000), LEASE);
+                let claims = claims.await.unwrap();
+                // A claim that got nothing because of the other replica is repeated at once.
+                if claims.claimed.is_empty() && claims.next_due > Some(replica.now()) {
+                    return claimed;
+                }
+                claimed.extend(claims.claimed.into_iter().map(|work| work.lease));
+            }
+        })
+    });
+    let claimed: Vec<_> = join_all(work).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(
+        (claimed.len(), claimed.iter().collect::<HashSet<_>>().len()),
+        (TOKENS as usize, TOKENS as usize)
+    );
 }
 
 /// A flush of counted usage is in progress while a caller disconnects and others read.

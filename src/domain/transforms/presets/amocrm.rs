@@ -5,6 +5,10 @@ use serde_json::{Map, json};
 use super::call_view::CallView;
 use super::summary::{plain, text};
 use super::{DeliveryMethod, Preset, Rendering, answers, optional, required};
+use crate::domain::delivery_rate::DeliveryRate;
+
+/// At most 7 requests per second, as Kommo documents for the same API (<https://developers.kommo.com/docs/limitations>).
+const LIMIT: DeliveryRate = DeliveryRate::of_preset(7.0, 7);
 
 pub(super) static NOTE: Preset = Preset {
     name: "amocrm.note",
@@ -17,10 +21,9 @@ pub(super) static NOTE: Preset = Preset {
         "the id of the lead, contact or company; the URL of the webhook names its type",
     )],
     limits: "The gateway shortens the text to 20,000 characters. A repeat adds the note again.",
-    unverified: Some(
-        "The maximum size of a note, and the number of requests after which amoCRM answers 429.",
-    ),
+    unverified: Some("The maximum size of a note."),
     documentation: "https://www.amocrm.ru/developers/content/crm_platform/events-and-notes",
+    rate: Some(LIMIT),
     judge: answers::by_status,
     render: note,
 };
@@ -44,6 +47,7 @@ pub(super) static CALL: Preset = Preset {
         "The maximum size of call_result, and whether amoCRM adds a second call with the same uniq.",
     ),
     documentation: "https://www.amocrm.ru/developers/content/crm_platform/calls-api",
+    rate: Some(LIMIT),
     judge: answers::amocrm_call,
     render: call,
 };

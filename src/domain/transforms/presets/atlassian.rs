@@ -20,6 +20,7 @@ pub(super) static JIRA_COMMENT: Preset = Preset {
     limits: "32,767 characters. Turns that do not fit are replaced by a link. A repeat adds the comment again.",
     unverified: Some("Whether the limit counts the markup. The gateway keeps the limit with the markup."),
     documentation: "https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/",
+    rate: None,
     judge: answers::by_status,
     render: jira_comment,
 };
@@ -34,6 +35,7 @@ pub(super) static JSM_COMMENT: Preset = Preset {
     limits: "32,767 characters. Turns that do not fit are replaced by a link. A repeat adds the comment again.",
     unverified: Some("Whether the limit of Jira is also that of Jira Service Management."),
     documentation: "https://developer.atlassian.com/cloud/jira/service-desk/rest/api-group-request/",
+    rate: None,
     judge: answers::by_status,
     render: jsm_comment,
 };

@@ -5,11 +5,15 @@ use serde_json::{Value, json};
 use super::call_view::{CallView, seconds_up};
 use super::summary::{plain, text};
 use super::{DeliveryMethod, Preset, Rendering, answers, optional, required};
+use crate::domain::delivery_rate::DeliveryRate;
 use crate::domain::renderings::spoken;
 use crate::domain::transcript::{Speaker, Turn};
 
 /// Maximum size of a line of a transcript in bytes: the size of a MySQL column of the type `text`.
 const MAX_MESSAGE: usize = 65_535;
+/// The bucket of an account: 2 requests per second and 50 at once (<https://apidocs.bitrix24.com/limits.html>). Enterprise accounts have
+/// 5 and 250.
+const LIMIT: DeliveryRate = DeliveryRate::of_preset(2.0, 50);
 
 pub(super) static TRANSCRIPT: Preset = Preset {
     name: "bitrix24.transcript",
@@ -26,6 +30,7 @@ pub(super) static TRANSCRIPT: Preset = Preset {
              replaces the transcript.",
     unverified: Some("Whether the number of messages is limited."),
     documentation: "https://apidocs.bitrix24.com/api-reference/telephony/voximplant/telephony-call-attach-transcription.html",
+    rate: Some(LIMIT),
     judge: answers::bitrix24,
     render: transcript,
 };
@@ -43,6 +48,7 @@ pub(super) static COMMENT: Preset = Preset {
     limits: "The gateway shortens the text to 60,000 characters. A repeat adds the comment again.",
     unverified: Some("Whether the size of a comment is limited."),
     documentation: "https://apidocs.bitrix24.com/api-reference/crm/timeline/comments/crm-timeline-comment-add.html",
+    rate: Some(LIMIT),
     judge: answers::bitrix24,
     render: comment,
 };

@@ -15,6 +15,7 @@ pub(super) static MARKDOWN: Preset = Preset {
     limits: "None: every turn with words is sent.",
     unverified: None,
     documentation: "https://spec.commonmark.org/",
+    rate: None,
     judge: answers::generic,
     render: markdown_document,
 };
@@ -29,6 +30,7 @@ pub(super) static HTML: Preset = Preset {
     limits: "None: every turn with words is sent.",
     unverified: None,
     documentation: "https://html.spec.whatwg.org/",
+    rate: None,
     judge: answers::generic,
     render: html_document,
 };

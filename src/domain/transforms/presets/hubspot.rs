@@ -22,6 +22,7 @@ pub(super) static TRANSCRIPT: Preset = Preset {
         "Whether the number of utterances is limited, and what a repeat does. Needs the OAuth token of a public app.",
     ),
     documentation: "https://developers.hubspot.com/docs/api-reference/crm-transcriptions-v3/guide",
+    rate: None,
     judge: answers::by_status,
     render: transcript,
 };

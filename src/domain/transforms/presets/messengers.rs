@@ -5,6 +5,11 @@ use serde_json::json;
 use super::call_view::CallView;
 use super::summary::{TextStyle, escape_markup, plain, text};
 use super::{DeliveryMethod, Preset, Rendering, answers, required};
+use crate::domain::delivery_rate::DeliveryRate;
+
+/// One message per second for each incoming webhook. Slack allows short bursts of unknown size
+/// (<https://docs.slack.dev/apis/web-api/rate-limits>).
+const SLACK_LIMIT: DeliveryRate = DeliveryRate::of_preset(1.0, 1);
 
 pub(super) static SLACK_MESSAGE: Preset = Preset {
     name: "slack.message",
@@ -17,6 +22,7 @@ pub(super) static SLACK_MESSAGE: Preset = Preset {
              again.",
     unverified: None,
     documentation: "https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks",
+    rate: Some(SLACK_LIMIT),
     judge: answers::by_status,
     render: slack_message,
 };
@@ -31,6 +37,7 @@ pub(super) static TELEGRAM_MESSAGE: Preset = Preset {
     limits: "4,096 characters. Turns that do not fit are replaced by a link. A repeat adds the message again.",
     unverified: None,
     documentation: "https://core.telegram.org/bots/api#sendmessage",
+    rate: None,
     judge: answers::telegram,
     render: telegram_message,
 };

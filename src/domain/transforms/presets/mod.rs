@@ -20,6 +20,7 @@ pub use self::answers::ReceiverAnswer;
 use self::answers::{AnswerVerdict, Judge};
 use self::call_view::CallView;
 use super::{DeliveryMethod, RenderedBody, TransformError};
+use crate::domain::delivery_rate::DeliveryRate;
 use crate::domain::field_problem::FieldProblem;
 use crate::domain::retries::AttemptOutcome;
 
@@ -44,6 +45,8 @@ pub struct Preset {
     pub unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.
     pub documentation: &'static str,
+    /// The rate that the receiver allows; `None` if its documentation states none. A webhook can have another one.
+    pub rate: Option<DeliveryRate>,
     judge: Judge,
     render: fn(&mut CallView<'_>) -> Rendering,
 }

@@ -23,6 +23,7 @@ pub(super) static TASK: Preset = Preset {
         "The maximum size of Description, and whether CallType and CallDurationInSeconds can be set in every edition.",
     ),
     documentation: "https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_task.htm",
+    rate: None,
     judge: answers::by_status,
     render: task,
 };

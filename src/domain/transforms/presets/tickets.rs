@@ -18,6 +18,7 @@ pub(super) static ZENDESK_COMMENT: Preset = Preset {
              A repeat adds the comment again.",
     unverified: Some("The exact maximum size of a comment."),
     documentation: "https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket",
+    rate: None,
     judge: answers::by_status,
     render: zendesk_comment,
 };
@@ -35,6 +36,7 @@ pub(super) static ZAMMAD_ARTICLE: Preset = Preset {
     limits: "The gateway shortens the text to 60,000 characters. A repeat adds the article again.",
     unverified: Some("The maximum size of an article."),
     documentation: "https://docs.zammad.org/en/latest/api/ticket/articles.html",
+    rate: None,
     judge: answers::by_status,
     render: zammad_article,
 };
@@ -49,6 +51,7 @@ pub(super) static CHATWOOT_NOTE: Preset = Preset {
     limits: "Markdown. The text is shortened to 150,000 characters. A repeat adds the note again.",
     unverified: Some("The maximum size of a message: 150,000 is the limit in the model of forks."),
     documentation: "https://developers.chatwoot.com/api-reference/messages/create-new-message",
+    rate: None,
     judge: answers::by_status,
     render: chatwoot_note,
 };
