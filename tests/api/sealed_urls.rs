@@ -200,10 +200,12 @@ async fn the_url_of_a_callback_opens_only_for_its_call() {
     acme.submit(json!({"call_id": "2", "callback": {"url": stage.hook(&format!("ok/{SECRET}"))}})).await;
     acme.outcome("2").await;
     stage.receiver.next().await;
+    stage.vendor.set_held(true);
     acme.submit(json!({"call_id": "1", "callback": {"url": stage.hook("ok")}})).await;
     let copy = "UPDATE callbacks SET url = (SELECT url FROM callbacks WHERE url LIKE '%invalid%') \
                 WHERE url NOT LIKE '%invalid%'";
     stage.rows().change(copy, 1).await;
+    stage.vendor.set_held(false);
     acme.outcome("1").await;
     let (_, delivery) = delivery_of_1(&acme).await;
     let attempt = &delivery["attempts"][0];

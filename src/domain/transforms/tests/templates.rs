@@ -111,7 +111,7 @@ fn values_that_are_large_only_as_text_are_refused() {
         ("{{ debug() }}", "only `range`"),
         ("{% filter batch(2) %}{% endfilter %}", "the filter `batch` is not available"),
         ("{% set b|batch(2) %}{% endset %}", "the filter `batch` is not available"),
-        ("{{ a[:1][:1][:1][:1][:1][:1][:1][:1][:1] }}", "at most 8 slices"),
+        ("{{ a[:1][:1][:1][:1][:1][:1][:1][:1][:1] }}", "a template must have at most 8 slices"),
     ] {
         let source = format!("\n{source}");
         let refused = template(&source).compile().unwrap_err().detail;
