@@ -165,7 +165,8 @@ fn every_preset_has_a_rule() {
 /// `Calls.php` and `EntityNotes.php` of the SDK have the paths.
 #[test]
 fn amocrm_paths_are_those_of_the_sdk() {
-    let path = |name| PRESETS.iter().find(|it| it.name == name).unwrap().url.split_once(".ru/").unwrap().1;
+    let path =
+        |name: &str| PRESETS.iter().find(|it| it.name == name).unwrap().url.split_once(".ru/").unwrap().1;
     assert_eq!((path("amocrm.call"), path("amocrm.note")), ("api/v4/calls", "api/v4/leads/notes"));
 }
 
