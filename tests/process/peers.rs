@@ -2,6 +2,7 @@
 
 mod alphabets;
 mod document;
+mod renderings;
 mod talk_metrics;
 mod transcripts;
 

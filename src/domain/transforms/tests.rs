@@ -1,3 +1,4 @@
+mod documented;
 mod published;
 mod templates;
 
@@ -20,11 +21,22 @@ fn three_turns() -> Vec<Value> {
     ]
 }
 
+/// Returns a call of three turns, one of 500 turns that exceeds every limit, and one without turns.
+fn calls() -> [Vec<Value>; 3] {
+    let text = "soʻz \"матн\" <b> & *🙂* ".repeat(15);
+    let long = (0..500).map(|n| {
+        let speaker = if n % 2 == 0 { "operator" } else { "client" };
+        turn(speaker, n * 2000, n * 2000 + 1900, &text)
+    });
+    [three_turns(), long.collect(), Vec::new()]
+}
+
 /// Returns the event of a call with these turns. The call has every value that a preset needs.
 fn event(turns: &[Value]) -> Vec<u8> {
     let crm = json!({
         "bitrix24_call_id": "externalCall.1", "bitrix24_entity_id": "17", "amocrm_entity_id": "18", "hubspot_engagement_id": "19",
-        "zammad_ticket_id": "20", "telegram_chat_id": "-1001", "desk.ticket": "T-1",
+        "zammad_ticket_id": "20", "telegram_chat_id": "-1001", "desk.ticket": "T-1", "amocrm_responsible_user_id": "21",
+        "salesforce_who_id": "003000000000001", "salesforce_what_id": "001000000000001",
     });
     let call = json!({
         "direction": "inbound", "agent": {"id": "17", "name": "Dilnoza"}, "phone": "+998901234567", "queue": "support",
@@ -58,19 +70,9 @@ fn problems(transform: &Transform, event: &[u8]) -> Vec<String> {
 
 #[test]
 fn every_preset_renders_short_long_and_empty_calls() {
-    let long: Vec<_> = (0..500)
-        .map(|n| {
-            turn(
-                if n % 2 == 0 { "operator" } else { "client" },
-                n * 2000,
-                n * 2000 + 1900,
-                &"soʻz ".repeat(30),
-            )
-        })
-        .collect();
     for preset_of in PRESETS {
         assert!(!preset_of.documentation.is_empty() && !preset_of.limits.is_empty());
-        for turns in [three_turns(), long.clone(), Vec::new()] {
+        for turns in calls() {
             let rendered = render(&preset(preset_of.name), &event(&turns)).unwrap();
             assert!(!rendered.body.is_empty(), "{}", preset_of.name);
             assert_eq!(rendered.content_type, preset_of.content_type);

@@ -1,7 +1,7 @@
 //! Whole documents: Markdown and HTML.
 
 use super::call_view::CallView;
-use super::summary::{TextStyle, escape_markup, text};
+use super::summary::{TextStyle, escape_markup, plain, text};
 use super::{DeliveryMethod, Preset, Rendering, answers};
 use crate::domain::renderings::markdown;
 
@@ -37,12 +37,16 @@ pub(super) static HTML: Preset = Preset {
 
 fn markdown_document(view: &mut CallView<'_>) -> Rendering {
     let style =
-        TextStyle { limit: usize::MAX, escape: markdown::escaped, emphasis: ("**", "**"), newline: "  \n" };
+        TextStyle { escape: markdown::escaped, emphasis: ("**", "**"), newline: "  \n", ..plain(usize::MAX) };
     Rendering::Text(format!("{}\n", text(view, &style)))
 }
 
 fn html_document(view: &mut CallView<'_>) -> Rendering {
-    let style =
-        TextStyle { limit: usize::MAX, escape: escape_markup, emphasis: ("<b>", "</b>"), newline: "<br>\n" };
+    let style = TextStyle {
+        escape: escape_markup,
+        emphasis: ("<b>", "</b>"),
+        newline: "<br>\n",
+        ..plain(usize::MAX)
+    };
     Rendering::Text(format!("<p>{}</p>\n", text(view, &style)))
 }

@@ -43,7 +43,7 @@ pub(super) static TELEGRAM_MESSAGE: Preset = Preset {
 };
 
 fn slack_message(view: &mut CallView<'_>) -> Rendering {
-    let style = TextStyle { limit: 40_000, escape: escape_markup, emphasis: ("*", "*"), newline: "\n" };
+    let style = TextStyle { escape: escape_markup, emphasis: ("*", "*"), ..plain(40_000) };
     Rendering::Json(json!({"text": text(view, &style)}))
 }
 

@@ -20,7 +20,7 @@ pub(super) static TASK: Preset = Preset {
     ],
     limits: "The description is shortened to 32,000 characters. The duration in whole seconds. A repeat adds the task again.",
     unverified: Some(
-        "The maximum size of Description, and whether CallType and CallDurationInSeconds can be set in every edition.",
+        "Whether CallType and CallDurationInSeconds can be set without Salesforce CRM Call Center, to which they belong.",
     ),
     documentation: "https://developer.salesforce.com/docs/atlas.en-us.object_reference.meta/object_reference/sforce_api_objects_task.htm",
     rate: None,

@@ -54,8 +54,10 @@ fn line(label: &str, text: &str) -> Line {
 
 /// The rules of a receiver for texts: the maximum length, the markup and the line breaks.
 pub(super) struct TextStyle {
-    /// Maximum length in UTF-16 units. A text within this limit never has more characters than the limit.
+    /// Maximum length of a text, as `length` measures it.
     pub(super) limit: usize,
+    /// Measures a text for the limit: [`units`] if the receiver counts characters, or [`bytes`] if it counts bytes.
+    pub(super) length: fn(&str) -> usize,
     /// Escapes text for the receiver's markup.
     pub(super) escape: fn(&str) -> Cow<'_, str>,
     /// Markup before and after a label.
@@ -64,9 +66,14 @@ pub(super) struct TextStyle {
     pub(super) newline: &'static str,
 }
 
-/// Returns the style of plain text with this limit.
+/// Returns the style of plain text with a limit in characters.
 pub(super) const fn plain(limit: usize) -> TextStyle {
-    TextStyle { limit, escape: unescaped, emphasis: ("", ""), newline: "\n" }
+    TextStyle { limit, length: units, escape: unescaped, emphasis: ("", ""), newline: "\n" }
+}
+
+/// Returns the style of plain text with a limit in bytes.
+pub(super) const fn plain_bytes(limit: usize) -> TextStyle {
+    TextStyle { length: bytes, ..plain(limit) }
 }
 
 impl TextStyle {
@@ -78,33 +85,50 @@ impl TextStyle {
         }
         format!("{begin}{}:{end} {text}{}", (self.escape)(&line.label), self.newline)
     }
+
+    /// Cuts the text of a line that is longer than `limit`.
+    fn shortened(&self, line: Line, limit: usize) -> Line {
+        if (self.length)(&line.text) <= limit {
+            return line;
+        }
+        let mut left = limit.saturating_sub((self.length)("…"));
+        let fits = |c: &char| {
+            let length = (self.length)(c.encode_utf8(&mut [0; 4]));
+            let fits = left >= length;
+            left = left.saturating_sub(length);
+            fits
+        };
+        let cut: String = line.text.chars().take_while(fits).collect();
+        Line { text: format!("{cut}…"), ..line }
+    }
 }
 
 /// Returns the call as text. If the text is too long, a link replaces the last turns.
 pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
+    let measure = style.length;
     let mut text = String::new();
     let mut length = 0;
     // A very long line of facts, such as many tags, must leave room for the turns.
     for fact in facts(view) {
-        let line = style.render(&shortened(fact, style.limit / 4));
-        length += units(&line);
+        let line = style.render(&style.shortened(fact, style.limit / 4));
+        length += measure(&line);
         text.push_str(&line);
     }
     let turns = turns(view);
     if !turns.is_empty() {
         text.push_str(style.newline);
-        length += units(style.newline);
+        length += measure(style.newline);
     }
     let lines: Vec<String> = turns.iter().map(|turn| style.render(turn)).collect();
-    let total: usize = lines.iter().map(|line| units(line)).sum();
+    let total: usize = lines.iter().map(|line| measure(line)).sum();
     if length + total <= style.limit {
         text.push_str(&lines.concat());
         return text.trim_end().to_owned();
     }
-    let reserve = units(&style.render(&rest(lines.len(), view.link)));
+    let reserve = measure(&style.render(&rest(lines.len(), view.link)));
     let mut sent = 0;
     for line in &lines {
-        length += units(line);
+        length += measure(line);
         if length + reserve > style.limit {
             break;
         }
@@ -115,24 +139,14 @@ pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
     text.trim_end().to_owned()
 }
 
-/// Cuts the text of the line if this text has more than `limit` UTF-16 units.
-fn shortened(line: Line, limit: usize) -> Line {
-    if units(&line.text) <= limit {
-        return line;
-    }
-    let mut left = limit.saturating_sub(1);
-    let fits = |c: &char| {
-        let fits = left >= c.len_utf16();
-        left = left.saturating_sub(c.len_utf16());
-        fits
-    };
-    let cut: String = line.text.chars().take_while(fits).collect();
-    Line { text: format!("{cut}…"), ..line }
-}
-
-/// Returns the number of UTF-16 units.
+/// Returns the number of UTF-16 units. A text never has more characters than UTF-16 units.
 pub(super) fn units(text: &str) -> usize {
     text.encode_utf16().count()
+}
+
+/// Returns the number of bytes.
+const fn bytes(text: &str) -> usize {
+    text.len()
 }
 
 fn unescaped(text: &str) -> Cow<'_, str> {

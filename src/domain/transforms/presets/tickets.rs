@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::call_view::CallView;
-use super::summary::{TextStyle, plain, text};
+use super::summary::{TextStyle, plain, plain_bytes, text};
 use super::{DeliveryMethod, Preset, Rendering, answers, optional, required};
 use crate::domain::renderings::markdown;
 
@@ -14,8 +14,8 @@ pub(super) static ZENDESK_COMMENT: Preset = Preset {
     method: DeliveryMethod::Put,
     content_type: "application/json",
     needs: &[],
-    limits: "The text is shortened to 64,000 characters: the staff of Zendesk names a limit of about 65,000. A ticket takes 5,000 comments. \
-             A repeat adds the comment again.",
+    limits: "The text is shortened to 64,000 bytes: the staff of Zendesk names a limit of size, about 65,000 characters that depend on \
+             the encoding and markup. A ticket takes 5,000 comments. A repeat adds the comment again.",
     unverified: Some("The exact maximum size of a comment."),
     documentation: "https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket",
     rate: None,
@@ -33,8 +33,8 @@ pub(super) static ZAMMAD_ARTICLE: Preset = Preset {
         required("zammad_ticket_id", "the id of the ticket"),
         optional("zammad_type", "phone, which counts for the SLA, or note; note by default"),
     ],
-    limits: "The gateway shortens the text to 60,000 characters. A repeat adds the article again.",
-    unverified: Some("The maximum size of an article."),
+    limits: "The gateway shortens the text to 60,000 characters, far below the limit of Zammad. A repeat adds the article again.",
+    unverified: None,
     documentation: "https://docs.zammad.org/en/latest/api/ticket/articles.html",
     rate: None,
     judge: answers::by_status,
@@ -57,7 +57,9 @@ pub(super) static CHATWOOT_NOTE: Preset = Preset {
 };
 
 fn zendesk_comment(view: &mut CallView<'_>) -> Rendering {
-    Rendering::Json(json!({"ticket": {"comment": {"body": text(view, &plain(64_000)), "public": false}}}))
+    Rendering::Json(
+        json!({"ticket": {"comment": {"body": text(view, &plain_bytes(64_000)), "public": false}}}),
+    )
 }
 
 fn zammad_article(view: &mut CallView<'_>) -> Rendering {
@@ -72,6 +74,6 @@ fn zammad_article(view: &mut CallView<'_>) -> Rendering {
 
 fn chatwoot_note(view: &mut CallView<'_>) -> Rendering {
     let style =
-        TextStyle { limit: 150_000, escape: markdown::escaped, emphasis: ("**", "**"), newline: "  \n" };
+        TextStyle { escape: markdown::escaped, emphasis: ("**", "**"), newline: "  \n", ..plain(150_000) };
     Rendering::Json(json!({"content": text(view, &style), "private": true}))
 }

@@ -3,16 +3,7 @@
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use super::{body, event, preset, three_turns, turn};
-
-/// Returns the turns of a short, a long and an empty call.
-fn calls() -> [Vec<Value>; 3] {
-    let long = (0..500).map(|n| {
-        let speaker = if n % 2 == 0 { "operator" } else { "client" };
-        turn(speaker, n * 2000, n * 2000 + 1900, "soʻz \"матн\" <b>")
-    });
-    [three_turns(), long.collect(), Vec::new()]
-}
+use super::{body, calls, event, preset};
 
 fn assert_valid(validator: &Validator, body: &Value) {
     let errors: Vec<_> = validator.iter_errors(body).map(|error| error.to_string()).collect();
