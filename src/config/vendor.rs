@@ -64,7 +64,7 @@ settings! {
         deadline: Duration = duration(INTERVAL).default("24h"),
         /// Time for which the vendor's "not found" means "not ready yet".
         not_found_grace: Duration = duration(PAUSE).default("10m"),
-        /// Time for which an answer that has neither turns nor tags means "not ready yet".
+        /// Time for which an answer without turns means "not ready yet".
         empty_grace: Duration = duration(PAUSE).default("10m"),
         /// Time from completion to one more poll, which finds late tags.
         settle_after: Duration = duration(PAUSE).default("2m"),

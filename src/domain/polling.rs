@@ -18,7 +18,7 @@ pub struct PollingPolicy {
     pub deadline: Duration,
     /// Time for which "not found" means "not ready yet".
     pub not_found_grace: Duration,
-    /// Time for which an answer that has neither turns nor tags means "not ready yet".
+    /// Time for which an answer without turns means "not ready yet".
     pub empty_grace: Duration,
     /// Time from completion to the poll for late tags.
     pub settle_after: Duration,

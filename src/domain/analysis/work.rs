@@ -73,7 +73,7 @@ pub struct Work {
     pub errors: u32,
     /// `ETag` of the vendor's last answer.
     pub etag: Option<String>,
-    /// Time since which the answers have had neither turns nor tags.
+    /// Time since which the answers have had no turns.
     pub empty_since: Option<Timestamp>,
     /// Time since which the vendor has not known the call.
     pub missing_since: Option<Timestamp>,

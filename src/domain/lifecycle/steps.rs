@@ -40,7 +40,7 @@ pub enum SubmitOutcome {
 pub enum PollOutcome {
     /// A result with at least one turn.
     Ready(Box<VendorResult>),
-    /// A well-formed result with neither turns nor tags. Either the result is not ready, or the call is silent.
+    /// A well-formed result without turns. Either the result is not ready, or the call is silent.
     Empty(Box<VendorResult>),
     /// The result is not ready.
     NotReady {

@@ -42,7 +42,13 @@ async fn requests(bodies: &[(&str, Value)]) -> Vec<Value> {
 #[tokio::test]
 async fn b24pysdk_makes_the_same_requests() {
     let stage = Stage::set_up().await;
-    let gateway = stage.serve().await;
+    // The result without turns is final at once.
+    let serve = || {
+        let mut command = stage.command(&["serve"]);
+        command.env("GATEWAY_VENDOR__POLLING__EMPTY_GRACE", "0s");
+        command
+    };
+    let gateway = stage.serve_with(serve).await;
     let mut bodies = Vec::new();
     for turns in [3, 500, 0] {
         let call_id = format!("of-{turns}-turns");
