@@ -126,7 +126,7 @@ pub async fn start(
     let clocks = (steady_clock, server_clock);
     let (clock_keeper, clock_status) =
         clocks::keep(settings, clocks, vendor.clone(), store.clone(), &env).await?;
-    tracing::info!(now = %env.clock.now(), "clock set");
+    tracing::info!(now = %env.clock.now(), "clock started");
 
     let tasks = Tasks::default();
     let tenant_ids = || tenants.all().map(|tenant| tenant.id());

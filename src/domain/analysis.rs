@@ -89,7 +89,7 @@ pub enum FailureCode {
 pub struct Failure {
     /// The reason as a code for programs.
     pub code: FailureCode,
-    /// The reason as text for people. Words of AloVoice are in double quotes and have at most 200 characters.
+    /// The reason as text for people. Text of AloVoice is in double quotes and is cut to 200 characters.
     #[schema(example = "the vendor did not know the call for 10 minutes")]
     pub detail: String,
     /// Whether submitting the call again with `reanalyze` may succeed.
@@ -147,7 +147,7 @@ impl FaultCode {
 pub struct LastError {
     /// The kind of error as a code for programs.
     pub code: FaultCode,
-    /// The error as text for people. Words of AloVoice are in double quotes and have at most 200 characters. The text never
+    /// The error as text for people. Text of AloVoice is in double quotes and is cut to 200 characters. The text never
     /// contains a secret.
     #[schema(example = "the vendor answered 401: \"unknown token\"")]
     pub detail: String,

@@ -125,7 +125,8 @@ impl Destination {
         }
     }
 
-    /// Returns the URL for the store. The text is empty for a webhook, whose URL may change.
+    /// Returns the text of the URL that the store keeps. The text is empty for a webhook, because the URL of a webhook may
+    /// change.
     pub fn url(&self) -> String {
         match self {
             Self::Callback(callback) => callback.url.to_text().into_owned(),

@@ -75,7 +75,7 @@ impl Bisection {
     }
 
     /// Continues the search. `found` describes the event after `place`: the position after that event, and whether that
-    /// event is younger than the deleted one. `found` is `None` if no event follows `place`.
+    /// event is younger than the deleted event whose position is searched. `found` is `None` if no event follows `place`.
     pub const fn learn(&mut self, place: FeedPosition, found: Option<(FeedPosition, bool)>) {
         match found {
             Some((after, false)) if after.0 <= self.younger => self.older = after.0,

@@ -33,7 +33,7 @@ pub const SMALL_ANSWERS: usize = 4 << 20;
 enum OtherMemory {
     /// All callers share the body in memory. Only the connection's buffer (at most two chunks) counts against the budget.
     Shared,
-    /// The body is streamed, and counts its memory against another budget.
+    /// The body is streamed. Its memory counts against the budget of its source, not against the budget of answers.
     Streamed,
 }
 

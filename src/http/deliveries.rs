@@ -129,8 +129,8 @@ pub struct Attempt {
     /// The outcome: `delivered`, `refused` (a status other than 2xx and 410), `declined` (a preset knows from the answer that the
     /// receiver does not accept the event now), `rejected` (a preset knows that the receiver will never accept the request),
     /// `gone` (410), `timeout`, `connect`, `dns`, `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed),
-    /// `transform` (the event could not be rendered), `unknown` (this attempt sent nothing: the previous attempt may have
-    /// arrived, and `on_unknown` is `give_up`), `unsigned` (the secret is missing, or the secret or the headers cannot be
+    /// `transform` (the event could not be rendered), `unknown` (this attempt sent nothing, because the previous attempt
+    /// may have arrived and `on_unknown` is `give_up`), `unsigned` (the secret is missing, or the secret or the headers cannot be
     /// decrypted) or `request` (the request could not be built). The outcome is `null` while the attempt is in progress, or if
     /// the gateway crashed during the attempt.
     #[schema(required = true, example = "refused")]

@@ -54,13 +54,14 @@ pub struct CreateWebhook {
     /// The HTTP method of the requests. The default is the method of the preset, or `POST` if there is no preset.
     #[serde(default)]
     method: Option<DeliveryMethod>,
-    /// The maximum number of deliveries per second on average, over all replicas. Other deliveries wait, and use up no attempts. The
-    /// default is that of the preset; without a preset, or if the preset has none, there is no limit.
+    /// The maximum number of deliveries per second on average, over all replicas. Deliveries above the rate wait, and use up no
+    /// attempts. The default is the rate of the preset. Without a preset, or if the preset has no rate, there is no limit.
     #[serde(default)]
     #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<PerSecond>,
-    /// The number of deliveries that may be sent at once after a pause. The default is that of the preset if `rate` is its default, too,
-    /// and otherwise the number of one second. Needs a rate.
+    /// The number of deliveries that may be sent at once after a pause. If you omit `rate` too, the default is the burst of the
+    /// preset. Otherwise the default is the number of deliveries that `rate` allows in one second. A burst needs a rate, your own
+    /// or that of the preset.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000, example = 50)]
     burst: Option<Burst>,
@@ -115,7 +116,8 @@ pub struct ChangeWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<DeliveryMethod>)]
     method: Option<Option<DeliveryMethod>>,
-    /// The maximum number of deliveries per second, also of pending ones. `null` selects that of the preset, or no limit if there is none.
+    /// The maximum number of deliveries per second. The change also applies to pending deliveries. `null` selects the rate of the
+    /// preset, or no limit if the preset has no rate.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000)]
     rate: Option<Option<PerSecond>>,

@@ -38,7 +38,8 @@ pub struct WebhookResource {
     transform: Option<Transform>,
     /// The HTTP method of the requests.
     method: DeliveryMethod,
-    /// The maximum number of deliveries per second on average, its own or that of the preset; `null` without a limit.
+    /// The maximum number of deliveries per second on average: the webhook's own rate, or the rate of the preset. `null` without
+    /// a limit.
     #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<f64>,
     /// The number of deliveries that may be sent at once after a pause; `null` without a limit.

@@ -101,8 +101,8 @@ pub(super) static OVERDUE: Sql = Sql::new(&[
      ORDER BY started_at LIMIT ?4 FOR UPDATE SKIP LOCKED",
 ]);
 
-/// Reads the earliest start of an analysis that is not overdue yet. Parameters: the tenant and the latest start of an
-/// overdue analysis.
+/// Reads the earliest start of an analysis that is not overdue yet. Parameters: the tenant, and the cut-off: an analysis that
+/// started at this time or before is overdue.
 pub(super) static NEXT_START: Sql = Sql::new(&[
     "SELECT started_at FROM analyses WHERE stage <> 'settle' AND tenant = ?1 AND started_at > ?2 \
      ORDER BY started_at LIMIT 1",

@@ -51,7 +51,7 @@ pub(super) async fn postpone_claimed<T>(engine: &impl Engine, leased: Leased, ba
     batch.next_due = Some(engine.env().clock.now());
     // After a failure the leases expire, and the rows are claimed and postponed again.
     if let Err(error) = engine.transact(Postpone { leased, leases }).await {
-        tracing::warn!(%error, "failed to postpone the work of unreadable rows");
+        tracing::warn!(%error, "failed to postpone work whose rows cannot be read");
     }
 }
 

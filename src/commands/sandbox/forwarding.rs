@@ -108,7 +108,7 @@ impl Forwarding {
                     // The sandbox keeps running even if its standard output is closed.
                     let _ = io::stdout().write_all(lines.as_bytes());
                 }
-                Err(error) => tracing::warn!(%error, "failed to read deliveries to the --forward-to URL"),
+                Err(error) => tracing::warn!(%error, "failed to list deliveries to the --forward-to URL"),
             }
             tokio::time::sleep(INTERVAL).await;
         }

@@ -22,7 +22,7 @@ struct Amount {
 
 impl AnalysisResult {
     /// Returns the missing content if this result has fewer turns, fewer tags or less than half of the text of the earlier
-    /// result. Returns `None` otherwise. Shortly after completion, only additions are expected.
+    /// result. Returns `None` otherwise. Used shortly after completion, when a result should only gain content.
     pub fn lacks_any_of(&self, earlier: &Self) -> Option<MissingContent> {
         let (now, before) = (self.amount(), earlier.amount());
         let is_less = now.turns < before.turns || now.tags < before.tags;

@@ -41,7 +41,8 @@ pub struct Transform {
     #[schema(value_type = Object, additional_properties = true, example = json!({}))]
     pub values: Map<String, Value>,
     /// The source of a MiniJinja template of up to 16 KiB. The template gets `type`, `timestamp`, `data` and `link`. In JSON,
-    /// HTML and XML, the gateway escapes values, so write `{"text": {{ data.call_id }}}` without quotes around the value.
+    /// HTML and XML, the gateway escapes values. In JSON, the gateway also adds the quotes, so write `{"text": {{ data.call_id
+    /// }}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,

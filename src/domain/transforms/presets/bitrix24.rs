@@ -43,7 +43,7 @@ pub(super) static COMMENT: Preset = Preset {
     content_type: "application/json",
     needs: &[
         required("bitrix24_entity_id", "the id of the CRM entity"),
-        optional("bitrix24_entity_type", "its type, such as deal, lead or contact; deal by default"),
+        optional("bitrix24_entity_type", "the type of the entity: deal (default), lead, contact or another"),
     ],
     limits: "The gateway shortens the text to 60,000 characters. A repeat adds the comment again.",
     unverified: Some("Whether the size of a comment is limited."),
