@@ -15,13 +15,14 @@
 //! stay due, and the next claim follows when the bucket gets a token. The claim writes the new state of the bucket only if no other
 //! replica has changed it since the claim read it, and otherwise takes no delivery of this webhook.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::StoreError;
 use super::claims::{DeliverySlots, TenantSlots};
 use super::values::Row;
-use super::webhook_rows::{read_rate, read_transform};
+use super::webhook_rows::read_rate;
 use crate::domain::clock::Timestamp;
 use crate::domain::delivery_rate::TokenBucket;
 use crate::domain::ids::TenantId;
@@ -44,11 +45,11 @@ macro_rules! is_limited {
 }
 pub(super) use is_limited;
 
-/// The columns that [`WebhookLimits::add`] reads. Templates are long and have no rate, so they are not read.
+/// The columns that [`WebhookLimits::add`] reads. A transform can be long, so only the beginning with the name of the preset is read.
 macro_rules! limits {
     () => {
-        "id, disabled_at, paused_until, rate, CASE WHEN substr(transform, 1, 9) = '{\"preset\"' THEN transform END AS transform, \
-         bucket_full_at"
+        "id, disabled_at, paused_until, rate, CASE WHEN substr(transform, 1, 11) = '{\"preset\":\"' THEN substr(transform, 12, 65) END \
+         AS preset, bucket_full_at"
     };
 }
 pub(super) use limits;
@@ -137,7 +138,9 @@ impl WebhookLimits {
             self.next_end = self.next_end.into_iter().chain(paused_until).min();
         }
         let chosen = read_rate(row).unwrap_or_default();
-        let rate = Transform::rate(chosen, read_transform(row).unwrap_or_default().as_ref());
+        let text: Option<Cow<'_, str>> = row.get("preset")?;
+        let preset = text.and_then(|text| Some(text.split_once('"')?.0.to_owned()));
+        let rate = Transform::rate(chosen, Some(&Transform { preset, ..Transform::default() }));
         let full_at = row.get("bucket_full_at")?;
         let bucket = rate.map(|rate| TokenBucket::new(rate, full_at));
         self.limits.insert(row.get("id")?, WebhookLimit { most, bucket });

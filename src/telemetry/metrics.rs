@@ -113,7 +113,7 @@ metrics! {
     callbacks_pending: IntGaugeVec = "callbacks_pending" ["tenant"],
         "Number of pending deliveries, by tenant.";
     callback_lag: GaugeVec = "callbacks_due_lag_seconds" ["tenant"],
-        "Age of the oldest due delivery in seconds, by tenant.";
+        "Age of the oldest due delivery in seconds, by tenant; without deliveries that a pause or the rate of a webhook delays.";
     callbacks_given_up: IntCounterVec = "callbacks_given_up_total" ["tenant"],
         "Number of deliveries that failed and are not retried, by tenant.";
     webhook_events_filtered: IntCounterVec = "webhook_events_filtered_total" ["tenant"],

@@ -197,6 +197,9 @@ impl Webhooks {
         if let Some(burst) = change.burst {
             webhook.chosen_rate.burst = burst;
             check_rate(webhook)?;
+        } else if webhook.rate().is_none() {
+            // Otherwise a later rate would have a burst that no answer has shown.
+            webhook.chosen_rate.burst = None;
         }
         if let Some(payload) = change.payload {
             webhook.payload = payload;

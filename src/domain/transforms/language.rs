@@ -11,8 +11,8 @@ use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, Stmt, Un
 use minijinja::machinery::{Span, parse};
 use minijinja::syntax::SyntaxConfig;
 
-/// The filters that a template may use.
-const FILTERS: &str = "abs attr bool capitalize clock count d default dictsort e escape first float format indent int items join last \
+/// The filters that a template may use. `format` is missing, because MiniJinja counts neither its result nor all of its arguments.
+const FILTERS: &str = "abs attr bool capitalize clock count d default dictsort e escape first float indent int items join last \
      length lines list lower map max min reject rejectattr replace reverse round safe select selectattr sort split \
      string sum title tojson trim unique upper";
 
@@ -168,7 +168,8 @@ impl Checker {
                     CallArg::Kwarg("default", _) => return broken("`map` has no `default` here", span),
                     CallArg::Pos(Expr::Const(name)) if index == place => {
                         let name = name.value.as_str().unwrap_or_default();
-                        if !has(known, name) || has(OF_ITEMS, name) || matches!(name, "d" | "default") {
+                        if !has(known, name) || has(OF_ITEMS, name) || matches!(name, "d" | "default" | "sum")
+                        {
                             return unavailable(&format!("{}({name:?})", filter.name));
                         }
                     }
@@ -178,6 +179,12 @@ impl Checker {
                     _ => {}
                 }
             }
+        }
+        // A sum that starts with a text or a list would copy it for each item.
+        if filter.name == "sum"
+            && !filter.args.iter().all(|arg| matches!(arg, CallArg::Kwarg("attribute", _)))
+        {
+            return broken("`sum` has only the parameter `attribute`", span);
         }
         self.expressions(&filter.expr)?;
         self.arguments(&filter.args, span)

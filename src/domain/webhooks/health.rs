@@ -113,6 +113,7 @@ impl Health {
             | WebhookOutcome::Unsigned { .. } => true,
             WebhookOutcome::Delivered => {
                 self.failures > 0
+                    || self.failing_since.is_some()
                     || self.unsigned_since.is_some()
                     || self.paused_until.is_some()
                     || self.last_success_at.is_none_or(|last| now.since(last) >= Self::PRECISION)
@@ -318,5 +319,8 @@ mod tests {
         assert!(!health.learns_from(&WebhookOutcome::Delivered, NOW + Duration::from_millis(999)));
         assert!(health.learns_from(&WebhookOutcome::Delivered, NOW + Health::PRECISION));
         assert!(health.learns_from(&failed(), NOW));
+        // A test event ends a pause, but not the time of the failures.
+        let recovering = Health { failing_since: Some(NOW), ..health };
+        assert!(recovering.learns_from(&WebhookOutcome::Delivered, NOW));
     }
 }
