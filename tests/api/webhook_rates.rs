@@ -49,6 +49,10 @@ async fn a_webhook_has_its_own_rate_or_that_of_its_preset() {
     assert_eq!(patch(json!({"transform": preset, "burst": 5})).await, (json!(2.0), json!(5)));
     assert_eq!(patch(json!({"rate": 0.01})).await, (json!(0.01), json!(5)));
     assert_eq!(patch(json!({"rate": null, "burst": null})).await, (json!(2.0), json!(50)));
+    // Without a rate there is no burst, and the next rate has the default.
+    assert_eq!(patch(json!({"burst": 7})).await, (json!(2.0), json!(7)));
+    assert_eq!(patch(json!({"transform": null})).await, (null.clone(), null.clone()));
+    assert_eq!(patch(json!({"rate": 5})).await, (json!(5.0), json!(5)));
     let presets = acme.get("/v1/renderings").await.json()["renderings"].take();
     let bitrix24 = presets.as_array().unwrap().iter().find(|it| it["preset"] == "bitrix24.comment").unwrap();
     assert_eq!(rate(bitrix24), (&json!(2.0), &json!(50)));
