@@ -1,98 +1,135 @@
-//! The gateway: the real binary with `serve` on the first core, with its store in a new folder.
+//! The gateway: the real binary with `serve` on the first core and default settings, except those that a row names.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use alovoice_gateway::auth::DevelopmentToken;
-use alovoice_gateway::domain::clock::{Clock, SystemClock};
-use alovoice_gateway::domain::ids::TenantId;
-use alovoice_gateway::sandbox::stand_in::{VendorOptions, VendorStandIn};
+use alovoice_gateway::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
+use reqwest::{Client, Response};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::bare::free_port;
+use crate::process::{Process, free_port, pinned};
+use crate::signer::Signer;
 
-const SECRET: &str = "a development secret of thirty-two bytes and more";
-
-/// A running gateway. Dropping it stops the process.
+/// A running gateway and its vendor.
 pub(crate) struct Gateway {
     pub(crate) api: String,
     pub(crate) token: String,
-    vendor: VendorStandIn,
-    process: Child,
-    _home: TempDir,
+    pub(crate) vendor: VendorStandIn,
+    admin: String,
+    client: Client,
+    pub(crate) process: Process,
+    home: TempDir,
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Differences from the default settings.
+pub(crate) struct Options<'a> {
+    pub(crate) signer: &'a Signer,
+    /// URL of a PostgreSQL database; `None` for a new SQLite file.
+    pub(crate) postgres: Option<&'a str>,
+    pub(crate) processing: Ready,
+    /// Environment variables.
+    pub(crate) settings: &'a [(&'a str, &'a str)],
 }
 
-/// Log filter without the audit log, which writes a line for every request.
-pub(crate) const QUIET: &str = "info,audit=off";
+/// The log filter without the audit log.
+pub(crate) const NO_AUDIT_LOG: (&str, &str) = ("GATEWAY_LOG__FILTER", "info,audit=off");
 
-pub(crate) async fn start(filter: &str) -> Gateway {
+/// Holds the vendor's answers, so that the polls of submitted calls use no CPU time.
+pub(crate) const HELD: [(&str, &str); 2] =
+    [("GATEWAY_VENDOR__MAX_CONCURRENCY", "1"), ("GATEWAY_VENDOR__REQUEST_TIMEOUT", "5m")];
+
+/// Returns the path of the gateway: the environment variable `GATEWAY`, or the program of this build.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("GATEWAY").map_or_else(|| env!("CARGO_BIN_EXE_alovoice-gateway").into(), PathBuf::from)
+}
+
+pub(crate) async fn start(options: Options<'_>) -> Gateway {
     let home = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, text: &str| {
         let path = home.path().join(name);
         fs::write(&path, text).expect("a temporary folder takes files");
         path
     };
-    let vendor = VendorStandIn::start(VendorOptions::default()).await.expect("the stand-in starts");
+    let vendor = VendorOptions { processing: options.processing, ..VendorOptions::default() };
+    let vendor = VendorStandIn::start(vendor).await.expect("the stand-in starts");
     let (api_port, admin_port) = (free_port(), free_port());
-    let process = Command::new("taskset")
-        .args(["-c", "0", env!("CARGO_BIN_EXE_alovoice-gateway"), "serve"])
+    let store = options
+        .postgres
+        .map_or_else(|| format!("sqlite://{}", home.path().join("gateway.db").display()), str::to_owned);
+    let mut command = pinned(program());
+    command
+        .arg("serve")
         .env("GATEWAY_SERVER__LISTEN", format!("127.0.0.1:{api_port}"))
         .env("GATEWAY_SERVER__ADMIN_LISTEN", format!("127.0.0.1:{admin_port}"))
         .env("GATEWAY_VENDOR__BASE_URL", vendor.base_url().as_str())
-        .env("GATEWAY_VENDOR__REQUEST_TIMEOUT", "5m")
-        .env("GATEWAY_VENDOR__MAX_CONCURRENCY", "1")
-        .env("GATEWAY_STORE__URL", format!("sqlite://{}", home.path().join("gateway.db").display()))
+        .env("GATEWAY_STORE__URL", store)
         .env("GATEWAY_RATE_LIMIT__REQUESTS_PER_SECOND", "1000000")
         .env("GATEWAY_RATE_LIMIT__BURST", "1000000")
-        .env("GATEWAY_LOG__FILTER", filter)
-        .env("GATEWAY_AUTH__ISSUERS__0__ISSUER", "https://issuer.example")
-        .env("GATEWAY_AUTH__ISSUERS__0__AUDIENCES", "alovoice-gateway")
-        .env("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", "HS256")
-        .env("GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE", file("hmac", SECRET))
+        .env("GATEWAY_AUTH__ISSUERS__0__ISSUER", Signer::ISSUER)
+        .env("GATEWAY_AUTH__ISSUERS__0__AUDIENCES", Signer::AUDIENCE)
+        .env("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", options.signer.algorithm())
+        .env(options.signer.setting(), file("issuer", &options.signer.verification_key))
         .env("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_FILE", file("token", VendorOptions::TOKEN))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("taskset is needed");
-    while std::net::TcpStream::connect(("127.0.0.1", api_port)).is_err() {
-        std::thread::yield_now();
+        .env("GATEWAY_TENANTS__ACME__CALLBACK_SECRET_FILE", file("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
+        .env("GATEWAY_ENCRYPTION__KEY_FILE", file("key", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=\n"))
+        .env("GATEWAY_CALLBACKS__ALLOW_HTTP", "true")
+        .env("GATEWAY_CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8")
+        .envs(options.settings.iter().copied());
+    let process = Process::serving(command, api_port);
+    Gateway {
+        api: format!("http://127.0.0.1:{api_port}/"),
+        admin: format!("http://127.0.0.1:{admin_port}/"),
+        token: options.signer.token(),
+        vendor,
+        client: Client::new(),
+        process,
+        home,
     }
-    let api = format!("http://127.0.0.1:{api_port}/");
-    Gateway { api, token: token(), vendor, process, _home: home }
 }
 
 impl Gateway {
-    /// Reads a resource once, so that it is in the cache. Then it stops the responses of the vendor, which would use CPU time.
-    pub(crate) async fn get(&self, url: &str) -> String {
-        let answer =
-            reqwest::Client::new().get(url).bearer_auth(&self.token).send().await.expect("an answer");
-        assert_eq!(answer.status(), 200);
-        let body = answer.text().await.expect("a body");
+    /// Reads a resource once, so that it is in the cache. Then it holds the answers of the vendor.
+    pub(crate) async fn get_and_hold(&self, path: &str) -> String {
+        let body = self.get(path).await;
         self.vendor.set_held(true);
         body
     }
-}
 
-fn token() -> String {
-    let tenant = TenantId::parse("acme").expect("a tenant's name");
-    DevelopmentToken {
-        algorithm: jsonwebtoken::Algorithm::HS256,
-        issuer: "https://issuer.example",
-        audience: "alovoice-gateway",
-        tenant_claim: "tenant",
-        tenant: &tenant,
-        scope_claim: "scope",
-        scopes: "analyses:read analyses:write",
-        subject: None,
-        lifetime: Duration::from_secs(3600),
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
+        let request = self.client.post(self.url(path)).bearer_auth(&self.token);
+        let answer = request
+            .header("content-type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await
+            .and_then(Response::error_for_status)
+            .expect("a 2xx answer");
+        serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
     }
-    .mint(SECRET.as_bytes(), SystemClock.now())
-    .expect("a token")
+
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let request = self.client.get(self.url(path)).bearer_auth(&self.token);
+        let answer = request.send().await.and_then(Response::error_for_status).expect("a 2xx answer");
+        answer.text().await.expect("a body")
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let answer = self.client.get(format!("{}readyz", self.admin)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}v1/{path}", self.api)
+    }
+
+    /// Stops the gateway and returns its folder.
+    pub(crate) fn into_home(self) -> TempDir {
+        self.home
+    }
+
+    /// The SQLite file in the folder of a gateway.
+    pub(crate) fn database(home: &Path) -> PathBuf {
+        home.join("gateway.db")
+    }
 }

@@ -1,73 +1,57 @@
-//! Comparison with peers in one run: `cargo bench --bench peers`.
+//! Comparison with peers in one run: `benches/run`, or `cargo bench --bench peers -- [--record] [PART...]`.
 //!
-//! The server under test has one core, and the load (`wrk`) has the other core. Runs alternate, so that changes of the machine's
-//! speed affect both sides, and medians are compared. Needs Linux, two cores, `taskset` and `wrk`.
+//! The program under test has one core, and the load has the other core. Runs alternate, so that changes of the machine's speed affect
+//! all sides, and medians are compared. The gateway has default settings with the audit log, and a pipe takes its log. The environment
+//! variable `GATEWAY` names another program to measure. Needs Linux, two cores, `taskset` and the peers, which `benches/run` checks.
 
-#![expect(clippy::print_stdout, reason = "a table is what this prints")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table and its progress")]
 
 mod bare;
+mod callbacks;
 mod gateway;
-mod inserts;
 mod load;
+#[expect(dead_code, reason = "each binary uses only a part of it")]
+#[path = "../../tests/postgres/mod.rs"]
+mod postgres;
+mod process;
+mod reads;
+mod receiver;
+mod report;
+mod resources;
+mod servers;
+mod signer;
+mod submits;
 
 use std::process::ExitCode;
 
-use load::{Load, median};
+use report::Report;
+use tokio::runtime::Runtime;
 
-/// Number of runs of each side.
-const ROUNDS: usize = 5;
+/// A part of the run.
+type Part = fn(&mut Report, &Runtime);
+
+const PARTS: [(&str, Part); 4] = [
+    ("reads", reads::measure),
+    ("submits", submits::measure),
+    ("callbacks", callbacks::measure),
+    ("resources", resources::measure),
+];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    match arguments.as_slice() {
-        [_, mode, port, body] if mode == "bare" => bare::serve(port, body),
-        _ => compare(),
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [mode, rest @ ..] = arguments.as_slice()
+        && let Some(code) = bare::run(mode, rest)
+    {
+        return code;
     }
-}
-
-#[tokio::main]
-async fn compare() -> ExitCode {
-    println!(
-        "| what | peer | gateway (req/s) | peer (req/s) | ratio | target |\n| --- | --- | --- | --- | --- | --- |"
-    );
-    cached_get(gateway::QUIET, "cached `get_analysis`, HS256").await;
-    cached_get("info", "the same with the audit log").await;
-    submit().await;
+    let runtime = Runtime::new().expect("a runtime");
+    let mut report = Report::default();
+    for (name, measure) in PARTS {
+        let is_chosen = arguments.iter().all(|argument| argument.starts_with("--")) || arguments.iter().any(|it| it == name);
+        if is_chosen {
+            measure(&mut report, &runtime);
+        }
+    }
+    if arguments.iter().any(|argument| argument == "--record") { report.record() } else { report.print() }
     ExitCode::SUCCESS
-}
-
-/// Compares a finished analysis from the cache, with a valid HS256 token, with a handler that returns the same bytes.
-async fn cached_get(filter: &str, what: &str) {
-    let gateway = gateway::start(filter).await;
-    let url = format!("{}v1/analyses/known-1", gateway.api);
-    let body = gateway.get(&url).await;
-    let bare = bare::start(&body);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours.push(Load::get(&url, Some(&gateway.token)).run());
-        theirs.push(Load::get(&bare.url, None).run());
-    }
-    row(what, "bare actix-web handler, same bytes", &mut ours, &mut theirs, 0.8);
-}
-
-/// Compares durable submissions over 32 connections with plain inserts of the same row, 32 per commit.
-async fn submit() {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let gateway = gateway::start(gateway::QUIET).await;
-        ours.push(Load::submit(&format!("{}v1/analyses", gateway.api), &gateway.token).run());
-        theirs.push(inserts::run());
-    }
-    row(
-        "durable `submit_analysis`, 32 connections",
-        "bare inserts, 32 to a commit",
-        &mut ours,
-        &mut theirs,
-        0.5,
-    );
-}
-
-fn row(what: &str, peer: &str, ours: &mut [f64], theirs: &mut [f64], target: f64) {
-    let (ours, theirs) = (median(ours), median(theirs));
-    println!("| {what} | {peer} | {ours:.0} | {theirs:.0} | {:.2} | {target} |", ours / theirs);
 }

@@ -1,0 +1,129 @@
+//! Deliveries of stored events to one receiver, against a loop that sends the same bodies with the same concurrency; and the time from
+//! the submission of many calls to the last callback, against the same requests of such loops.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use alovoice_gateway::sandbox::stand_in::Ready;
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::bare;
+use crate::gateway::{self, Gateway, Options};
+use crate::load::Measured;
+use crate::receiver::Receiver;
+use crate::report::{Report, Side};
+use crate::signer::Signer;
+
+/// Calls whose events a replay sends.
+const REPLAYED: usize = 4_000;
+/// Calls of the pipeline.
+const CALLS: usize = 10_000;
+/// Calls in one batch.
+const BATCH: usize = 1_000;
+/// Attempts in flight to one receiver (`MAX_CONCURRENCY_PER_RECEIVER` of the gateway), and of one tenant.
+const PER_RECEIVER: usize = 8;
+const PER_TENANT: usize = 32;
+/// Time that the vendor needs for an analysis.
+const PROCESSING: Duration = Duration::from_secs(1);
+/// The first poll comes after the time that the vendor needs.
+const POLLING: [(&str, &str); 2] =
+    [("GATEWAY_VENDOR__POLLING__FIRST_AFTER", "1s"), ("GATEWAY_VENDOR__POLLING__MIN_INTERVAL", "250ms")];
+
+pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
+    let signer = Signer::new(Algorithm::HS256);
+    let gateway = start(runtime, &signer, Ready::AfterPolls(0));
+    let receiver = Receiver::start();
+    let url = format!("http://127.0.0.1:{}/hook", receiver.port);
+    let webhook = runtime.block_on(gateway.post("webhooks", &json!({"url": url, "events": ["analysis.completed"]})));
+    let id = webhook["id"].as_str().expect("the id of a webhook");
+    submit(runtime, &gateway, REPLAYED, |_| None);
+    receiver.wait_for(REPLAYED);
+    let body = sample(runtime, &gateway);
+    let replay = || {
+        let before = receiver.count();
+        let began = Instant::now();
+        runtime.block_on(gateway.post(&format!("webhooks/{id}/replay"), &json!({"after": "2020-01-01T00:00:00Z"})));
+        receiver.wait_for(before + REPLAYED);
+        Measured::rate(REPLAYED as f64 / began.elapsed().as_secs_f64())
+    };
+    report.compare(
+        "callbacks to one receiver",
+        Side(", SQLite", Box::new(replay)),
+        vec![(
+            Side("a reqwest loop with the same bodies, 8 at a time", Box::new(|| bare::posts(&url, body.path(), REPLAYED, PER_RECEIVER))),
+            0.6,
+        )],
+    );
+    report.comparisons("Callbacks");
+    drop(gateway);
+    for receivers in [1, 1_000] {
+        pipeline(report, runtime, &signer, receivers);
+    }
+}
+
+fn start(runtime: &Runtime, signer: &Signer, processing: Ready) -> Gateway {
+    runtime.block_on(gateway::start(Options { signer, postgres: None, processing, settings: &POLLING }))
+}
+
+/// Submits calls in batches, each with the callback of its number.
+fn submit(runtime: &Runtime, gateway: &Gateway, calls: usize, callback: impl Fn(usize) -> Option<String>) {
+    let numbers: Vec<usize> = (0..calls).collect();
+    for batch in numbers.chunks(BATCH) {
+        let analyses: Vec<_> = batch
+            .iter()
+            .map(|number| match callback(*number) {
+                Some(url) => json!({"call_id": format!("1795374000.{number}"), "callback": {"url": url}}),
+                None => json!({"call_id": format!("1795374000.{number}")}),
+            })
+            .collect();
+        runtime.block_on(gateway.post("analyses/batch", &json!({"analyses": analyses})));
+    }
+}
+
+/// Returns a file with an analysis, which has about the size of an event.
+fn sample(runtime: &Runtime, gateway: &Gateway) -> tempfile::NamedTempFile {
+    let analysis = runtime.block_on(gateway.get("analyses/1795374000.1"));
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(analysis.as_bytes()).expect("a temporary file takes a body");
+    file
+}
+
+/// Submits calls with callbacks to this number of receivers. If there are several receivers, a tenth of them refuses connections.
+fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: usize) {
+    let gateway = start(runtime, signer, Ready::AfterDuration(PROCESSING));
+    let receiver = Receiver::start();
+    let closed = crate::process::free_port();
+    let is_dead = |number: usize| receivers > 1 && number % 10 == 9;
+    let callback = |number: usize| {
+        let receiver_number = number % receivers;
+        let port = if is_dead(number) { closed } else { receiver.port };
+        Some(format!("http://127.0.{}.{}:{port}/hook", receiver_number / 250, receiver_number % 250 + 1))
+    };
+    let live = (0..CALLS).filter(|number| !is_dead(*number)).count();
+    let began = Instant::now();
+    submit(runtime, &gateway, CALLS, callback);
+    let accepted = began.elapsed();
+    receiver.wait_for(live);
+    let took = began.elapsed();
+    let polls = gateway.vendor.calls().len();
+    let body = sample(runtime, &gateway);
+    // The vendor's requests have no body; the loop sends one, which costs about as much as the answer that the gateway reads.
+    let concurrency = if receivers == 1 { PER_RECEIVER } else { PER_TENANT };
+    let url = format!("http://127.0.0.1:{}/hook", receiver.port);
+    let vendor = bare::posts(&url, body.path(), polls, PER_TENANT).rate;
+    let callbacks = bare::posts(&url, body.path(), live, concurrency).rate;
+    let limit = PROCESSING.as_secs_f64() + polls as f64 / vendor + live as f64 / callbacks;
+    let title = format!("{} calls from submission to callback, {receivers} receivers", crate::report::grouped(CALLS as f64));
+    report.values(
+        &title,
+        &[
+            ("submissions accepted after".to_owned(), format!("{:.2} s", accepted.as_secs_f64()), "–"),
+            ("last callback to a live receiver after".to_owned(), format!("{:.2} s", took.as_secs_f64()), "–"),
+            ("limit: processing, and loops of the same requests".to_owned(), format!("{limit:.2} s"), "–"),
+            ("ratio".to_owned(), format!("{:.2}", took.as_secs_f64() / limit), "1.25"),
+            ("requests to the vendor per call".to_owned(), format!("{:.2}", polls as f64 / CALLS as f64), "–"),
+        ],
+    );
+}

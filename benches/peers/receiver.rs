@@ -1,0 +1,49 @@
+//! A receiver of callbacks that answers at once and counts requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+
+use crate::process::free_port;
+
+/// A running receiver. It serves all addresses of the loopback network.
+pub(crate) struct Receiver {
+    pub(crate) port: u16,
+    count: Arc<AtomicUsize>,
+}
+
+impl Receiver {
+    pub(crate) fn start() -> Self {
+        let (port, count) = (free_port(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&count);
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let server = HttpServer::new(move || {
+                    let count = Arc::clone(&counted);
+                    App::new().app_data(web::PayloadConfig::new(16 << 20)).default_service(web::to(move |_: web::Bytes| {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        async { HttpResponse::NoContent().finish() }
+                    }))
+                });
+                server.workers(1).disable_signals().bind(("0.0.0.0", port))?.run().await
+            })
+        });
+        Self { port, count }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the receiver has this number of requests. Returns the time of the wait.
+    pub(crate) fn wait_for(&self, count: usize) -> Duration {
+        let began = Instant::now();
+        while self.count() < count {
+            assert!(began.elapsed() < Duration::from_secs(300), "{} of {count} requests came", self.count());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        began.elapsed()
+    }
+}
