@@ -36,7 +36,8 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let gateway = start(runtime, &signer, Ready::AfterPolls(0));
     let receiver = Receiver::start();
     let url = format!("http://127.0.0.1:{}/hook", receiver.port);
-    let webhook = runtime.block_on(gateway.post("webhooks", &json!({"url": url, "events": ["analysis.completed"]})));
+    let webhook =
+        runtime.block_on(gateway.post("webhooks", &json!({"url": url, "events": ["analysis.completed"]})));
     let id = webhook["id"].as_str().expect("the id of a webhook");
     submit(runtime, &gateway, REPLAYED, |_| None);
     receiver.wait_for(REPLAYED);
@@ -44,7 +45,9 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let replay = || {
         let before = receiver.count();
         let began = Instant::now();
-        runtime.block_on(gateway.post(&format!("webhooks/{id}/replay"), &json!({"after": "2020-01-01T00:00:00Z"})));
+        runtime.block_on(
+            gateway.post(&format!("webhooks/{id}/replay"), &json!({"after": "2020-01-01T00:00:00Z"})),
+        );
         receiver.wait_for(before + REPLAYED);
         Measured::rate(REPLAYED as f64 / began.elapsed().as_secs_f64())
     };
@@ -52,7 +55,10 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         "callbacks to one receiver",
         Side(", SQLite", Box::new(replay)),
         vec![(
-            Side("a reqwest loop with the same bodies, 8 at a time", Box::new(|| bare::posts(&url, body.path(), REPLAYED, PER_RECEIVER))),
+            Side(
+                "a reqwest loop with the same bodies, 8 at a time",
+                Box::new(|| bare::posts(&url, body.path(), REPLAYED, PER_RECEIVER)),
+            ),
             0.6,
         )],
     );
@@ -115,15 +121,26 @@ fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: 
     let vendor = bare::posts(&url, body.path(), polls, PER_TENANT).rate;
     let callbacks = bare::posts(&url, body.path(), live, concurrency).rate;
     let limit = PROCESSING.as_secs_f64() + polls as f64 / vendor + live as f64 / callbacks;
-    let title = format!("{} calls from submission to callback, {receivers} receivers", crate::report::grouped(CALLS as f64));
+    let title = format!(
+        "{} calls from submission to callback, {receivers} receivers",
+        crate::report::grouped(CALLS as f64)
+    );
     report.values(
         &title,
         &[
             ("submissions accepted after".to_owned(), format!("{:.2} s", accepted.as_secs_f64()), "–"),
-            ("last callback to a live receiver after".to_owned(), format!("{:.2} s", took.as_secs_f64()), "–"),
+            (
+                "last callback to a live receiver after".to_owned(),
+                format!("{:.2} s", took.as_secs_f64()),
+                "–",
+            ),
             ("limit: processing, and loops of the same requests".to_owned(), format!("{limit:.2} s"), "–"),
             ("ratio".to_owned(), format!("{:.2}", took.as_secs_f64() / limit), "1.25"),
-            ("requests to the vendor per call".to_owned(), format!("{:.2}", polls as f64 / CALLS as f64), "–"),
+            (
+                "requests to the vendor per call".to_owned(),
+                format!("{:.2}", polls as f64 / CALLS as f64),
+                "–",
+            ),
         ],
     );
 }

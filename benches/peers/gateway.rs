@@ -71,7 +71,10 @@ pub(crate) async fn start(options: Options<'_>) -> Gateway {
         .env("GATEWAY_AUTH__ISSUERS__0__ALGORITHMS", options.signer.algorithm())
         .env(options.signer.setting(), file("issuer", &options.signer.verification_key))
         .env("GATEWAY_TENANTS__ACME__VENDOR_TOKEN_FILE", file("token", VendorOptions::TOKEN))
-        .env("GATEWAY_TENANTS__ACME__CALLBACK_SECRET_FILE", file("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"))
+        .env(
+            "GATEWAY_TENANTS__ACME__CALLBACK_SECRET_FILE",
+            file("secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        )
         .env("GATEWAY_ENCRYPTION__KEY_FILE", file("key", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=\n"))
         .env("GATEWAY_CALLBACKS__ALLOW_HTTP", "true")
         .env("GATEWAY_CALLBACKS__ALLOW_NETWORKS", "127.0.0.0/8")

@@ -94,11 +94,20 @@ impl Load {
         let output = command.arg("-s").arg(script.path()).arg(&self.url).output().expect("wrk is needed");
         let text = String::from_utf8_lossy(&output.stdout);
         let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
-        let numbers: Vec<f64> =
-            result.into_iter().flat_map(str::split_whitespace).filter_map(|number| number.parse().ok()).collect();
-        let [requests, duration, failed, p50, p99] = numbers[..] else { panic!("wrk printed no result:\n{text}") };
+        let numbers: Vec<f64> = result
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        let [requests, duration, failed, p50, p99] = numbers[..] else {
+            panic!("wrk printed no result:\n{text}")
+        };
         assert!(failed == 0.0, "{failed} of {requests} requests failed:\n{text}");
-        let cpu = self.process.map(process::cpu_time).zip(before).map(|(after, before)| (after - before) / requests * 1e6);
+        let cpu = self
+            .process
+            .map(process::cpu_time)
+            .zip(before)
+            .map(|(after, before)| (after - before) / requests * 1e6);
         Measured { rate: requests / duration * 1e6, percentiles: Some((p50 / 1e3, p99 / 1e3)), cpu }
     }
 }

@@ -47,11 +47,16 @@ fn main() -> ExitCode {
     let runtime = Runtime::new().expect("a runtime");
     let mut report = Report::default();
     for (name, measure) in PARTS {
-        let is_chosen = arguments.iter().all(|argument| argument.starts_with("--")) || arguments.iter().any(|it| it == name);
+        let is_chosen = arguments.iter().all(|argument| argument.starts_with("--"))
+            || arguments.iter().any(|it| it == name);
         if is_chosen {
             measure(&mut report, &runtime);
         }
     }
-    if arguments.iter().any(|argument| argument == "--record") { report.record() } else { report.print() }
+    if arguments.iter().any(|argument| argument == "--record") {
+        report.record()
+    } else {
+        report.print()
+    }
     ExitCode::SUCCESS
 }

@@ -53,7 +53,8 @@ pub(crate) fn cpu_time(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a running process");
     let (_, fields) = stat.rsplit_once(')').expect("a name");
     // `utime` and `stime` count in hundredths of a second (proc_pid_stat(5)).
-    fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
+        / 100.0
 }
 
 pub(crate) fn free_port() -> u16 {

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use alovoice_gateway::sandbox::stand_in::Ready;
 
-use crate::gateway::{self, NO_AUDIT_LOG, Options};
 use crate::bare::Handler;
+use crate::gateway::{self, NO_AUDIT_LOG, Options};
 use crate::load::Load;
 use crate::report::{Report, Side};
 use crate::servers;
@@ -18,7 +18,12 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let mut first = None;
     for algorithm in Signer::ALGORITHMS {
         let signer = Signer::new(algorithm);
-        let options = |settings| Options { signer: &signer, postgres: None, processing: Ready::AfterPolls(2), settings };
+        let options = |settings| Options {
+            signer: &signer,
+            postgres: None,
+            processing: Ready::AfterPolls(2),
+            settings,
+        };
         let start = |settings| {
             let gateway = runtime.block_on(gateway::start(options(settings)));
             let body = runtime.block_on(gateway.get_and_hold(PATH));

@@ -22,10 +22,12 @@ impl Receiver {
             actix_web::rt::System::new().block_on(async move {
                 let server = HttpServer::new(move || {
                     let count = Arc::clone(&counted);
-                    App::new().app_data(web::PayloadConfig::new(16 << 20)).default_service(web::to(move |_: web::Bytes| {
-                        count.fetch_add(1, Ordering::Relaxed);
-                        async { HttpResponse::NoContent().finish() }
-                    }))
+                    App::new().app_data(web::PayloadConfig::new(16 << 20)).default_service(web::to(
+                        move |_: web::Bytes| {
+                            count.fetch_add(1, Ordering::Relaxed);
+                            async { HttpResponse::NoContent().finish() }
+                        },
+                    ))
                 });
                 server.workers(1).disable_signals().bind(("0.0.0.0", port))?.run().await
             })

@@ -55,7 +55,8 @@ impl Report {
 
     fn row(&mut self, what: &str, peer: &str, ours: Measured, theirs: Measured, target: f64) {
         let target = if target > 0.0 { format!("{target}") } else { "–".to_owned() };
-        let percentiles = ours.percentiles.map_or_else(|| "–".to_owned(), |(p50, p99)| format!("{p50:.2}, {p99:.2}"));
+        let percentiles =
+            ours.percentiles.map_or_else(|| "–".to_owned(), |(p50, p99)| format!("{p50:.2}, {p99:.2}"));
         let cpu = |side: Measured| side.cpu.map_or_else(|| "–".to_owned(), |cpu| format!("{cpu:.1}"));
         let row = format!(
             "| {what} | {peer} | {} | {} | {:.2} | {target} | {}, {} | {percentiles} |\n",

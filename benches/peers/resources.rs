@@ -57,7 +57,8 @@ async fn ready(gateway: &Gateway) {
 
 /// Returns the resident memory of the gateway, in bytes.
 fn resident(gateway: &Gateway) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).expect("a running process");
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the resident memory");
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
 }

@@ -77,11 +77,24 @@ fn pgbench(server: &Server, url: &str) -> Measured {
     )
     .expect("a file");
     let mut command: Command = pinned(server.program("pgbench"));
-    command.args(["-n", "-M", "prepared", "-j", "1", "-c", &CONNECTIONS.to_string(), "-T", &SECONDS.to_string(), "-f"]);
+    command.args([
+        "-n",
+        "-M",
+        "prepared",
+        "-j",
+        "1",
+        "-c",
+        &CONNECTIONS.to_string(),
+        "-T",
+        &SECONDS.to_string(),
+        "-f",
+    ]);
     let output = command.arg(script).arg(url).output().expect("pgbench is needed");
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|it| it.split_whitespace().next());
-    Measured::rate(rate.and_then(|rate| rate.parse().ok()).unwrap_or_else(|| {
-        panic!("pgbench printed {text} {}", String::from_utf8_lossy(&output.stderr))
-    }))
+    let rate =
+        text.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|it| it.split_whitespace().next());
+    Measured::rate(
+        rate.and_then(|rate| rate.parse().ok())
+            .unwrap_or_else(|| panic!("pgbench printed {text} {}", String::from_utf8_lossy(&output.stderr))),
+    )
 }

@@ -21,6 +21,7 @@ use super::request_context::RequestContext;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
+use crate::telemetry::logs::AUDIT_OF_READS;
 
 /// The audit entry of a request, kept in the extensions of the request. The entry is written after the answer. If the caller
 /// disconnects earlier, the entry has no status, and is written only for an operation that may change data.
@@ -81,7 +82,7 @@ fn begin(
 ) {
     let only_reads = request.method().is_safe();
     let is_enabled = match only_reads {
-        true => tracing::enabled!(target: "audit::read", Level::INFO),
+        true => tracing::enabled!(target: AUDIT_OF_READS, Level::INFO),
         false => tracing::enabled!(target: "audit", Level::INFO),
     };
     if !is_enabled {
@@ -134,7 +135,7 @@ impl Drop for Entry {
 
 /// Writes a line. This is a macro, because the target of a `tracing` macro must be a constant.
 macro_rules! write_line {
-    ($target:literal, $entry:expr, $request_id:expr, $call:expr) => {{
+    ($target:expr, $entry:expr, $request_id:expr, $call:expr) => {{
         let (entry, call): (&Entry, Option<&(CallId, Option<u16>)>) = ($entry, $call);
         let whole = entry.status.map(|status| status.as_u16());
         let (tenant, issuer, subject) = match &entry.actor {
@@ -179,7 +180,7 @@ impl Entry {
 
     fn write(&self, request_id: &str, call: Option<&(CallId, Option<u16>)>) {
         if self.only_reads {
-            write_line!("audit::read", self, request_id, call);
+            write_line!(AUDIT_OF_READS, self, request_id, call);
         } else {
             write_line!("audit", self, request_id, call);
         }

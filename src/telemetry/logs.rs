@@ -2,27 +2,67 @@
 //!
 //! Commands print their results, such as a token, on standard output. Log lines never go to standard output, so results can be
 //! piped.
+//!
+//! A thread writes the audit lines of reads in batches, because a write per line takes a considerable part of the CPU time of a cached
+//! read. All other lines are written at once, so the audit line of a change is written before the answer.
 
-use std::io::IsTerminal;
+use std::io::{self, BufWriter, IsTerminal, Stderr, Write};
 use std::panic::PanicHookInfo;
+use std::time::Duration;
 
 use tracing::Subscriber;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
 use super::spans::EXPORT_ONLY;
 use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 
-/// Returns the layer that writes log lines.
+/// Target of the audit lines of operations that only read.
+pub const AUDIT_OF_READS: &str = "audit::read";
+/// Maximum number of lines that wait for the thread. If standard error takes no more lines, requests wait too, so no line is lost.
+const MAX_WAITING_LINES: usize = 1024;
+/// Minimum pause between two batches.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+/// Size of a batch that is written at once, in bytes.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Writes batches of lines to standard error. The pause after a batch lets the next lines collect, so the thread is not woken for
+/// each line.
+struct Batches(BufWriter<Stderr>);
+
+impl Write for Batches {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.0.flush();
+        std::thread::sleep(BATCH_PAUSE);
+        result
+    }
+}
+
+/// Returns the layer that writes log lines, and a guard that writes the waiting lines when it is dropped.
 ///
 /// # Errors
 /// Returns an error if the filter is invalid.
-pub(super) fn layer<S>(settings: &LogSettings) -> Result<impl Layer<S> + use<S>, InvalidLogFilter>
+pub(super) fn layer<S>(
+    settings: &LogSettings,
+) -> Result<(impl Layer<S> + use<S>, WorkerGuard), InvalidLogFilter>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(wants_colours());
+    let batches = Batches(BufWriter::with_capacity(BATCH_BYTES, io::stderr()));
+    let thread = NonBlockingBuilder::default()
+        .lossy(false)
+        .buffered_lines_limit(MAX_WAITING_LINES)
+        .thread_name("audit log");
+    let (waiting, guard) = thread.finish(batches);
+    let writer = waiting.with_filter(|metadata| metadata.target() == AUDIT_OF_READS).or_else(io::stderr);
+    let lines = fmt::layer().with_writer(writer).with_ansi(wants_colours());
     let lines = match settings.format {
         // Fields of an event are at the top of the JSON object, where log stores look for them.
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
@@ -33,7 +73,7 @@ where
     // libraries.
     let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let shown = filter_fn(|metadata| metadata.target() != EXPORT_ONLY).with_max_level_hint(level);
-    Ok(lines.with_filter(filter.and(shown)))
+    Ok((lines.with_filter(filter.and(shown)), guard))
 }
 
 /// Logs a panic as one line. The default hook writes several lines, which log stores cannot parse.
@@ -90,7 +130,7 @@ mod tests {
     fn the_filter_bounds_the_level_of_the_whole_process() {
         let _exclusive = crate::telemetry::tests::exclusive();
         let settings = LogSettings { format: LogFormat::Json, filter: "info".to_owned() };
-        let subscriber = tracing_subscriber::registry().with(layer(&settings).unwrap());
+        let subscriber = tracing_subscriber::registry().with(layer(&settings).unwrap().0);
         assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::INFO));
     }
 

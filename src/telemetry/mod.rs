@@ -7,6 +7,7 @@ pub mod spans;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -42,6 +43,8 @@ pub struct Telemetry {
     /// Headers for the collector of spans. They are reloaded when their file changes.
     pub collector_headers: Arc<CollectorHeaders>,
     export: Export,
+    /// Writes the waiting lines of the log when the telemetry ends; `None` if another program writes the log.
+    _log: Option<WorkerGuard>,
 }
 
 impl Telemetry {
@@ -54,10 +57,10 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::new()?);
         let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);
         let export = Export::new(settings, network, &collector_headers, &metrics)?;
-        let logs = logs::layer(&settings.log)?;
+        let (logs, guard) = logs::layer(&settings.log)?;
         tracing_subscriber::registry().with(export.layer()).with(logs).try_init()?;
         logs::log_panics();
-        Ok(Self { metrics, collector_headers, export })
+        Ok(Self { metrics, collector_headers, export, _log: Some(guard) })
     }
 
     /// Creates only the metrics. This function is for a gateway inside another program, such as a test, if that program
@@ -67,7 +70,7 @@ impl Telemetry {
     /// Returns an error if two metrics have the same name.
     pub fn metrics_only() -> Result<Self, TelemetryError> {
         let metrics = Arc::new(Metrics::new()?);
-        Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default() })
+        Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default(), _log: None })
     }
 
     /// Exports the waiting spans within `patience`. No span is exported afterwards.

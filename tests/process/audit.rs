@@ -1,8 +1,9 @@
 //! The audit log of a real process has a line for each operation, with caller, action and status.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alovoice_gateway::commands;
+use futures_util::StreamExt;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -164,6 +165,24 @@ async fn an_aborted_request_is_audited() {
         "an aborted request must not succeed: {line}"
     );
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_writes_the_audit_lines_of_all_reads() {
+    let mut stage = Stage::set_up().await;
+    stage.set("RATE_LIMIT__BURST", "10000");
+    let gateway = stage.serve().await;
+    let names: BTreeSet<String> = (0..2_000).map(|number| format!("read-{number}")).collect();
+    let reads = futures_util::stream::iter(&names).for_each_concurrent(32, async |name| {
+        let read = (Method::GET, "v1/analyses/known-1");
+        let answer = send(&stage, &gateway, read, (name, Some(EVERY_SCOPE)), None).await;
+        assert_eq!(answer.status(), 200);
+    });
+    reads.await;
+    gateway.process.terminate();
+    let log = gateway.process.stderr.whole().await;
+    let logged: BTreeSet<String> = by_request(&log).into_keys().collect();
+    assert!(logged == names, "{} of {} reads have an audit line", logged.len(), names.len());
 }
 
 #[tokio::test]
