@@ -35,7 +35,9 @@ pub(super) struct Epoch(u64);
 impl RepresentationCache {
     pub(super) fn new(settings: &CacheSettings) -> Self {
         let weigh = |(tenant, call_id): &Key, representation: &Arc<Representation>| {
-            let bytes = representation.body.len() + tenant.as_str().len() + call_id.as_str().len();
+            let compressed = representation.gzip.get().map_or(0, |body| body.len());
+            let bytes =
+                representation.body.len() + compressed + tenant.as_str().len() + call_id.as_str().len();
             u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
         };
         let entries = Cache::builder()
@@ -48,6 +50,19 @@ impl RepresentationCache {
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Representation>> {
         self.entries.get(key)
+    }
+
+    /// Whether the cache has this representation.
+    pub(super) fn has(&self, key: &Key, representation: &Arc<Representation>) -> bool {
+        self.entries.get(key).is_some_and(|cached| Arc::ptr_eq(&cached, representation))
+    }
+
+    /// Counts the memory of a representation again, if the cache still has it.
+    pub(super) fn weigh_again(&self, key: &Key, representation: &Arc<Representation>) {
+        let before = self.epoch(key);
+        if self.has(key, representation) {
+            self.insert(key, before, Arc::clone(representation));
+        }
     }
 
     pub(super) fn epoch(&self, key: &Key) -> Epoch {

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cache;
+mod compression;
 mod cursor;
 mod deletion;
 mod error;
@@ -25,6 +26,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +78,8 @@ pub struct Analyses {
     /// Token that is cancelled when the gateway drains. Waiting callers then get their answers.
     draining: CancellationToken,
     cache: RepresentationCache,
+    /// Held while a large body is compressed.
+    compressing: Mutex<()>,
     lookups: Lookups,
     waiters: Waiters,
     /// Memory budget of renderings.
@@ -103,6 +107,7 @@ impl Analyses {
             guard: Guard::new(&settings.callbacks),
             draining,
             cache: RepresentationCache::new(&settings.cache),
+            compressing: Mutex::new(()),
             lookups: Lookups::new(),
             waiters: Waiters::default(),
             renderings,

@@ -1,5 +1,7 @@
 //! The JSON representation of an analysis with its entity tag.
 
+use std::sync::OnceLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -17,6 +19,8 @@ pub struct Representation {
     pub body: Bytes,
     /// The strong entity tag of the body, in quotes.
     pub etag: String,
+    /// The body as gzip, if it was [compressed](super::Analyses::compress).
+    pub gzip: OnceLock<Bytes>,
     /// Status of the analysis.
     pub status: Status,
     /// Whether the analysis, or a reanalysis of the call, is in progress.
@@ -35,6 +39,7 @@ impl Representation {
         Ok(Self {
             etag: entity_tag(&body),
             body: body.into(),
+            gzip: OnceLock::new(),
             status: analysis.status,
             under_way: analysis.is_under_way(),
             refreshing: analysis.is_refreshing(),
@@ -42,11 +47,17 @@ impl Representation {
         })
     }
 
+    /// Returns the strong entity tag of the compressed body: bytes that differ need a different tag (RFC 9110, 8.8.3.3).
+    pub fn gzip_etag(&self) -> String {
+        format!("{}-gzip\"", self.etag.trim_end_matches('"'))
+    }
+
     #[cfg(test)]
     pub(super) fn for_test(body: &'static [u8]) -> Self {
         Self {
             body: Bytes::from_static(body),
             etag: entity_tag(body),
+            gzip: OnceLock::new(),
             status: Status::Completed,
             under_way: false,
             refreshing: false,

@@ -16,6 +16,7 @@ use super::conditional::is_unchanged;
 use super::exact_object::ExactObject;
 use super::field_errors::FieldErrors;
 use super::json::Object;
+use super::negotiation::accepts_gzip;
 use super::problem::{ApiError, retry_after};
 use super::query::NoQuery;
 use super::request::ApiRequest;
@@ -171,10 +172,31 @@ pub(super) async fn get_analysis(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, wait, path: call_id, .. } = request;
     let analysis = state.analyses.get(&tenant, &call_id, wait, trace).await?;
-    let unchanged = is_unchanged(&http, &analysis.etag);
-    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    describe(&mut response, &analysis, wait, state.env.clock.now());
-    Ok(if unchanged { response.finish() } else { response.body(analysis.body.clone()) })
+    let now = state.env.clock.now();
+    if let Some(etag) = known_tag(&http, &analysis) {
+        let mut response = HttpResponse::NotModified();
+        describe(&mut response, &analysis, wait, now);
+        return Ok(response.insert_header((header::ETAG, etag)).finish());
+    }
+    let mut response = HttpResponse::Ok();
+    describe(&mut response, &analysis, wait, now);
+    if accepts_gzip(&http) {
+        state.analyses.compress(&tenant, &call_id, &analysis).await;
+        if let Some(gzip) = analysis.gzip.get() {
+            response.insert_header((header::ETAG, analysis.gzip_etag()));
+            response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+            return Ok(response.body(gzip.clone()));
+        }
+    }
+    Ok(response.body(analysis.body.clone()))
+}
+
+/// Returns the entity tag of the caller's copy, compressed or not, if the copy is still current.
+fn known_tag(http: &HttpRequest, analysis: &Representation) -> Option<String> {
+    if !http.headers().contains_key(header::IF_NONE_MATCH) {
+        return None;
+    }
+    [analysis.etag.clone(), analysis.gzip_etag()].into_iter().find(|etag| is_unchanged(http, etag))
 }
 
 /// Plans one more poll of a finished analysis. If the request has `Prefer: wait`, waits for the end of the poll.
@@ -200,7 +222,7 @@ fn describe(
         .content_type(header::ContentType::json())
         .insert_header((header::ETAG, analysis.etag.as_str()))
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
-        .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer")));
+        .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer, Accept-Encoding")));
     if let Some(wait) = wait {
         response.insert_header(("preference-applied", format!("wait={}", wait.as_secs())));
     }

@@ -1,7 +1,8 @@
-//! Content negotiation: selects the media type that a caller prefers, by `Accept` (RFC 9110, 12.5.1).
+//! Content negotiation: selects the media type that a caller prefers, by `Accept`, and whether the caller prefers a compressed body, by
+//! `Accept-Encoding` (RFC 9110, 12.5.1 and 12.5.3).
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{Accept, Header, Quality};
+use actix_web::http::header::{ACCEPT_ENCODING, Accept, AcceptEncoding, Encoding, Header, Quality};
 
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
@@ -35,6 +36,17 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[&str], default: usize)
     let is_exact = best.1 == EXACT;
     let first = ranks.iter().position(|rank| *rank == best).unwrap_or(default);
     Ok(if !is_exact && ranks.get(default) == Some(&best) { default } else { first })
+}
+
+/// Whether the caller prefers a body in gzip to a body without a content coding.
+pub(super) fn accepts_gzip(request: &HttpRequest) -> bool {
+    // The parser builds a list even without the header.
+    if !request.headers().contains_key(ACCEPT_ENCODING) {
+        return false;
+    }
+    let offered = [Encoding::gzip(), Encoding::identity()];
+    let preferred = AcceptEncoding::parse(request).ok().and_then(|accept| accept.negotiate(offered.iter()));
+    preferred == Some(Encoding::gzip())
 }
 
 /// The precision of a range that names a type without wildcards.
@@ -88,6 +100,27 @@ mod tests {
             assert_eq!(chosen(accept), Some(wanted), "{accept}");
         }
         assert_eq!(negotiate(&TestRequest::get().to_http_request(), &OFFERED, 0).ok(), Some(0));
+    }
+
+    #[test]
+    fn gzip_is_accepted_if_it_is_preferred() {
+        let accepts = |value: &str| {
+            accepts_gzip(&TestRequest::get().insert_header((ACCEPT_ENCODING, value)).to_http_request())
+        };
+        for yes in [
+            "gzip",
+            "GZIP",
+            "br, gzip",
+            "gzip;q=0.5, deflate",
+            "gzip, identity;q=0.5",
+            "x-gzip, gzip;q=0.1, *;q=0",
+        ] {
+            assert!(accepts(yes), "{yes}");
+        }
+        for no in ["", "identity", "br", "gzip;q=0", "identity, gzip;q=0.5", "*;q=0", "nonsense;;q=x"] {
+            assert!(!accepts(no), "{no}");
+        }
+        assert!(!accepts_gzip(&TestRequest::get().to_http_request()));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! A caller of the API and the responses it gets.
 
+use std::io::Read;
 use std::time::Instant;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -136,7 +138,18 @@ impl Caller {
 
 impl Answer {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        serde_json::from_slice(&self.content()).unwrap()
+    }
+
+    /// The body without its content coding.
+    pub(crate) fn content(&self) -> Vec<u8> {
+        if !self.has("content-encoding") {
+            return self.body.to_vec();
+        }
+        assert_eq!(self.header("content-encoding"), "gzip");
+        let mut content = Vec::new();
+        GzDecoder::new(self.body.as_ref()).read_to_end(&mut content).unwrap();
+        content
     }
 
     pub(crate) fn text(&self) -> &str {

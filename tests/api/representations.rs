@@ -37,6 +37,75 @@ async fn a_current_etag_gets_304() {
 }
 
 #[tokio::test]
+async fn a_finished_analysis_is_compressed_for_callers_who_prefer_gzip() {
+    let stage = finished().await;
+    let path = "/v1/analyses/1";
+    let plain = stage.acme().get(path).await;
+    let vary = "Authorization, Prefer, Accept-Encoding";
+    assert_eq!((plain.has("content-encoding"), plain.header("vary")), (false, vary));
+    // The first request compresses the body, the second gets the body from the cache.
+    for _ in 0..2 {
+        let answer = stage.acme().get_with(path, &[("accept-encoding", "br, gzip")]).await;
+        assert_eq!(
+            (answer.status, answer.header("content-encoding"), answer.header("vary")),
+            (200, "gzip", vary)
+        );
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+        assert!(answer.body.len() < plain.body.len() / 2, "{} of {}", answer.body.len(), plain.body.len());
+        assert_eq!(answer.content(), plain.body);
+        let head = stage.acme().send(Method::HEAD, path, &[("accept-encoding", "gzip")], "").await;
+        for same in ["etag", "content-encoding", "content-length", "vary"] {
+            assert_eq!(head.header(same), answer.header(same), "{same}");
+        }
+        // Both forms have their own tag, and each tag stands for the current version.
+        assert_ne!(answer.header("etag"), plain.header("etag"));
+        for tag in [answer.header("etag"), plain.header("etag")] {
+            for accepted in ["gzip", "identity"] {
+                let headers = [("if-none-match", tag), ("accept-encoding", accepted)];
+                let known = stage.acme().get_with(path, &headers).await;
+                assert_eq!(
+                    (known.status, known.header("etag"), known.body.len()),
+                    (304, tag, 0),
+                    "{accepted}"
+                );
+            }
+        }
+    }
+    for refused in ["identity", "gzip;q=0", "gzip;q=0.5, identity"] {
+        let answer = stage.acme().get_with(path, &[("accept-encoding", refused)]).await;
+        assert!(!answer.has("content-encoding"), "{refused}");
+        assert_eq!((answer.header("etag"), &answer.body), (plain.header("etag"), &plain.body), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_replaces_the_compressed_body() {
+    let stage = finished().await;
+    let gzip = [("accept-encoding", "gzip")];
+    let before = stage.acme().get_with("/v1/analyses/1", &gzip).await;
+    stage.acme().submit(json!({"call_id": "1", "metadata": {"ticket": "T-7"}})).await;
+    let after = stage.acme().get_with("/v1/analyses/1", &gzip).await;
+    assert_ne!(after.header("etag"), before.header("etag"));
+    let analysis = after.json();
+    assert_eq!(analysis["metadata"]["ticket"], "T-7");
+    assert_eq!(analysis, stage.acme().analysis("1").await.json());
+}
+
+#[tokio::test]
+async fn small_and_unfinished_analyses_are_not_compressed() {
+    let stage = Stage::start().await;
+    for call_id in ["never-ready~1", "submit-400~1"] {
+        stage.acme().submitted(json!({"call_id": call_id})).await;
+    }
+    stage.acme().outcome("submit-400~1").await;
+    for call_id in ["never-ready~1", "submit-400~1"] {
+        let path = format!("/v1/analyses/{call_id}");
+        let answer = stage.acme().get_with(&path, &[("accept-encoding", "gzip")]).await;
+        assert_eq!((answer.status, answer.has("content-encoding")), (200, false), "{call_id}");
+    }
+}
+
+#[tokio::test]
 async fn head_answers_without_a_body() {
     let stage = finished().await;
     for path in REPRESENTATIONS {

@@ -93,7 +93,8 @@ impl Stage {
         }
         let gateway = start(&settings).await;
         // The admin server closes connections after five seconds. A request on such a connection would fail.
-        let http = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
+        let http =
+            reqwest::Client::builder().no_gzip().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         Self { gateway, vendor, receiver, home, http, settings, database }
     }
 
