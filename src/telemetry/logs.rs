@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
+use super::audit_lines::JsonLines;
 use super::spans::EXPORT_ONLY;
 use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 
@@ -65,7 +66,9 @@ where
     let lines = fmt::layer().with_writer(writer).with_ansi(wants_colours());
     let lines = match settings.format {
         // Fields of an event are at the top of the JSON object, where log stores look for them.
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_span_list(false).map_event_format(JsonLines).boxed()
+        }
         LogFormat::Human => lines.boxed(),
     };
     let filter = parse_log_filter(&settings.filter)?;
