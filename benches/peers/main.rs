@@ -5,6 +5,7 @@
 //! variable `GATEWAY` names another program to measure. Needs Linux, two cores, `taskset` and the peers, which `benches/run` checks.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints a table and its progress")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may fail at any line")]
 
 mod bare;
 mod callbacks;
@@ -54,9 +55,9 @@ fn main() -> ExitCode {
         }
     }
     if arguments.iter().any(|argument| argument == "--record") {
-        report.record()
+        report.record();
     } else {
-        report.print()
+        report.print();
     }
     ExitCode::SUCCESS
 }

@@ -40,6 +40,7 @@ impl Receiver {
     }
 
     /// Waits until the receiver has this number of requests. Returns the time of the wait.
+    #[expect(clippy::disallowed_methods, reason = "this thread only waits")]
     pub(crate) fn wait_for(&self, count: usize) -> Duration {
         let began = Instant::now();
         while self.count() < count {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::Representation;
@@ -35,7 +36,7 @@ pub(super) struct Epoch(u64);
 impl RepresentationCache {
     pub(super) fn new(settings: &CacheSettings) -> Self {
         let weigh = |(tenant, call_id): &Key, representation: &Arc<Representation>| {
-            let compressed = representation.gzip.get().map_or(0, |body| body.len());
+            let compressed = representation.gzip.get().map_or(0, Bytes::len);
             let bytes =
                 representation.body.len() + compressed + tenant.as_str().len() + call_id.as_str().len();
             u32::try_from(bytes + ENTRY_OVERHEAD).unwrap_or(u32::MAX)

@@ -20,17 +20,23 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a str,
         return Err(Rejection::NotBearer);
     }
     let token = token.trim_ascii_start();
-    if token.is_empty() || !token.iter().all(is_token_byte) {
+    if token.is_empty() || !token.iter().all(|byte| IS_TOKEN_BYTE[usize::from(*byte)]) {
         return Err(Rejection::Malformed("it is empty or has an invalid character"));
     }
     std::str::from_utf8(token).map_err(|_| Rejection::Malformed("it is not ASCII text"))
 }
 
-/// Whether the character belongs to the alphabet of `b64token` (RFC 6750, 2.1). The alphabet has no comma, so two
-/// headers that a proxy has joined with a comma are refused.
-fn is_token_byte(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte)
-}
+/// Whether a byte belongs to the alphabet of `b64token` (RFC 6750, 2.1), as a table because every request checks its whole token. The
+/// alphabet has no comma, so two headers that a proxy has joined with a comma are refused.
+const IS_TOKEN_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

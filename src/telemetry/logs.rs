@@ -39,6 +39,7 @@ impl Write for Batches {
         self.0.write(line)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this thread only writes the log")]
     fn flush(&mut self) -> io::Result<()> {
         let result = self.0.flush();
         std::thread::sleep(BATCH_PAUSE);
