@@ -46,7 +46,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         let before = receiver.count();
         let began = Instant::now();
         runtime.block_on(
-            gateway.post(&format!("webhooks/{id}/replay"), &json!({"after": "2020-01-01T00:00:00Z"})),
+            gateway.post(&format!("webhooks/{id}/replay"), &json!({"since": "2020-01-01T00:00:00Z"})),
         );
         receiver.wait_for(before + REPLAYED);
         Measured::rate(REPLAYED as f64 / began.elapsed().as_secs_f64())

@@ -63,7 +63,7 @@ impl Signer {
     pub(crate) fn token(&self) -> String {
         let now = SystemClock.now().as_seconds();
         let claims = json!({"iss": Self::ISSUER, "aud": Self::AUDIENCE, "tenant": "acme", "sub": "benchmark",
-            "scope": "analyses:read analyses:write webhooks:write webhooks:read", "iat": now, "exp": now + 36_000});
+            "scope": "analyses:read analyses:write webhooks:manage", "iat": now, "exp": now + 36_000});
         encode(&Header::new(self.algorithm), &claims, &self.signing_key).expect("a token")
     }
 }
