@@ -272,6 +272,7 @@ class Refusals(unittest.TestCase):
             self.refuses(f"extraEnv must not set this variable.*set the value {key}", values={"extraEnv": [{"name": name, "value": "x"}]})
 
     def test_servers_that_the_network_policy_blocks_are_refused(self):
+        """The network drops a connection that no rule allows, so the gateway would only see timeouts."""
         issuer = {"issuer": "https://i.example.uz", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i.example.uz:8443/keys"}
         cases = [
             ("config.auth.issuers.0.jwks_url uses port 8443", {"auth": {"issuers": [issuer]}}),
