@@ -104,16 +104,37 @@
 {{- end -}}
 {{- end -}}
 
+{{/*
+Whether requests to a server go through a forward proxy, of {root, scheme, host, port}: not empty, or empty. A proxy can also be a variable of extraEnv, whose
+value may be in a Secret. A network in no_proxy does not count, since its hosts are unknown here.
+*/}}
+{{- define "alovoice-gateway.isProxied" -}}
+{{- $network := .root.Values.config.network | default dict -}}
+{{- $key := printf "%s_proxy" .scheme -}}
+{{- $variables := list (printf "GATEWAY_NETWORK__%s" (upper $key)) (upper $key) $key "ALL_PROXY" "all_proxy" -}}
+{{- $isProxied := not (empty (get $network $key)) -}}
+{{- range .root.Values.extraEnv -}}{{- if has .name $variables -}}{{- $isProxied = true -}}{{- end -}}{{- end -}}
+{{- range $network.no_proxy -}}
+{{- $name := lower . | trimPrefix "*" | trimPrefix "." -}}
+{{- $port := regexFind "^[^:]+:[0-9]+$" $name | regexFind "[0-9]+$" -}}
+{{- $name = $port | empty | ternary $name (trimSuffix (printf ":%s" $port) $name) -}}
+{{- $isHost := or (eq $name "" $.host) (hasSuffix (printf ".%s" $name) $.host) -}}
+{{- if and $isHost (or (empty $port) (eq $port (toString $.port))) -}}{{- $isProxied = false -}}{{- end -}}
+{{- end -}}
+{{- if $isProxied -}}true{{- end -}}
+{{- end -}}
+
 {{/* Requests through a forward proxy need a rule for the proxy only. */}}
 {{- define "alovoice-gateway.validateEgress" -}}
 {{- if .Values.networkPolicy.enabled -}}
 {{- $egress := .Values.networkPolicy.egress -}}
-{{- $network := .Values.config.network | default dict -}}
 {{- range printf "[%s]" (include "alovoice-gateway.urlsIn" (dict "value" .Values.config "at" "config") | trimSuffix ",") | fromJsonArray -}}
-{{- $isProxied := and (or $network.https_proxy $network.http_proxy) (not (regexMatch "\\.(https?_proxy|listen_url)$" .at)) -}}
 {{- $scheme := lower (regexFind "^[A-Za-z0-9+.-]+" .url) -}}
-{{- $authority := regexReplaceAll "^[^:]+://([^/?#]*@)?([^/?#]*).*$" .url "${2}" -}}
+{{- $authority := regexReplaceAll "^[^:]+://([^/?#]*@)?([^/?#]*).*$" .url "${2}" | lower -}}
 {{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) | default (get (dict "http" "80" "postgres" "5432" "postgresql" "5432" "socks5" "1080" "socks5h" "1080") $scheme | default "443") | int -}}
+{{- $host := regexReplaceAll ":[0-9]+$" $authority "" -}}
+{{- $isProxied := include "alovoice-gateway.isProxied" (dict "root" $ "scheme" $scheme "host" $host "port" $port) -}}
+{{- if regexMatch "_proxy$" .at -}}{{- $isProxied = "" -}}{{- end -}}
 {{- $ports := concat $egress.web.ports (ternary (list 80) list (($.Values.config.callbacks | default dict).allow_http | default false)) -}}
 {{- if hasSuffix ".listen_url" .at -}}{{- $ports = append $ports $.Values.database.postgres.port -}}{{- end -}}
 {{- $isWeb := false -}}

@@ -272,6 +272,7 @@ class Refusals(unittest.TestCase):
             self.refuses(f"extraEnv must not set this variable.*set the value {key}", values={"extraEnv": [{"name": name, "value": "x"}]})
 
     def test_servers_that_the_network_policy_blocks_are_refused(self):
+        """The network drops a connection that no rule allows, so the gateway would only see timeouts."""
         issuer = {"issuer": "https://i.example.uz", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://i.example.uz:8443/keys"}
         cases = [
             ("config.auth.issuers.0.jwks_url uses port 8443", {"auth": {"issuers": [issuer]}}),
@@ -292,6 +293,26 @@ class Refusals(unittest.TestCase):
                     render("postgres", values | {"networkPolicy": {"egress": allowed}})
                 self.refuses(saying, "postgres", values | {"networkPolicy": {"egress": {"extra": [{"ports": [{"port": port + 1}]}]}}})
         render("postgres", {"config": {"vendor": {"base_url": "http://stand-in", "allow_http": True}, "callbacks": {"allow_http": True}}})
+
+    def test_only_requests_through_a_proxy_need_no_rule_of_their_own(self):
+        issuer = {"issuer": "https://i", "audiences": ["a"], "algorithms": ["RS256"], "jwks_url": "https://keys.sso.example.uz:8443/keys"}
+        rule = {"networkPolicy": {"egress": {"extra": [{"ports": [{"port": 3128}]}]}}}
+        saying, url = "config.auth.issuers.0.jwks_url uses port 8443", "http://proxy.corp.example:3128"
+
+        def values(network, **others):
+            return rule | others | {"config": {"auth": {"issuers": [issuer]}, "network": network}}
+
+        for no_proxy in ([], ["example.com", "o.example.uz"], ["sso.example.uz:443"], ["10.0.0.0/8"]):
+            render("postgres", values({"https_proxy": url, "no_proxy": no_proxy}))
+        for no_proxy in (["*"], [".Example.uz"], ["*.sso.example.uz"], ["keys.sso.example.uz"], ["x", "sso.example.uz:8443"]):
+            self.refuses(saying, "postgres", values({"https_proxy": url, "no_proxy": no_proxy}))
+        self.refuses(saying, "postgres", values({"http_proxy": url}))
+        # The URL of a proxy with a password comes from a Secret.
+        for name in ("GATEWAY_NETWORK__HTTPS_PROXY", "HTTPS_PROXY", "all_proxy"):
+            secret = {"name": name, "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}
+            render("postgres", values({}, extraEnv=[secret]))
+            self.refuses(saying, "postgres", values({"no_proxy": ["sso.example.uz"]}, extraEnv=[secret]))
+        self.refuses(saying, "postgres", values({}, extraEnv=[{"name": "HTTP_PROXY", "value": url}]))
 
     def test_misspelt_and_invalid_values_are_refused(self):
         acme = {"vendor_token_file": {"secret": "alovoice-acme", "key": "token"}}

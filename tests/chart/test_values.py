@@ -213,6 +213,8 @@ class Pods(unittest.TestCase):
         self.assertEqual(set(tests({"config": {"log": {"filter": "debug"}}})), set(before))
 
     def test_a_new_pod_waits_for_the_file_until_the_old_one_is_killed(self):
+        """The strategy Recreate covers updates only: after `kubectl delete pod`, the ReplicaSet creates the next pod while the old one drains. The kubelet kills
+        the old process at the end of its grace period, so the new one waits for that long."""
         for mode, values in (("sqlite", {}), ("sqlite-watched", {}), ("sqlite", {"config": {"server": {"shutdown_grace": "2m"}}})):
             with self.subTest(mode, values=values):
                 objects = render(mode, values)

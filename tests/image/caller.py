@@ -1,7 +1,7 @@
 """A CRM that submits calls, waits for them and receives their callbacks. Any failed request is an error.
 
 Usage: caller.py INGRESS RECEIVER_PORT CALLBACK_SECRET_FILE COUNT_FILE, with TOKEN in the environment. The load runs until SIGTERM.
-Then every call must complete and have its callback. The exit code is 1 if any request failed.
+Then every call must complete and have exactly one callback. The exit code is 1 if any request failed, or if a call or a callback is lost or doubled.
 """
 
 import http.client
@@ -151,10 +151,12 @@ for call_id in calls:
         failed(f"{call_id}: not completed")
 with changed:
     changed.wait_for(lambda: all(call_id in called_back for call_id in calls), max(1, deadline - time.monotonic()))
-without_callback = [call_id for call_id in calls if "completed" not in called_back.get(call_id, [])]
+counts = {call_id: called_back.get(call_id, []).count("completed") for call_id in calls}
+lost = [call_id for call_id, count in counts.items() if count == 0]
+doubled = [call_id for call_id, count in counts.items() if count > 1]
 
 print(f"{answered} requests answered, {len(failures)} failed")
-print(f"{len(calls)} calls submitted, {len(calls) - len(without_callback)} called back as completed")
-for what in failures[:10] + without_callback[:10]:
+print(f"{len(calls)} calls submitted; callbacks of completed calls: {len(lost)} lost, {len(doubled)} doubled")
+for what in failures[:10] + lost[:10] + doubled[:10]:
     print("FAILED", what)
-sys.exit(1 if failures or without_callback or not calls else 0)
+sys.exit(1 if failures or lost or doubled or not calls else 0)
