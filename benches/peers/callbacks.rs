@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::bare;
 use crate::gateway::{self, Gateway, Options};
 use crate::load::Measured;
+use crate::process::cpu_time;
 use crate::receiver::Receiver;
 use crate::report::{Report, Side};
 use crate::signer::Signer;
@@ -44,12 +45,14 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let body = sample(runtime, &gateway);
     let replay = || {
         let before = receiver.count();
-        let began = Instant::now();
+        let (began, cpu) = (Instant::now(), cpu_time(gateway.process.id()));
         runtime.block_on(
             gateway.post(&format!("webhooks/{id}/replay"), &json!({"since": "2020-01-01T00:00:00Z"})),
         );
         receiver.wait_for(before + REPLAYED);
-        Measured::rate(REPLAYED as f64 / began.elapsed().as_secs_f64())
+        let count = REPLAYED as f64;
+        let cpu = (cpu_time(gateway.process.id()) - cpu) / count * 1e6;
+        Measured { cpu: Some(cpu), ..Measured::rate(count / began.elapsed().as_secs_f64()) }
     };
     report.compare(
         "callbacks to one receiver",
