@@ -38,6 +38,12 @@ LIBRARIES = {
         "purl": "pkg:npm/swagger-ui-dist", "license": "Apache-2.0",
     },
 }
+# A static program also contains the C library. .ci/release links that of Zig, whose sources are in this folder.
+MUSL = {
+    "crate": "libc", "source": "musl", "file": "src/internal/version.h", "version": r'#define VERSION "([\d.]+)"',
+    "purl": "pkg:generic/musl", "license": "MIT", "cpe": "musl-libc:musl",
+}
+MUSL_SOURCES = "target/tools/zig/lib/python3*/site-packages/ziglang/lib/libc/musl"
 # Packages with which a build script compiles C.
 COMPILERS = {"cc", "cmake"}
 
@@ -70,6 +76,10 @@ def add(bom, triple):
     """Adds the libraries to an SBOM, below the crates that contain them. Returns a fault for each crate that compiles an unlisted library."""
     packages = read_metadata(triple)
     folders = {package["name"]: Path(package["manifest_path"]).parent for package in packages}
+    libraries = dict(LIBRARIES)
+    if triple.endswith("-musl"):
+        libraries["musl"] = MUSL
+        (folders["musl"],) = Path().glob(MUSL_SOURCES)
     crates = {crate["name"]: crate for crate in bom["components"]}
     dependencies = {dependency["ref"]: dependency for dependency in bom["dependencies"]}
     compiling = {
@@ -77,7 +87,7 @@ def add(bom, triple):
         if dependency["kind"] == "build" and dependency["name"] in COMPILERS
     }
     unlisted = compiling & crates.keys() - {library["crate"] for library in LIBRARIES.values()}
-    for name, library in LIBRARIES.items():
+    for name, library in libraries.items():
         if crate := crates.get(library["crate"]):
             found = component(name, library, folders[library.get("source", library["crate"])])
             bom["components"].append(found)

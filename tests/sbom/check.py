@@ -48,7 +48,7 @@ def main(made, written, triple):
     if faults:
         sys.exit("\n".join(faults))
     Path(written).write_text(text)
-    print(f"{written}: {len(listed)} crates, each with its licence and checksum, and {len(bundled.LIBRARIES)} bundled libraries; CycloneDX 1.5")
+    print(f"{written}: {len(listed)} crates, each with its licence and checksum, and {len(bom['components']) - len(listed)} bundled libraries; CycloneDX 1.5")
 
 
 main(*sys.argv[1:])
