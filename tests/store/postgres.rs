@@ -2,6 +2,7 @@
 
 mod commits;
 mod failover;
+mod listings;
 mod outages;
 mod replicas;
 mod schema;
