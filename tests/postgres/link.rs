@@ -153,7 +153,7 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     let (from_gateway, to_gateway) = gateway.into_split();
     let (from_server, to_server) = server.into_split();
     let (handling, mut is_delayed) = (link_state.handling, false);
-    let rewrite_request = |bytes: &[u8], _| {
+    let rewrite_request = |bytes: &[u8], _: Passage| {
         let delayed = delayed_rollback(bytes).filter(|_| handling == Handling::Rollbacks && !is_delayed);
         is_delayed |= delayed.is_some();
         delayed.unwrap_or_else(|| bytes.to_vec())
@@ -163,7 +163,7 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     };
     let requests = pass(from_gateway, to_server, link_state.clone(), may_request, rewrite_request);
     let mut messages = Messages::default();
-    let rewrite_answer = |bytes: &[u8], passage| match handling {
+    let rewrite_answer = |bytes: &[u8], passage: Passage| match handling {
         Handling::Notifications => messages.read(bytes, passage == Passage::WithoutNotifications),
         _ => bytes.to_vec(),
     };
@@ -202,9 +202,10 @@ async fn pass(
 /// this query alone, because it has waited for the answer to the previous message.
 fn delayed_rollback(bytes: &[u8]) -> Option<Vec<u8>> {
     let text = bytes.strip_prefix(b"Q")?.get(4..)?.strip_suffix(b"\0")?;
-    let text = [b"SELECT pg_sleep(3600); ", text.strip_suffix(b"ROLLBACK")?, b"ROLLBACK\0"].concat();
+    let text =
+        [b"SELECT pg_sleep(3600); ".as_slice(), text.strip_suffix(b"ROLLBACK")?, b"ROLLBACK\0"].concat();
     let length = u32::try_from(4 + text.len()).unwrap().to_be_bytes();
-    Some([b"Q", &length[..], &text].concat())
+    Some([b"Q".as_slice(), &length, &text].concat())
 }
 
 /// The messages of a server (PostgreSQL documentation, "Message Formats").

@@ -146,7 +146,7 @@ pub(crate) async fn deliveries_that_wait_for_a_token_are_not_late(harness: Harne
 
 /// The scan takes two claims. The webhook that gets the next token is among the receivers of the first claim.
 pub(crate) async fn a_scan_of_many_receivers_ends_at_the_next_token(harness: Harness) {
-    limited(&harness, 0.001, 1).await;
+    limited(&harness, 0.01, 1).await;
     events(&harness, "flood", 70).await;
     harness.advance(1);
     limited(&harness, 0.1, 1).await;
