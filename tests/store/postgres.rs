@@ -2,7 +2,7 @@
 
 mod commits;
 mod failover;
-mod listings;
+mod limited_reads;
 mod outages;
 mod replicas;
 mod schema;
