@@ -1,5 +1,6 @@
 //! Duration of a page of a list or search with 1,000,000 finished and 200,000 unfinished calls in the store: `cargo bench --bench searches`.
-//! `cargo bench --bench searches -- 20000` uses 20,000 finished calls and a fifth of that number of unfinished calls.
+//! `cargo bench --bench searches -- 20000` uses 20,000 finished calls and a fifth of that number of unfinished calls. Another argument
+//! selects the engines and queries whose names contain it: `-- Sqlite` or `-- 'eight prefixes'`.
 //!
 //! Each query is measured for its first page, and for deep pages that begin at places spread evenly over all calls. The last column is
 //! the share of pages that ended early with a `searched_back_to`, because they had examined enough calls.
@@ -38,7 +39,11 @@ const TENANT: &str = "acme";
 
 #[tokio::main]
 async fn main() {
-    let finished = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let finished = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
+    let names: Vec<_> = arguments.iter().filter(|argument| argument.parse::<i64>().is_err()).collect();
+    let is_chosen = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(*part));
     let calls = Calls { tenant: TENANT, finished, unfinished: finished / 5, newest: NOW.as_millis() - 1000 };
     println!(
         "{} finished and {} unfinished calls, times in ms, target {TARGET}",
@@ -49,10 +54,15 @@ async fn main() {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for engine in [Engine::Sqlite, Engine::Postgres] {
+        let mut queries = queries(&calls);
+        queries.retain(|(name, _)| is_chosen(&format!("{engine:?} {name}")));
+        if queries.is_empty() {
+            continue;
+        }
         let began = Instant::now();
         let opened = engine.open(&calls.sql(matches!(engine, Engine::Sqlite))).await;
         eprintln!("{engine:?} was filled in {} s", began.elapsed().as_secs());
-        for (name, filter) in queries(&calls) {
+        for (name, filter) in queries {
             let first = measure(&*opened.store, &filter, |_| None).await;
             let deep = measure(&*opened.store, &filter, |round| Some(place(&calls, round))).await;
             let mark = if first.p99.max(deep.p99) > TARGET { " (slow)" } else { "" };
@@ -128,6 +138,8 @@ fn queries(calls: &Calls<'_>) -> Vec<(&'static str, AnalysisFilter)> {
         ("eight prefixes", words("so* sa* kl* to* bi* qa* ne* ma*")),
         ("eight prefixes of rare words", words("so15* sa15* kl15* to15* bi15* qa15* ne15* ma15*")),
         ("`so*` and an unknown word", words("so* yoqsoz")),
+        ("`so*` and a rare word", words(&format!("so* {RARE_WORD}"))),
+        ("word of all calls and of 1 in 600", words("salom so3000")),
         (
             "`so*` in a tenth of the time",
             AnalysisFilter { submitted_after: at(4), submitted_before: at(5), ..words("so*") },

@@ -46,14 +46,19 @@ impl Analyses {
             }
         };
         let link = self.env.public_url.analysis(call_id);
-        let resource = AnalysisResource::new(&analysis, result, &self.env.public_url);
-        let event = Event::new(kind, analysis.tenant, &resource, link.clone(), now, &*self.env.entropy)
-            .map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let event = {
+            // The resource has the size of the result, so it is dropped before the rendering.
+            let resource = AnalysisResource::new(&analysis, result, &self.env.public_url);
+            Event::new(kind, analysis.tenant, &resource, link.clone(), now, &*self.env.entropy)
+                .map_err(|error| StoreError::Corrupt(error.to_string()))?
+        };
         let rendered = spawn_blocking(move || {
             // The rendering continues if the caller disconnects, so it holds the permit.
             let _permit = permit;
             let transform = Transform { preset: Some(preset.name.to_owned()), ..Transform::default() };
-            transform.render(TransformInput { event: parse_event(&event.body, None), link: &link })
+            let parsed = parse_event(&event.body, None);
+            drop(event);
+            transform.render(TransformInput { event: parsed, link: &link })
         });
         let rendered = rendered.await.map_err(|error| StoreError::Unavailable(error.into()))?;
         Ok((rendered.map_err(|error| AnalysesError::NotRendered(error.0))?, memory))

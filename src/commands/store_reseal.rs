@@ -22,6 +22,8 @@ use crate::store::{SealedAnswer, SealedWebhook, Store, StoreError, StoredUrl, Ur
 const BATCH: usize = 32;
 /// Number of analyses or deliveries whose URLs of callbacks are in memory at once. The URLs of a batch share a commit.
 const URLS: usize = 200;
+/// Maximum number of passes. Usually the second pass finds that every record is encrypted with the first key.
+const MAX_PASSES: usize = 10;
 
 /// Numbers of encrypted records, by the key that decrypts them.
 #[derive(Debug, Default)]
@@ -55,14 +57,18 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
         keys,
         check_only,
     };
-    let mut found = resealing.pass().await.map_err(Failed::fault)?;
-    let mut resealed = found.counts().map(|count| count.by_other_key);
-    while found.missed > 0 {
-        found = resealing.pass().await.map_err(Failed::fault)?;
+    let (mut resealed, mut passes) = ([0; 3], 0);
+    let found = loop {
+        let found = resealing.pass().await.map_err(Failed::fault)?;
         for (resealed, count) in resealed.iter_mut().zip(found.counts()) {
             *resealed += count.by_other_key;
         }
-    }
+        passes += 1;
+        // A replica that does not have the new key yet may have written records behind the pass. Another pass finds them.
+        if check_only || !found.needs_other_keys() || passes == MAX_PASSES {
+            break found;
+        }
+    };
     print(&table(&found, resealed, check_only))?;
     let faults = faults(&found, check_only);
     if faults.is_empty() {
@@ -77,6 +83,11 @@ impl Pass {
     /// Returns the counts in the order of the printed columns.
     const fn counts(&self) -> [&Count; 3] {
         [&self.webhooks, &self.urls, &self.answers]
+    }
+
+    /// Whether the pass has seen a record that is encrypted with another key than the first, or that changed during the pass.
+    fn needs_other_keys(&self) -> bool {
+        self.missed > 0 || self.counts().iter().any(|count| count.by_other_key > 0)
     }
 }
 
@@ -191,8 +202,15 @@ impl Resealing {
 /// Returns the reasons why a key cannot be removed, one per line.
 fn faults(found: &Pass, check_only: bool) -> Vec<String> {
     let mut faults = Vec::new();
-    if check_only && found.counts().iter().any(|count| count.by_other_key > 0) {
-        faults.push("some records still need another key: run `alovoice-gateway store reseal`".to_owned());
+    if found.needs_other_keys() {
+        faults.push(if check_only {
+            "some records still need another key: run `alovoice-gateway store reseal`".to_owned()
+        } else {
+            format!(
+                "after {MAX_PASSES} passes, records are still being written with another key: give each replica the new key file, \
+                 then run this command again"
+            )
+        });
     }
     for webhook in &found.unopened_webhooks {
         faults.push(format!("no configured key decrypts webhook {webhook}"));

@@ -42,6 +42,27 @@ impl AnalysisFilter {
     pub fn has_indexed_part(&self) -> bool {
         !self.tags.is_empty() || self.search.is_some() || !self.attributes.is_empty()
     }
+
+    /// Returns the upper bound of the analyses after a position. Of `submitted_before` and the position, the older one excludes
+    /// more. With both, a database may begin at the newer one and read all analyses between them.
+    pub fn upper_bound<'a>(&self, after: Option<&'a ListPosition>) -> Option<UpperBound<'a>> {
+        match (self.submitted_before, after) {
+            (Some(before), Some(position)) if position.submitted_at >= before => {
+                Some(UpperBound::Before(before))
+            }
+            (_, Some(position)) => Some(UpperBound::After(position)),
+            (before, None) => before.map(UpperBound::Before),
+        }
+    }
+}
+
+/// Upper bound of the analyses on a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpperBound<'a> {
+    /// The analyses that were submitted before this time.
+    Before(Timestamp),
+    /// The analyses after this position.
+    After(&'a ListPosition),
 }
 
 /// Position of an analysis in a list. The position of an analysis never changes, and no two analyses have the same
@@ -91,5 +112,25 @@ impl ListedAnalysis {
     /// Returns the position of the analysis in lists.
     pub fn position(&self) -> ListPosition {
         ListPosition { submitted_at: self.analysis.submitted_at, call_id: self.analysis.call_id.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_upper_bound_counts() {
+        let at = Timestamp::from_millis;
+        let position = |millis| ListPosition { submitted_at: at(millis), call_id: "1".to_owned() };
+        let filter = |submitted_before| AnalysisFilter { submitted_before, ..AnalysisFilter::default() };
+        assert_eq!(filter(None).upper_bound(None), None);
+        assert_eq!(filter(Some(at(5))).upper_bound(None), Some(UpperBound::Before(at(5))));
+        assert_eq!(filter(None).upper_bound(Some(&position(5))), Some(UpperBound::After(&position(5))));
+        for (millis, is_older) in [(4, true), (5, false), (6, false)] {
+            let position = position(millis);
+            let bound = if is_older { UpperBound::After(&position) } else { UpperBound::Before(at(5)) };
+            assert_eq!(filter(Some(at(5))).upper_bound(Some(&position)), Some(bound), "{millis}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{NoFields, OptionalBody};
+use super::call_id_schema::call_id_schema;
 use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::NoQuery;
@@ -31,7 +32,7 @@ pub struct ListDeliveries {
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// Filter by the id of a call.
-    #[param(min_length = 1, max_length = 128, pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##)]
+    #[param(schema_with = call_id_schema)]
     call_id: Option<String>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]

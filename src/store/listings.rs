@@ -22,12 +22,12 @@ const MIN_WINDOW: usize = 64;
 /// Maximum number of analyses that one page examines.
 const MAX_EXAMINED: usize = 20_000;
 /// Maximum time of a page's walk, except for the first window.
-const MAX_WALK_TIME: Duration = Duration::from_millis(30);
+const MAX_WALK_TIME: Duration = Duration::from_millis(20);
 /// Maximum number of matches of a search in the indexes of words, tags and attributes. The search sorts the matches and keeps one
 /// page.
 pub(super) const MAX_MATCHES: usize = 2000;
 /// Maximum time of a search in the indexes of words, tags and attributes.
-pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(50);
+pub(super) const MAX_INDEX_TIME: Duration = Duration::from_millis(15);
 
 /// A part of a tenant's analyses, in the order of lists.
 pub(super) struct ListWindow {

@@ -34,7 +34,7 @@ pub(super) const WINDOW: usize = 64;
 /// Maximum number of receivers of a tenant that one claim scans.
 pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 /// The pause before the next claim continues the scan of receivers.
-pub(super) const SCAN_PAUSE: Duration = Duration::from_millis(50);
+const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
 /// SQL condition of the webhooks that may have limits: those that are disabled or paused, that have a rate, or whose preset may have
 /// one. It is the condition of an index. A transform is stored as JSON, and `preset` is its first member.
@@ -54,8 +54,18 @@ macro_rules! limits {
 }
 pub(super) use limits;
 
-/// The last receiver of the scan, by tenant. The next claim continues after this receiver.
-pub(super) type ReceiverCursors = HashMap<TenantId, String>;
+/// The scans of receivers that the next claim continues, by tenant.
+pub(super) type ReceiverCursors = HashMap<TenantId, ReceiverCursor>;
+
+/// The state of a scan of a tenant's receivers.
+#[derive(Debug, Default)]
+pub(super) struct ReceiverCursor {
+    /// The last receiver of the scan. The next claim continues after this receiver.
+    pub(super) last: String,
+    /// Time when the next bucket gets a token, of the webhooks that the scan has passed. The last claim of the scan does not see
+    /// these webhooks.
+    next_token: Option<Timestamp>,
+}
 
 /// A due delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +117,8 @@ pub(super) struct Share<'s, 'a> {
     free: usize,
     /// Remaining number of slots for receivers that are not known to be prompt.
     free_unproven: usize,
+    /// Time when the next bucket of the tenant gets a token, of those that have a due delivery and no token.
+    next_token: Option<Timestamp>,
 }
 
 /// The limits of a webhook.
@@ -189,7 +201,7 @@ impl<'a> Selection<'a> {
             (per_tenant - per_tenant / 4).saturating_sub(unproven.map(|(_, busy)| *busy).sum())
         });
         let slots = self.slots_of(tenant);
-        Share { selection: self, tenant, busy, limits, slots, free, free_unproven }
+        Share { selection: self, tenant, busy, limits, slots, free, free_unproven, next_token: None }
     }
 
     pub(super) fn into_selected(self) -> Selected {
@@ -250,9 +262,24 @@ impl Share<'_, '_> {
             }
             Err(at) => {
                 selected.next_token = selected.next_token.into_iter().chain([at]).min();
+                self.next_token = self.next_token.into_iter().chain([at]).min();
                 false
             }
         }
+    }
+
+    /// Ends the claim's part of the scan that began at a cursor. `last` is the last receiver if more may follow. Returns the
+    /// time when the next claim is due because of the scan.
+    pub(super) fn end_scan(
+        &self,
+        began: &ReceiverCursor,
+        last: Option<String>,
+        cursors: &mut ReceiverCursors,
+    ) -> Option<Timestamp> {
+        let next_token = began.next_token.into_iter().chain(self.next_token).min();
+        let Some(last) = last else { return next_token };
+        cursors.insert(self.tenant.clone(), ReceiverCursor { last, next_token });
+        Some(self.selection.now + SCAN_PAUSE)
     }
 
     /// Returns the maximum number of deliveries in progress to a receiver, and whether the receiver is known to be prompt.

@@ -47,20 +47,27 @@ impl Link {
     /// Creates a link to a port on loopback. The server does not have to listen yet.
     pub(crate) async fn to(server: u16, passage: Passage) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        Self::start(listener, server, passage, false)
+        Self::start(listener, server, passage, Handling::Bytes)
     }
 
     /// Creates an open link that can drop notifications. The connections must not use TLS.
     pub(crate) async fn that_reads_messages(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        Self::start(listener, server, Passage::Open, true)
+        Self::start(listener, server, Passage::Open, Handling::Notifications)
     }
 
-    fn start(listener: TcpListener, server: u16, passage: Passage, reads_messages: bool) -> Self {
+    /// Creates an open link that makes the first `ROLLBACK` of each connection take longer than any time limit of a statement. The
+    /// connections must not use TLS.
+    pub(crate) async fn that_delays_rollbacks(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::start(listener, server, Passage::Open, Handling::Rollbacks)
+    }
+
+    fn start(listener: TcpListener, server: u16, passage: Passage, handling: Handling) -> Self {
         let port = listener.local_addr().unwrap().port();
         let (passage, state) = watch::channel(passage);
         let traffic = Arc::new(watch::Sender::new(Traffic::default()));
-        let link_state = LinkState { passage: state, traffic: traffic.clone(), reads_messages };
+        let link_state = LinkState { passage: state, traffic: traffic.clone(), handling };
         let accepting = tokio::spawn(accept(listener, server, link_state)).abort_handle();
         Self { port, passage, traffic, accepting }
     }
@@ -91,7 +98,18 @@ impl Drop for Link {
 struct LinkState {
     passage: watch::Receiver<Passage>,
     traffic: Arc<watch::Sender<Traffic>>,
-    reads_messages: bool,
+    handling: Handling,
+}
+
+/// What a link does with the messages of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handling {
+    /// The link forwards bytes and does not read messages.
+    Bytes,
+    /// The link can drop notifications.
+    Notifications,
+    /// The link delays the first `ROLLBACK`.
+    Rollbacks,
 }
 
 impl LinkState {
@@ -134,23 +152,33 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     }
     let (from_gateway, to_gateway) = gateway.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = pass(from_gateway, to_server, link_state.clone(), None, |passage| {
+    let (handling, mut is_delayed) = (link_state.handling, false);
+    let rewrite_request = |bytes: &[u8], _: Passage| {
+        let delayed = delayed_rollback(bytes).filter(|_| handling == Handling::Rollbacks && !is_delayed);
+        is_delayed |= delayed.is_some();
+        delayed.unwrap_or_else(|| bytes.to_vec())
+    };
+    let may_request = |passage: &Passage| {
         matches!(passage, Passage::Open | Passage::Requests | Passage::WithoutNotifications)
-    });
-    let messages = link_state.reads_messages.then(Messages::default);
-    let answers = pass(from_server, to_gateway, link_state.clone(), messages, |passage| {
-        matches!(passage, Passage::Open | Passage::WithoutNotifications)
-    });
+    };
+    let requests = pass(from_gateway, to_server, link_state.clone(), may_request, rewrite_request);
+    let mut messages = Messages::default();
+    let rewrite_answer = |bytes: &[u8], passage: Passage| match handling {
+        Handling::Notifications => messages.read(bytes, passage == Passage::WithoutNotifications),
+        _ => bytes.to_vec(),
+    };
+    let may_answer = |passage: &Passage| matches!(passage, Passage::Open | Passage::WithoutNotifications);
+    let answers = pass(from_server, to_gateway, link_state.clone(), may_answer, rewrite_answer);
     tokio::join!(requests, answers);
 }
 
-/// Forwards one direction until it ends. The end of the stream waits too while the link is closed.
+/// Forwards one direction until it ends, as `rewrite` returns it. The end of the stream waits too while the link is closed.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut link_state: LinkState,
-    mut messages: Option<Messages>,
     may_pass: impl Fn(&Passage) -> bool,
+    mut rewrite: impl FnMut(&[u8], Passage) -> Vec<u8>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -162,15 +190,22 @@ async fn pass(
             }
         }
         let passage = *link_state.passage.borrow();
-        let passed = match &mut messages {
-            Some(messages) => messages.read(&buffer[..count], passage == Passage::WithoutNotifications),
-            None => buffer[..count].to_vec(),
-        };
+        let passed = rewrite(&buffer[..count], passage);
         if count == 0 || to.write_all(&passed).await.is_err() {
             let _ = to.shutdown().await;
             return;
         }
     }
+}
+
+/// Puts a long sleep before a query that ends with `ROLLBACK`. Returns `None` if the bytes are not such a query. A client sends
+/// this query alone, because it has waited for the answer to the previous message.
+fn delayed_rollback(bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = bytes.strip_prefix(b"Q")?.get(4..)?.strip_suffix(b"\0")?;
+    let text =
+        [b"SELECT pg_sleep(3600); ".as_slice(), text.strip_suffix(b"ROLLBACK")?, b"ROLLBACK\0"].concat();
+    let length = u32::try_from(4 + text.len()).unwrap().to_be_bytes();
+    Some([b"Q".as_slice(), &length, &text].concat())
 }
 
 /// The messages of a server (PostgreSQL documentation, "Message Formats").

@@ -247,6 +247,7 @@ macro_rules! contract {
                 tests_redeliveries_and_probes_take_tokens,
                 a_jump_of_the_clock_does_not_stop_a_webhook,
                 deliveries_that_wait_for_a_token_are_not_late,
+                a_scan_of_many_receivers_ends_at_the_next_token,
             ],
             replays: [
                 a_replay_sends_each_event_since_a_time_once,

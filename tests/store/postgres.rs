@@ -2,6 +2,7 @@
 
 mod commits;
 mod failover;
+mod limited_reads;
 mod outages;
 mod replicas;
 mod schema;

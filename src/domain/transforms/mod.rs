@@ -184,10 +184,7 @@ impl Transform {
             Renderer::Template(template) => template.render(input.event, input.link)?,
         };
         if rendered.body.len() > MAX_BODY_BYTES {
-            let size = rendered.body.len();
-            return Err(TransformError(vec![format!(
-                "the body has {size} bytes, more than {MAX_BODY_BYTES}"
-            )]));
+            return Err(TransformError(vec![format!("the body has more than {MAX_BODY_BYTES} bytes")]));
         }
         Ok(rendered)
     }

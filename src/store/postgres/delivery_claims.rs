@@ -10,8 +10,8 @@ use super::super::attempts::MOST_ATTEMPTS;
 use super::super::claims::follows_unknown;
 use super::super::delivery_rows;
 use super::super::selection::{
-    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selected, Selection, TakenTokens, WINDOW,
-    WebhookLimits, is_limited, limits,
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, Selected, Selection, TakenTokens, WINDOW, WebhookLimits,
+    is_limited, limits,
 };
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::connect::Session;
@@ -124,13 +124,11 @@ pub(super) async fn claim(
         let mut share = selection.tenant(tenant, busy, limits);
         heads.into_iter().for_each(|candidate| share.offer(candidate));
         if more_due && share.has_free_slots() {
-            let after = cursors.remove(tenant).unwrap_or_default();
-            let (candidates, last) = by_receiver(client, tenant, &after, now_ms, slots.per_receiver).await?;
+            let began = cursors.remove(tenant).unwrap_or_default();
+            let (candidates, last) =
+                by_receiver(client, tenant, &began.last, now_ms, slots.per_receiver).await?;
             candidates.into_iter().for_each(|candidate| share.offer(candidate));
-            if let Some(last) = last {
-                cursors.insert(tenant.clone(), last);
-                next_due = next_due.into_iter().chain([now + SCAN_PAUSE]).min();
-            }
+            next_due = share.end_scan(&began, last, cursors).into_iter().chain(next_due).min();
         }
     }
     let selected = selection.into_selected();
@@ -142,9 +140,17 @@ pub(super) async fn claim(
     };
     if claimed.len() + unreadable.len() < selected.rows.len() {
         // Another replica has claimed the other rows or taken the tokens, and there may be more due deliveries.
-        next_due = Some(now);
+        let took_nothing = claimed.is_empty() && unreadable.is_empty();
+        let pause = if took_nothing { conflict_pause(turn) } else { Duration::ZERO };
+        next_due = next_due.into_iter().chain([now + pause]).min();
     }
     Ok(ClaimBatch { claimed, unreadable, next_due })
+}
+
+/// Returns the pause after a claim that got nothing because of another replica. Without the pause, replicas that conflict would
+/// repeat their claims in a busy loop. `turn` is random, so the replicas do not conflict again.
+const fn conflict_pause(turn: usize) -> Duration {
+    Duration::from_millis(10 + turn as u64 % 41)
 }
 
 async fn under_way(

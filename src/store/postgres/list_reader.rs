@@ -172,17 +172,28 @@ impl PostgresListReader<'_> {
         Ok(rows.is_none_or(|rows| rows > MAX_ESTIMATED))
     }
 
-    /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`].
+    /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`]. If this future is dropped, its
+    /// connection is closed, so no operation finds the open transaction.
     async fn find_in_time(&mut self, sql: &Statement, text: &str) -> Result<Option<Vec<i64>>, Fault> {
-        let transaction = self.client.transaction().await?;
-        let limit = format!("SET LOCAL statement_timeout = {}", MAX_INDEX_TIME.as_millis());
-        transaction.batch_execute(&limit).await?;
-        let found = sql.query(&transaction, text).await;
-        transaction.rollback().await?;
+        let limit = MAX_INDEX_TIME.as_millis();
+        self.client.batch_execute(&format!("BEGIN; SET LOCAL statement_timeout = {limit}")).await?;
+        let found = sql.query(&*self.client, text).await;
+        // A failed transaction has no limit. Otherwise the limit must end first: the server might cancel `ROLLBACK`, or the next
+        // statement of the connection if the time passes at the end of `ROLLBACK`.
+        let end = if found.is_ok() { "SET LOCAL statement_timeout = 0; ROLLBACK" } else { "ROLLBACK" };
+        match self.client.batch_execute(end).await {
+            Err(error) if is_cancelled(&error) => self.client.batch_execute("ROLLBACK").await?,
+            ended => ended?,
+        }
         match found {
             Ok(rows) => Ok(Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)),
-            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
+            Err(error) if is_cancelled(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the server cancelled the statement.
+fn is_cancelled(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::QUERY_CANCELED)
 }

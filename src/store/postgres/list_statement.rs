@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use crate::domain::analysis::Status;
 use crate::domain::attributes::Attribute;
 use crate::domain::ids::TenantId;
-use crate::domain::listing::{AnalysisQuery, ListPosition};
+use crate::domain::listing::{AnalysisQuery, ListPosition, UpperBound};
 use crate::domain::search::Term;
 
 /// The parameters of a statement, which are collected while the text of the statement is built.
@@ -65,13 +65,16 @@ impl Statement {
         if let Some(after) = filter.submitted_after {
             conditions.push(format!("submitted_at > {}", self.bind(after.as_millis())));
         }
-        if let Some(before) = filter.submitted_before {
-            conditions.push(format!("submitted_at < {}", self.bind(before.as_millis())));
-        }
-        if let Some(position) = after {
-            let submitted_at = self.bind(position.submitted_at.as_millis());
-            let call_id = self.bind(position.call_id.clone());
-            conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
+        match filter.upper_bound(after) {
+            Some(UpperBound::Before(before)) => {
+                conditions.push(format!("submitted_at < {}", self.bind(before.as_millis())));
+            }
+            Some(UpperBound::After(position)) => {
+                let submitted_at = self.bind(position.submitted_at.as_millis());
+                let call_id = self.bind(position.call_id.clone());
+                conditions.push(format!("(submitted_at, call_id) < ({submitted_at}, {call_id})"));
+            }
+            None => {}
         }
         conditions
     }

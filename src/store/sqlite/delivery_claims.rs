@@ -9,8 +9,8 @@ use super::super::attempts::MOST_ATTEMPTS;
 use super::super::claims::{attempts_by_tenant, follows_unknown};
 use super::super::delivery_rows::claimed;
 use super::super::selection::{
-    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, SCAN_PAUSE, Selected, Selection, WINDOW, WebhookLimits,
-    is_limited, limits,
+    Candidate, RECEIVERS_PER_CLAIM, ReceiverCursors, Selected, Selection, WINDOW, WebhookLimits, is_limited,
+    limits,
 };
 use super::super::{ClaimBatch, ClaimedDelivery, DeliverySlots, Lease, StoreError};
 use super::claims::earlier;
@@ -78,13 +78,10 @@ pub(super) fn claim(
         }
         let more_due = offered >= WINDOW;
         if more_due && share.has_free_slots() {
-            let after = cursors.remove(tenant).unwrap_or_default();
-            let (found, last) = by_receiver(connection, tenant, after, now, slots.per_receiver)?;
+            let began = cursors.remove(tenant).unwrap_or_default();
+            let (found, last) = by_receiver(connection, tenant, &began.last, now, slots.per_receiver)?;
             found.into_iter().for_each(|candidate| share.offer(candidate));
-            if let Some(last) = last {
-                cursors.insert(tenant.clone(), last);
-                next_due = next_due.into_iter().chain([now + SCAN_PAUSE]).min();
-            }
+            next_due = share.end_scan(&began, last, cursors).into_iter().chain(next_due).min();
         }
     }
     let Selected { rows, tokens, next_token } = selection.into_selected();
@@ -163,12 +160,12 @@ fn next(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Op
 fn by_receiver(
     connection: &Connection,
     tenant: &TenantId,
-    mut last: String,
+    after: &str,
     now: Timestamp,
     per_receiver: usize,
 ) -> Result<(Vec<Candidate>, Option<String>), StoreError> {
     let mut next_receiver = connection.prepare_cached(NEXT_RECEIVER)?;
-    let mut found = Vec::new();
+    let (mut found, mut last) = (Vec::new(), after.to_owned());
     for _ in 0..RECEIVERS_PER_CLAIM {
         let next: Option<String> =
             next_receiver.query_row(params![tenant.as_str(), last], |row| row.get(0)).optional()?;

@@ -5,18 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rusqlite::types::Value;
-use rusqlite::{Connection, ToSql, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 
 use super::super::StoreError;
 use super::super::analysis_rows::{COLUMNS, read_listed};
 use super::super::listings::{ListReader, ListWindow, MAX_INDEX_TIME, MAX_MATCHES, read_page};
+use super::list_statement::order_sql;
 use super::readers::Interruption;
 use super::rows::text;
 use super::transaction::SqliteRow;
 use super::word_search::{WordMatch, WordSearch};
 use super::writer::lock;
-use crate::domain::analysis::Status;
-use crate::domain::attributes::Attribute;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
@@ -59,6 +58,13 @@ struct ListCandidate {
     position: ListPosition,
 }
 
+impl ListCandidate {
+    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+        let (submitted_at, call_id) = (Timestamp::from_millis(row.get("submitted_at")?), row.get("call_id")?);
+        Ok(Self { id: row.get("id")?, position: ListPosition { submitted_at, call_id } })
+    }
+}
+
 /// The candidates that match, with the number of candidates that were examined.
 struct ListSelection {
     matches: Vec<ListedRow>,
@@ -84,19 +90,14 @@ impl ListReader for SqliteListReader<'_> {
     }
 
     async fn find_all(&mut self) -> Result<Option<Vec<ListedRow>>, StoreError> {
-        let Some((ids, by_words)) = self.find_candidates()? else { return Ok(None) };
-        let mut candidates = Vec::with_capacity(ids.len());
-        for id in ids {
-            let (sql, values) = order_sql(self.tenant, self.query, None, self.query.after.as_ref(), 1);
-            let sql = sql.replacen("WHERE ", "WHERE id = ? AND ", 1);
-            candidates.extend(self.candidates(&sql, [vec![Value::from(id)], values].concat())?);
-        }
+        let Some((ids, has_all_words)) = self.find_candidates()? else { return Ok(None) };
+        let mut candidates = self.candidates_of(ids)?;
         candidates.sort_unstable_by(|a, b| {
             let key = |candidate: &ListCandidate| candidate.position.submitted_at;
             key(b).cmp(&key(a)).then_with(|| b.position.call_id.cmp(&a.position.call_id))
         });
         let limit = self.query.limit;
-        let select = || self.select(&candidates, limit, !by_words);
+        let select = || self.select(&candidates, limit, !has_all_words);
         let Some(selection) = self.interruption.within(MAX_INDEX_TIME, select)? else { return Ok(None) };
         let is_whole = selection.examined == candidates.len() || selection.matches.len() == limit;
         Ok(is_whole.then_some(selection.matches))
@@ -111,13 +112,20 @@ impl SqliteListReader<'_> {
     fn candidates(&self, sql: &str, values: Vec<Value>) -> Result<Vec<ListCandidate>, StoreError> {
         let connection = self.connection();
         let mut select = connection.prepare_cached(sql)?;
-        let mut rows = select.query(params_from_iter(values))?;
-        let mut candidates = Vec::new();
-        while let Some(row) = rows.next()? {
-            let call_id = row.get("call_id")?;
-            let submitted_at = Timestamp::from_millis(row.get("submitted_at")?);
-            candidates
-                .push(ListCandidate { id: row.get("id")?, position: ListPosition { submitted_at, call_id } });
+        let rows = select.query_map(params_from_iter(values), ListCandidate::read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Reads those of the analyses with these ids that the conditions of the order select.
+    fn candidates_of(&self, ids: Vec<i64>) -> Result<Vec<ListCandidate>, StoreError> {
+        let (sql, mut values) = order_sql(self.tenant, self.query, None, self.query.after.as_ref(), 1);
+        values.insert(0, Value::Null);
+        let connection = self.connection();
+        let mut select = connection.prepare_cached(&sql.replacen("WHERE ", "WHERE id = ? AND ", 1))?;
+        let mut candidates = Vec::with_capacity(ids.len());
+        for id in ids {
+            values[0] = Value::from(id);
+            candidates.extend(select.query_row(params_from_iter(&values), ListCandidate::read).optional()?);
         }
         Ok(candidates)
     }
@@ -203,14 +211,18 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
-    /// together. The first search that is selective enough and fast enough supplies the candidates. Also returns whether this
-    /// search was the search for the words. Returns `None` if no search is selective and fast enough.
+    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag, for the words without
+    /// prefixes of many words, and for all words together. The first search that is selective enough and fast enough supplies the
+    /// candidates. Also returns whether the candidates have all words. Returns `None` if no search is selective and fast enough.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
-        let by_words = self.search.as_ref().map(|search| {
-            let values = vec![text(&search.everywhere), Value::from(limit)];
-            ("SELECT rowid FROM search WHERE search MATCH ? LIMIT ?", values, true)
+        let expressions = self.search.iter().flat_map(|search| {
+            let selective = search.selective().map(|expression| (expression, false));
+            selective.into_iter().chain([(search.everywhere.as_str(), true)])
+        });
+        let by_words = expressions.map(|(expression, has_all_words)| {
+            let values = vec![text(expression), Value::from(limit)];
+            ("SELECT rowid FROM search WHERE search MATCH ? LIMIT ?", values, has_all_words)
         });
         let by_tags = self.query.filter.tags.iter().map(|key| {
             let values = vec![text(tenant), text(key.as_str()), Value::from(limit)];
@@ -225,7 +237,7 @@ impl SqliteListReader<'_> {
                 false,
             )
         });
-        for (sql, values, is_of_words) in by_attributes.chain(by_tags).chain(by_words) {
+        for (sql, values, has_all_words) in by_attributes.chain(by_tags).chain(by_words) {
             let connection = self.connection();
             let find = || -> Result<Vec<i64>, StoreError> {
                 let mut select = connection.prepare_cached(sql)?;
@@ -235,59 +247,9 @@ impl SqliteListReader<'_> {
             if let Some(ids) = self.interruption.within(MAX_INDEX_TIME, find)?
                 && ids.len() <= MAX_MATCHES
             {
-                return Ok(Some((ids, is_of_words)));
+                return Ok(Some((ids, has_all_words)));
             }
         }
         Ok(None)
     }
-}
-
-/// Returns the statement for the next analyses in the order of the list, and its parameters. The statement checks only the parts
-/// of the filter that an index can select. If the statement reads `along` the index of an attribute, these parts are the
-/// attribute and the times of submission.
-pub(super) fn order_sql(
-    tenant: &TenantId,
-    query: &AnalysisQuery,
-    along: Option<&Attribute>,
-    after: Option<&ListPosition>,
-    rows: usize,
-) -> (String, Vec<Value>) {
-    let filter = &query.filter;
-    let at = |at: Timestamp| Value::from(at.as_millis());
-    let (mut conditions, mut values) = (vec!["tenant = ?"], vec![text(tenant.as_str())]);
-    // `SQLite` uses a partial index only if its condition is written in the same way.
-    let (columns, table) = match (along, filter.status) {
-        (Some(attribute), _) => {
-            conditions.push("name = ? AND value = ?");
-            values.extend([text(attribute.name()), text(attribute.value())]);
-            ("analysis AS id", "attributes")
-        }
-        (None, Some(status)) if status != Status::Completed => {
-            conditions.push("status = ? AND status <> 'completed'");
-            values.push(text(status.as_str()));
-            ("id", "analyses")
-        }
-        (None, _) => {
-            conditions.extend(filter.needs_result().then_some("revision > 0"));
-            ("id", "analyses")
-        }
-    };
-    if let Some(after) = filter.submitted_after {
-        conditions.push("submitted_at > ?");
-        values.push(at(after));
-    }
-    if let Some(before) = filter.submitted_before {
-        conditions.push("submitted_at < ?");
-        values.push(at(before));
-    }
-    if let Some(position) = after {
-        conditions.push("(submitted_at, call_id) < (?, ?)");
-        values.extend([at(position.submitted_at), text(&position.call_id)]);
-    }
-    values.push(Value::from(i64::try_from(rows).unwrap_or(i64::MAX)));
-    let sql = format!(
-        "SELECT {columns}, submitted_at, call_id FROM {table} WHERE {} ORDER BY submitted_at DESC, call_id DESC LIMIT ?",
-        conditions.join(" AND ")
-    );
-    (sql, values)
 }

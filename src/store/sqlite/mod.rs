@@ -18,6 +18,7 @@ mod delivery_claims;
 mod file;
 mod file_watch;
 mod list_reader;
+mod list_statement;
 mod listings;
 mod log_index;
 mod open;

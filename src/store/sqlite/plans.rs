@@ -20,7 +20,7 @@ use super::claims::{UNDER_WAY as WORK_UNDER_WAY, claim_sql, next_work_sql};
 use super::deliveries::list_sql as deliveries_sql;
 use super::delivery_claims::{LIMITED_WEBHOOKS, NEXT, NEXT_RECEIVER, OLDEST, OLDEST_OF_RECEIVER, UNDER_WAY};
 use super::file::{MIGRATIONS, configure};
-use super::list_reader::order_sql;
+use super::list_statement::order_sql;
 use super::stats::{OLDEST_DELIVERY, PENDING, UNFINISHED, WEBHOOKS, oldest_work_sql};
 use crate::domain::analysis::Status;
 use crate::domain::attributes::{Attribute, AttributeSource};

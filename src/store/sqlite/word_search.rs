@@ -21,7 +21,7 @@ pub(super) const TERMS_TABLE: &str =
 /// Maximum number of words that a prefix is expanded to.
 const MAX_EXPANDED: usize = 32;
 /// Maximum number of look-ups to expand all prefixes of a search. All forms of all prefixes have equal shares of the look-ups.
-const MAX_LOOKUPS: usize = 400;
+const MAX_LOOKUPS: usize = 200;
 
 /// A search of one tenant.
 pub(super) struct WordSearch<'a> {
@@ -34,6 +34,8 @@ pub(super) struct WordSearch<'a> {
     sufficient: Option<String>,
     /// The search without the prefixes whose expansion is not complete. Calls without these words do not match.
     necessary: Option<String>,
+    /// Whether the search without these prefixes has a term besides the tenant.
+    is_selective: bool,
 }
 
 /// The calls in a range of rows that match or may match a search.
@@ -100,7 +102,15 @@ impl<'a> WordSearch<'a> {
             everywhere: expression(if is_complete { &sufficient } else { &terms }),
             sufficient: is_expanded.then(|| expression(&sufficient)),
             necessary: (!is_complete).then(|| expression(&necessary)),
+            // The first term is the tenant.
+            is_selective: necessary.len() > 1,
         }))
+    }
+
+    /// Returns a search for the words without the prefixes that FTS5 is slow for. Calls without these words do not match. Returns
+    /// `None` if there are no such prefixes, or no other words.
+    pub(super) fn selective(&self) -> Option<&str> {
+        self.necessary.as_deref().filter(|_| self.is_selective)
     }
 
     /// Searches a range of rows.

@@ -87,13 +87,13 @@ impl Flooded {
     }
 
     /// Sends a request without reading its answer.
-    async fn ask(&self, tenant: &str, request: &str, headers: &str) -> RawConnection {
+    pub(super) async fn ask(&self, tenant: &str, request: &str, headers: &str) -> RawConnection {
         let mut connection = RawConnection::open_narrow(&self.gateway.api).await;
         connection.send(&self.request(tenant, request, headers)).await;
         connection
     }
 
-    async fn get_as(&self, tenant: &str, path: &str) -> Response {
+    pub(super) async fn get_as(&self, tenant: &str, path: &str) -> Response {
         let token = self.stage.token_of(tenant, SCOPES);
         self.stage.client.get(self.gateway.api.join(path).unwrap()).bearer_auth(token).send().await.unwrap()
     }

@@ -22,7 +22,7 @@ fn with_facts(call: &str, facts: Value, metadata: Value) -> Submission {
     Submission { call: facts, metadata, ..submission(call) }
 }
 
-fn having(attributes: &[(AttributeSource<'_>, &str)]) -> AnalysisFilter {
+pub(crate) fn having(attributes: &[(AttributeSource<'_>, &str)]) -> AnalysisFilter {
     let attributes = attributes.iter().map(|(source, value)| Attribute::new(*source, value).unwrap());
     AnalysisFilter { attributes: attributes.collect(), ..AnalysisFilter::default() }
 }
@@ -206,7 +206,7 @@ pub(crate) async fn attributes_follow_a_corrected_time(harness: Harness) {
 }
 
 /// Gives an attribute to the calls of [`fill`] that meet a condition.
-async fn give(harness: &Harness, name: &str, value: &str, condition: &str) {
+pub(crate) async fn give(harness: &Harness, name: &str, value: &str, condition: &str) {
     harness
         .rows
         .execute(&format!(

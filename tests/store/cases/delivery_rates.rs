@@ -143,3 +143,29 @@ pub(crate) async fn deliveries_that_wait_for_a_token_are_not_late(harness: Harne
     harness.advance(9);
     assert_eq!(lag().await, Duration::from_secs(11));
 }
+
+/// The scan takes two claims. The webhook that gets the next token is among the receivers of the first claim.
+pub(crate) async fn a_scan_of_many_receivers_ends_at_the_next_token(harness: Harness) {
+    limited(&harness, 0.01, 1).await;
+    events(&harness, "flood", 70).await;
+    harness.advance(1);
+    limited(&harness, 0.1, 1).await;
+    harness.advance(1);
+    for _ in 0..40 {
+        registered(&harness, A).await;
+    }
+    for call in 0..5 {
+        let callbacks: Vec<String> =
+            (0..8).map(|number| format!("https://receiver-{call}-{number}.example/")).collect();
+        let callbacks: Vec<&str> = callbacks.iter().map(String::as_str).collect();
+        harness.announce(&call.to_string(), &callbacks).await;
+    }
+    let claim = async || {
+        let slots = slots(1000, 1000, 1000);
+        let claims = harness.store.claim_deliveries_across_tenants(slots, LEASE).await.unwrap();
+        (claims.claimed.len(), claims.next_due.unwrap().since(harness.now()))
+    };
+    // The first claim scans 40 receivers of callbacks and 24 webhooks, of which two have a rate.
+    assert_eq!(claim().await, (1 + 40 + 1 + 22 * 5, Duration::from_millis(50)));
+    assert_eq!(claim().await, (18 * 5, Duration::from_secs(10)));
+}

@@ -31,7 +31,7 @@ pub(super) async fn page(
 }
 
 /// A page of the calls of the tenant acme that did not end early. On a busy machine, the time of a page may be over before.
-pub(super) async fn whole_page(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
+pub(crate) async fn whole_page(harness: &Harness, filter: AnalysisFilter) -> Vec<String> {
     let began = Instant::now();
     loop {
         let query = AnalysisQuery { filter: filter.clone(), after: None, limit: 100 };
@@ -343,7 +343,7 @@ pub(super) const MANY: usize = 25_000;
 const OLD: usize = 2_500;
 
 /// Fills the store with calls of the tenant acme, `c00001` first.
-pub(super) async fn fill(harness: &Harness) {
+pub(crate) async fn fill(harness: &Harness) {
     let start = START.as_millis();
     let trace = "{\"trace_id\":101518349412345678901234567890,\"flags\":0}";
     let numbers = format!(

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::domain::usage::Day;
@@ -162,8 +163,9 @@ async fn replicas_share_the_tokens_of_a_webhook() {
             loop {
                 let claims = replica.store.claim_deliveries_across_tenants(slots(3, 1000, 1000), LEASE);
                 let claims = claims.await.unwrap();
-                // A claim that got nothing because of the other replica is repeated at once.
-                if claims.claimed.is_empty() && claims.next_due > Some(replica.now()) {
+                // A claim that got nothing because of the other replica is repeated soon.
+                let soon = replica.now() + Duration::from_secs(1);
+                if claims.claimed.is_empty() && claims.next_due > Some(soon) {
                     return claimed;
                 }
                 claimed.extend(claims.claimed.into_iter().map(|work| work.lease));
@@ -175,6 +177,24 @@ async fn replicas_share_the_tokens_of_a_webhook() {
         (claimed.len(), claimed.iter().collect::<HashSet<_>>().len()),
         (TOKENS as usize, TOKENS as usize)
     );
+}
+
+/// The locks are those of a claim of another replica.
+#[tokio::test]
+async fn a_claim_that_gets_nothing_because_of_another_replica_is_repeated_after_a_pause() {
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    limited(&harness, 0.01, 3).await;
+    events(&harness, "event", 3).await;
+    let other = database.connect().await;
+    for table in ["deliveries", "webhooks"] {
+        other.batch_execute(&format!("BEGIN; SELECT FROM {table} FOR UPDATE")).await.unwrap();
+        let claims = harness.store.claim_deliveries_across_tenants(slots(9, 9, 9), LEASE).await.unwrap();
+        let pause = claims.next_due.unwrap().since(harness.now());
+        assert!(claims.claimed.is_empty() && (10..=50).contains(&pause.as_millis()), "{table}: {pause:?}");
+        other.batch_execute("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(harness.claim_deliveries(9, 9).await.len(), 3);
 }
 
 /// A flush of counted usage is in progress while a caller disconnects and others read.

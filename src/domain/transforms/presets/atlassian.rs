@@ -41,7 +41,7 @@ pub(super) static JSM_COMMENT: Preset = Preset {
 };
 
 fn jira_comment(view: &mut CallView<'_>) -> Rendering {
-    let turns = turns(view);
+    let turns: Vec<_> = turns(view).collect();
     let head: Vec<Value> = facts(view).iter().map(paragraph).collect();
     let paragraphs: Vec<Value> = turns.iter().map(paragraph).collect();
     let document = |content: Vec<Value>| json!({"body": {"version": 1, "type": "doc", "content": content}});

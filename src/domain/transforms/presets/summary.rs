@@ -5,6 +5,10 @@ use std::borrow::Cow;
 use super::call_view::CallView;
 use crate::domain::renderings::{UNKNOWN_SPEAKER, clock, facts as call_facts, name, spoken};
 use crate::domain::transcript::Turn;
+use crate::domain::transforms::MAX_BODY_BYTES;
+
+/// Maximum size of a piece of text that is escaped at once, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// A line of text for a receiver.
 pub(super) struct Line {
@@ -34,13 +38,13 @@ pub(super) fn facts(view: &CallView<'_>) -> Vec<Line> {
 }
 
 /// Returns one line for each turn.
-pub(super) fn turns(view: &CallView<'_>) -> Vec<Line> {
+pub(super) fn turns(view: &CallView<'_>) -> impl Iterator<Item = Line> {
     let turn = |(turn, text): (&Turn, String)| {
         let speaker = name(&turn.speaker);
         let speaker = speaker.as_deref().unwrap_or(UNKNOWN_SPEAKER);
         line(&format!("{} {speaker}", clock(turn.begin_ms)), &text)
     };
-    spoken(&view.turns).map(turn).collect()
+    spoken(&view.turns).map(turn)
 }
 
 /// Returns the line that replaces `left_out` turns for which there is no space.
@@ -77,13 +81,20 @@ pub(super) const fn plain_bytes(limit: usize) -> TextStyle {
 }
 
 impl TextStyle {
-    fn render(&self, line: &Line) -> String {
+    /// Appends a line to a text. Stops when the text is too long for every body. A long line is escaped in pieces, because its
+    /// escaped form can have several times its size.
+    fn push(&self, line: &Line, text: &mut String) {
         let (begin, end) = self.emphasis;
-        let text = (self.escape)(&line.text);
-        if line.label.is_empty() {
-            return format!("{text}{}", self.newline);
+        if !line.label.is_empty() {
+            text.extend([begin, &(self.escape)(&line.label), ":", end, " "]);
         }
-        format!("{begin}{}:{end} {text}{}", (self.escape)(&line.label), self.newline)
+        let mut remaining = line.text.as_str();
+        while !remaining.is_empty() && text.len() <= MAX_BODY_BYTES {
+            let (piece, following) = remaining.split_at(end_of_piece(remaining));
+            text.push_str(&(self.escape)(piece));
+            remaining = following;
+        }
+        text.push_str(self.newline);
     }
 
     /// Cuts the text of a line that is longer than `limit`.
@@ -103,40 +114,42 @@ impl TextStyle {
     }
 }
 
-/// Returns the call as text. If the text is too long, a link replaces the last turns.
+/// Returns the call as text. If the text is too long, a link replaces the last turns. A text that is too long for every body
+/// ([`MAX_BODY_BYTES`]) may lack its end.
 pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
     let measure = style.length;
     let mut text = String::new();
-    let mut length = 0;
     // A very long line of facts, such as many tags, must leave room for the turns.
     for fact in facts(view) {
-        let line = style.render(&style.shortened(fact, style.limit / 4));
-        length += measure(&line);
-        text.push_str(&line);
+        style.push(&style.shortened(fact, style.limit / 4), &mut text);
     }
-    let turns = turns(view);
-    if !turns.is_empty() {
+    let count = turns(view).count();
+    if count > 0 {
         text.push_str(style.newline);
-        length += measure(style.newline);
     }
-    let lines: Vec<String> = turns.iter().map(|turn| style.render(turn)).collect();
-    let total: usize = lines.iter().map(|line| measure(line)).sum();
-    if length + total <= style.limit {
-        text.push_str(&lines.concat());
-        return text.trim_end().to_owned();
-    }
-    let reserve = measure(&style.render(&rest(lines.len(), view.link)));
-    let mut sent = 0;
-    for line in &lines {
-        length += measure(line);
-        if length + reserve > style.limit {
+    let mut reserved = String::new();
+    style.push(&rest(count, view.link), &mut reserved);
+    let (mut length, reserve) = (measure(&text), measure(&reserved));
+    // The end of the last turn that leaves room for the link, and the number of turns up to there.
+    let (mut end, mut sent) = (text.len(), 0);
+    for turn in turns(view) {
+        let begin = text.len();
+        style.push(&turn, &mut text);
+        length += measure(&text[begin..]);
+        if length > style.limit {
+            text.truncate(end);
+            style.push(&rest(count - sent, view.link), &mut text);
             break;
         }
-        text.push_str(line);
-        sent += 1;
+        if text.len() > MAX_BODY_BYTES {
+            break;
+        }
+        if length + reserve <= style.limit {
+            (end, sent) = (text.len(), sent + 1);
+        }
     }
-    text.push_str(&style.render(&rest(lines.len() - sent, view.link)));
-    text.trim_end().to_owned()
+    text.truncate(text.trim_end().len());
+    text
 }
 
 /// Returns the number of UTF-16 units. A text never has more characters than UTF-16 units.
@@ -147,6 +160,15 @@ pub(super) fn units(text: &str) -> usize {
 /// Returns the number of bytes.
 const fn bytes(text: &str) -> usize {
     text.len()
+}
+
+/// Returns the length of the first piece of a text. If possible, a piece ends before a space, so that it contains whole URLs.
+fn end_of_piece(text: &str) -> usize {
+    if text.len() <= PIECE {
+        return text.len();
+    }
+    let end = text.floor_char_boundary(PIECE);
+    text[..end].rfind(' ').filter(|space| *space > 0).unwrap_or(end)
 }
 
 fn unescaped(text: &str) -> Cow<'_, str> {
