@@ -16,7 +16,7 @@ pub(crate) fn measure() -> BTreeMap<String, Cost> {
     let log = File::create(path("log")).unwrap();
     let status = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet", "--vgdb=no", "--dump-line=no", "--compress-strings=no"])
-        .args(["--zero-before=*workload*counting_begins*", "--dump-before=*workload*counting_ends*"])
+        .args(["--zero-before=*counting_begins*", "--dump-before=*counting_ends*"])
         .arg(format!("--callgrind-out-file={}", path("counts").display()))
         .arg(std::env::current_exe().unwrap())
         .args(["workload::run", "--exact", "--ignored", "--nocapture"])
