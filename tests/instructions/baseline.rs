@@ -10,7 +10,9 @@ use serde::Deserialize;
 /// Environment variable that accepts the new counts.
 pub(crate) const RECORD: &str = "RECORD_INSTRUCTIONS";
 /// Largest accepted change of the number of instructions.
-const TOLERANCE: f64 = 0.05;
+const INSTRUCTIONS: f64 = 0.05;
+/// Largest accepted change of the number of allocations: less than one allocation of a cached read.
+const ALLOCATIONS: f64 = 0.02;
 
 /// The counts of all operations. Their names are in the order of the workload.
 #[derive(Debug, Deserialize)]
@@ -77,15 +79,17 @@ impl Baseline {
         for name in self.operations.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
             let cost_in = |costs: &BTreeMap<String, Cost>| costs.get(name).copied().unwrap_or_default();
             let (before, now) = (cost_in(&self.operations), cost_in(now));
-            let change = now.instructions as f64 / before.instructions as f64 - 1.0;
-            let is_different = change.abs() > TOLERANCE || now.allocations != before.allocations;
+            let change = |before: u64, now: u64| now as f64 / before as f64 - 1.0;
+            let instructions = change(before.instructions, now.instructions);
+            let is_different = instructions.abs() > INSTRUCTIONS
+                || change(before.allocations, now.allocations).abs() > ALLOCATIONS;
             differs |= is_different;
             writeln!(
                 table,
                 "{name:<18}{:>14}{:>14}{:>+8.1}%{:>14}{:>6}{}",
                 before.instructions,
                 now.instructions,
-                100.0 * change,
+                100.0 * instructions,
                 before.allocations,
                 now.allocations,
                 if is_different { "  <--" } else { "" }

@@ -31,9 +31,6 @@ pub(crate) fn measure() -> BTreeMap<String, Cost> {
         let (name, operations) = batch.split_once(' ').unwrap();
         let count = read(&path(&format!("counts.{}", index + 1)));
         let cost = count.of_one_in(operations.parse().unwrap());
-        if std::env::var_os("DEBUG").is_some() {
-            eprintln!("{name} {cost:?}");
-        }
         costs.entry(name.to_owned()).and_modify(|least: &mut Cost| *least = least.min(cost)).or_insert(cost);
     }
     costs
