@@ -21,8 +21,6 @@ use crate::signer::Signer;
 const REPLAYED: usize = 4_000;
 /// Calls of the pipeline.
 const CALLS: usize = 10_000;
-/// Calls in one batch.
-const BATCH: usize = 1_000;
 /// Attempts in flight to one receiver (`MAX_CONCURRENCY_PER_RECEIVER` of the gateway), and of one tenant.
 const PER_RECEIVER: usize = 8;
 const PER_TENANT: usize = 32;
@@ -40,7 +38,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let webhook =
         runtime.block_on(gateway.post("webhooks", &json!({"url": url, "events": ["analysis.completed"]})));
     let id = webhook["id"].as_str().expect("the id of a webhook");
-    submit(runtime, &gateway, REPLAYED, |_| None);
+    runtime.block_on(gateway.submit(REPLAYED, |_| None));
     receiver.wait_for(REPLAYED);
     let body = sample(runtime, &gateway);
     let replay = || {
@@ -76,21 +74,6 @@ fn start(runtime: &Runtime, signer: &Signer, processing: Ready) -> Gateway {
     runtime.block_on(gateway::start(Options { signer, postgres: None, processing, settings: &POLLING }))
 }
 
-/// Submits calls in batches, each with the callback of its number.
-fn submit(runtime: &Runtime, gateway: &Gateway, calls: usize, callback: impl Fn(usize) -> Option<String>) {
-    let numbers: Vec<usize> = (0..calls).collect();
-    for batch in numbers.chunks(BATCH) {
-        let analyses: Vec<_> = batch
-            .iter()
-            .map(|number| match callback(*number) {
-                Some(url) => json!({"call_id": format!("1795374000.{number}"), "callback": {"url": url}}),
-                None => json!({"call_id": format!("1795374000.{number}")}),
-            })
-            .collect();
-        runtime.block_on(gateway.post("analyses/batch", &json!({"analyses": analyses})));
-    }
-}
-
 /// Returns a file with an analysis, which has about the size of an event.
 fn sample(runtime: &Runtime, gateway: &Gateway) -> tempfile::NamedTempFile {
     let analysis = runtime.block_on(gateway.get("analyses/1795374000.1"));
@@ -112,7 +95,7 @@ fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: 
     };
     let live = (0..CALLS).filter(|number| !is_dead(*number)).count();
     let began = Instant::now();
-    submit(runtime, &gateway, CALLS, callback);
+    runtime.block_on(gateway.submit(CALLS, callback));
     let accepted = began.elapsed();
     receiver.wait_for(live);
     let took = began.elapsed();

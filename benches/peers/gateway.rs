@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use alovoice_gateway::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
 use reqwest::{Client, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Process, free_port, pinned};
 use crate::signer::Signer;
+
+/// Calls in one batch, the maximum of the API.
+const BATCH: usize = 1_000;
 
 /// A running gateway and its vendor.
 pub(crate) struct Gateway {
@@ -109,6 +112,19 @@ impl Gateway {
             .and_then(Response::error_for_status)
             .expect("a 2xx answer");
         serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+    }
+
+    /// Submits calls in batches, each with the callback of its number.
+    pub(crate) async fn submit(&self, calls: usize, callback: impl Fn(usize) -> Option<String>) {
+        let numbers: Vec<usize> = (0..calls).collect();
+        for batch in numbers.chunks(BATCH) {
+            let submission = |number: &usize| match callback(*number) {
+                Some(url) => json!({"call_id": format!("1795374000.{number}"), "callback": {"url": url}}),
+                None => json!({"call_id": format!("1795374000.{number}")}),
+            };
+            let analyses: Vec<Value> = batch.iter().map(submission).collect();
+            self.post("analyses/batch", &json!({"analyses": analyses})).await;
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {

@@ -40,8 +40,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Compares the gateway with its peers: one row for each peer. `targets` has the least ratio for each peer, or 0 for no target.
-    pub(crate) fn compare(&mut self, what: &str, mut gateway: Side<'_>, peers: Vec<(Side<'_>, f64)>) -> f64 {
+    /// Compares the gateway with its peers: one row for each peer. Each peer comes with the minimum ratio that is the target, or 0 for none.
+    pub(crate) fn compare(&mut self, what: &str, mut gateway: Side<'_>, peers: Vec<(Side<'_>, f64)>) {
         let (mut sides, targets): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
         let name = mem::take(&mut gateway.0);
         sides.insert(0, gateway);
@@ -50,7 +50,6 @@ impl Report {
         for ((side, theirs), target) in sides.iter().zip(&medians).skip(1).zip(targets) {
             self.row(&format!("{what}{name}"), side.0, ours, *theirs, target);
         }
-        ours.rate
     }
 
     fn row(&mut self, what: &str, peer: &str, ours: Measured, theirs: Measured, target: f64) {
@@ -75,14 +74,15 @@ impl Report {
         let rows = mem::take(&mut self.rows);
         let _ = write!(
             self.text,
-            "### {title}\n\n| operation | peer | gateway, per second | peer, per second | ratio | at least | CPU of each (µs) | gateway p50, p99 (ms) |\n\
+            "### {title}\n\n| operation | peer | gateway, per second | peer, per second | ratio | target, at least | CPU of each (µs) | gateway p50, p99 (ms) |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- |\n{rows}\n"
         );
     }
 
     /// Adds a table of single values.
     pub(crate) fn values(&mut self, title: &str, rows: &[(String, String, &str)]) {
-        let _ = write!(self.text, "### {title}\n\n| what | measured | at most |\n| --- | --- | --- |\n");
+        let _ =
+            write!(self.text, "### {title}\n\n| what | measured | target, at most |\n| --- | --- | --- |\n");
         for (what, value, bound) in rows {
             let _ = writeln!(self.text, "| {what} | {value} | {bound} |");
             eprintln!("| {what} | {value} | {bound} |");

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use alovoice_gateway::sandbox::stand_in::Ready;
 use jsonwebtoken::Algorithm;
-use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::gateway::{self, Gateway, HELD, Options};
@@ -14,8 +13,6 @@ use crate::signer::Signer;
 
 /// Unfinished analyses in the store.
 const UNFINISHED: usize = 100_000;
-/// Calls in one batch.
-const BATCH: usize = 1_000;
 
 pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let signer = Signer::new(Algorithm::HS256);
@@ -30,11 +27,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let started = began.elapsed();
     let idle = resident(&gateway);
     gateway.vendor.set_held(true);
-    for batch in 0..UNFINISHED / BATCH {
-        let analyses: Vec<_> =
-            (0..BATCH).map(|number| json!({"call_id": format!("1795374000.{batch}.{number}")})).collect();
-        runtime.block_on(gateway.post("analyses/batch", &json!({"analyses": analyses})));
-    }
+    runtime.block_on(gateway.submit(UNFINISHED, |_| None));
     let full = resident(&gateway);
     let size = fs::metadata(gateway::program()).expect("the program").len();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));

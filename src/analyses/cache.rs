@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use moka::Expiry;
 use moka::sync::Cache;
 
 use super::Representation;
@@ -29,6 +31,25 @@ pub(super) struct RepresentationCache {
     epochs: Box<[AtomicU64]>,
 }
 
+/// Limits the age of entries. An entry whose memory is counted again keeps its age.
+struct Age(Duration);
+
+impl Expiry<Key, Arc<Representation>> for Age {
+    fn expire_after_create(&self, _: &Key, _: &Arc<Representation>, _: Instant) -> Option<Duration> {
+        Some(self.0)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        _: &Arc<Representation>,
+        _: Instant,
+        remaining: Option<Duration>,
+    ) -> Option<Duration> {
+        remaining
+    }
+}
+
 /// The epoch of a cache key, as it was at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch(u64);
@@ -44,7 +65,7 @@ impl RepresentationCache {
         let entries = Cache::builder()
             .max_capacity(settings.max_bytes)
             .weigher(weigh)
-            .time_to_live(settings.time_to_live)
+            .expire_after(Age(settings.time_to_live))
             .build();
         Self { entries, epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect() }
     }
@@ -110,8 +131,6 @@ impl RepresentationCache {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn cache() -> RepresentationCache {
@@ -120,6 +139,27 @@ mod tests {
 
     fn key() -> Key {
         (TenantId::parse("acme").unwrap(), CallId::parse("1").unwrap())
+    }
+
+    #[test]
+    fn the_size_includes_compressed_bodies() {
+        let cache = cache();
+        let representation = Arc::new(Representation::for_test(b"a body"));
+        cache.insert(&key(), cache.epoch(&key()), Arc::clone(&representation));
+        let before = cache.bytes();
+        representation.gzip.set(Bytes::from_static(&[0; 100])).unwrap();
+        cache.weigh_again(&key(), &representation);
+        assert_eq!(cache.bytes(), before + 100);
+    }
+
+    #[test]
+    fn a_replaced_representation_is_not_weighed_again() {
+        let cache = cache();
+        let old = Arc::new(Representation::for_test(b"old"));
+        cache.insert(&key(), cache.epoch(&key()), Arc::clone(&old));
+        cache.insert(&key(), cache.epoch(&key()), Arc::new(Representation::for_test(b"new")));
+        cache.weigh_again(&key(), &old);
+        assert_eq!(cache.get(&key()).unwrap().body, "new");
     }
 
     #[test]

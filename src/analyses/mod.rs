@@ -77,9 +77,9 @@ pub struct Analyses {
     guard: Guard,
     /// Token that is cancelled when the gateway drains. Waiting callers then get their answers.
     draining: CancellationToken,
-    cache: RepresentationCache,
+    cache: Arc<RepresentationCache>,
     /// Held while a large body is compressed.
-    compressing: Mutex<()>,
+    compressing: Arc<Mutex<()>>,
     lookups: Lookups,
     waiters: Waiters,
     /// Memory budget of renderings.
@@ -106,8 +106,8 @@ impl Analyses {
             prober,
             guard: Guard::new(&settings.callbacks),
             draining,
-            cache: RepresentationCache::new(&settings.cache),
-            compressing: Mutex::new(()),
+            cache: Arc::new(RepresentationCache::new(&settings.cache)),
+            compressing: Arc::default(),
             lookups: Lookups::new(),
             waiters: Waiters::default(),
             renderings,

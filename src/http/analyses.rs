@@ -161,7 +161,7 @@ pub(super) async fn submit_analysis(
     let analysis = state.analyses.submit(&tenant, submission, wait).await?;
     let mut response = if analysis.under_way { HttpResponse::Accepted() } else { HttpResponse::Ok() };
     response.insert_header((header::LOCATION, location));
-    describe(&mut response, &analysis, wait, state.env.clock.now());
+    describe(&mut response, &analysis, &analysis.etag, (wait, state.env.clock.now()));
     Ok(response.body(analysis.body.clone()))
 }
 
@@ -172,31 +172,33 @@ pub(super) async fn get_analysis(
 ) -> Result<HttpResponse, ApiError> {
     let ApiRequest { state, tenant, trace, wait, path: call_id, .. } = request;
     let analysis = state.analyses.get(&tenant, &call_id, wait, trace).await?;
-    let now = state.env.clock.now();
-    if let Some(etag) = known_tag(&http, &analysis) {
+    let (now, gzip) = (state.env.clock.now(), accepts_gzip(&http));
+    if let Some(etag) = known_tag(&http, &analysis, gzip) {
         let mut response = HttpResponse::NotModified();
-        describe(&mut response, &analysis, wait, now);
-        return Ok(response.insert_header((header::ETAG, etag)).finish());
+        describe(&mut response, &analysis, &etag, (wait, now));
+        return Ok(response.finish());
     }
     let mut response = HttpResponse::Ok();
-    describe(&mut response, &analysis, wait, now);
-    if accepts_gzip(&http) {
+    if gzip {
         state.analyses.compress(&tenant, &call_id, &analysis).await;
-        if let Some(gzip) = analysis.gzip.get() {
-            response.insert_header((header::ETAG, analysis.gzip_etag()));
+        if let Some(body) = analysis.gzip.get() {
+            describe(&mut response, &analysis, &analysis.gzip_etag(), (wait, now));
             response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
-            return Ok(response.body(gzip.clone()));
+            return Ok(response.body(body.clone()));
         }
     }
+    describe(&mut response, &analysis, &analysis.etag, (wait, now));
     Ok(response.body(analysis.body.clone()))
 }
 
-/// Returns the entity tag of the caller's copy, compressed or not, if the copy is still current.
-fn known_tag(http: &HttpRequest, analysis: &Representation) -> Option<String> {
+/// Returns the entity tag of the caller's copy if the copy is still current. A compressed copy counts only if the caller accepts
+/// gzip (RFC 9110, 13.1.2).
+fn known_tag(http: &HttpRequest, analysis: &Representation, gzip: bool) -> Option<String> {
     if !http.headers().contains_key(header::IF_NONE_MATCH) {
         return None;
     }
-    [analysis.etag.clone(), analysis.gzip_etag()].into_iter().find(|etag| is_unchanged(http, etag))
+    let tags = [Some(analysis.etag.clone()), gzip.then(|| analysis.gzip_etag())];
+    tags.into_iter().flatten().find(|etag| is_unchanged(http, etag))
 }
 
 /// Plans one more poll of a finished analysis. If the request has `Prefer: wait`, waits for the end of the poll.
@@ -208,19 +210,19 @@ pub(super) async fn refresh_analysis(
     let is_over = wait.is_some() && !analysis.under_way && !analysis.refreshing;
     let mut response = if is_over { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     response.insert_header((header::LOCATION, state.env.public_url.analysis(&call_id)));
-    describe(&mut response, &analysis, wait, state.env.clock.now());
+    describe(&mut response, &analysis, &analysis.etag, (wait, state.env.clock.now()));
     Ok(response.body(analysis.body.clone()))
 }
 
 fn describe(
     response: &mut HttpResponseBuilder,
     analysis: &Representation,
-    wait: Option<Duration>,
-    now: Timestamp,
+    etag: &str,
+    (wait, now): (Option<Duration>, Timestamp),
 ) {
     response
         .content_type(header::ContentType::json())
-        .insert_header((header::ETAG, analysis.etag.as_str()))
+        .insert_header((header::ETAG, etag))
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")))
         .insert_header((header::VARY, HeaderValue::from_static("Authorization, Prefer, Accept-Encoding")));
     if let Some(wait) = wait {

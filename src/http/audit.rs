@@ -23,8 +23,9 @@ use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
 use crate::telemetry::logs::AUDIT_OF_READS;
 
-/// The audit entry of a request, kept in the extensions of the request. The entry is written after the answer. If the caller
-/// disconnects earlier, the entry has no status, and is written only for an operation that may change data.
+/// The audit entry of a request, kept in the extensions of the request. The lines of an entry are logged when the answer is
+/// complete, before it is sent. If the caller disconnects earlier, the entry has no status, and is written only for an operation
+/// that may change data.
 #[derive(Clone)]
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
 

@@ -2,7 +2,7 @@
 //!
 //! The formatter of `tracing-subscriber` passes a line in pieces of a few bytes through an adapter that checks each piece. For the line
 //! of a cached read, this takes a considerable part of the CPU time of the request. Here the line is built in a buffer and passed on
-//! at once. Its content is the same.
+//! in one piece. Its content is the same.
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 //! Reading an analysis: entity tags, conditional requests, HEAD, the transcript, and responses before there is a result.
 
+use alovoice_gateway::domain::ids::CallId;
+use alovoice_gateway::sandbox::stand_in::{FixedAnswer, Operation};
 use reqwest::Method;
 use serde_json::json;
 
@@ -57,24 +59,47 @@ async fn a_finished_analysis_is_compressed_for_callers_who_prefer_gzip() {
         for same in ["etag", "content-encoding", "content-length", "vary"] {
             assert_eq!(head.header(same), answer.header(same), "{same}");
         }
-        // Both forms have their own tag, and each tag stands for the current version.
+        // Both forms have their own tag. The tag of the compressed form is current only for callers who accept gzip.
         assert_ne!(answer.header("etag"), plain.header("etag"));
-        for tag in [answer.header("etag"), plain.header("etag")] {
-            for accepted in ["gzip", "identity"] {
-                let headers = [("if-none-match", tag), ("accept-encoding", accepted)];
-                let known = stage.acme().get_with(path, &headers).await;
-                assert_eq!(
-                    (known.status, known.header("etag"), known.body.len()),
-                    (304, tag, 0),
-                    "{accepted}"
-                );
-            }
+        let headers = [("if-none-match", answer.header("etag")), ("accept-encoding", "identity")];
+        assert_eq!(stage.acme().get_with(path, &headers).await.body, plain.body);
+        for (tag, accepted) in [
+            (answer.header("etag"), "gzip"),
+            (plain.header("etag"), "gzip"),
+            (plain.header("etag"), "identity"),
+        ] {
+            let headers = [("if-none-match", tag), ("accept-encoding", accepted)];
+            let known = stage.acme().get_with(path, &headers).await;
+            assert_eq!((known.status, known.header("etag"), known.body.len()), (304, tag, 0), "{accepted}");
         }
     }
     for refused in ["identity", "gzip;q=0", "gzip;q=0.5, identity"] {
         let answer = stage.acme().get_with(path, &[("accept-encoding", refused)]).await;
         assert!(!answer.has("content-encoding"), "{refused}");
         assert_eq!((answer.header("etag"), &answer.body), (plain.header("etag"), &plain.body), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_up_to_2_mib_are_compressed() {
+    let stage = Stage::start().await;
+    for (call_id, turns, is_compressed) in [("500", 500, true), ("10000", 10_000, false)] {
+        let turn = json!({"begin": 1, "end": 2, "text": "a word ".repeat(30)});
+        let body = json!({"answer": {"aicallid": "a", "stalk": vec![turn; turns], "tags": []}}).to_string();
+        let answer = FixedAnswer {
+            status: 200,
+            content_type: "application/json",
+            headers: Vec::new(),
+            body: body.into(),
+        };
+        stage.vendor.set_answer(Operation::Result, CallId::parse(call_id).unwrap(), answer);
+        let plain = stage.acme().analysis(call_id).await;
+        let size = plain.body.len();
+        assert!(if is_compressed { (64 << 10..2 << 20).contains(&size) } else { size > 2 << 20 }, "{size}");
+        let path = format!("/v1/analyses/{call_id}");
+        let answer = stage.acme().get_with(&path, &[("accept-encoding", "gzip")]).await;
+        assert_eq!(answer.has("content-encoding"), is_compressed, "{size}");
+        assert_eq!(answer.content(), plain.body, "{size}");
     }
 }
 
@@ -94,14 +119,15 @@ async fn a_change_replaces_the_compressed_body() {
 #[tokio::test]
 async fn small_and_unfinished_analyses_are_not_compressed() {
     let stage = Stage::start().await;
-    for call_id in ["never-ready~1", "submit-400~1"] {
-        stage.acme().submitted(json!({"call_id": call_id})).await;
-    }
+    let long = "x".repeat(2 << 10);
+    stage.acme().submitted(json!({"call_id": "never-ready~1", "metadata": {"note": long}})).await;
+    stage.acme().submitted(json!({"call_id": "submit-400~1"})).await;
     stage.acme().outcome("submit-400~1").await;
-    for call_id in ["never-ready~1", "submit-400~1"] {
+    for (call_id, is_small) in [("never-ready~1", false), ("submit-400~1", true)] {
         let path = format!("/v1/analyses/{call_id}");
         let answer = stage.acme().get_with(&path, &[("accept-encoding", "gzip")]).await;
         assert_eq!((answer.status, answer.has("content-encoding")), (200, false), "{call_id}");
+        assert_eq!(answer.body.len() < 1 << 10, is_small, "{call_id}");
     }
 }
 

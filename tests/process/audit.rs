@@ -186,6 +186,19 @@ async fn a_shutdown_writes_the_audit_lines_of_all_reads() {
 }
 
 #[tokio::test]
+async fn the_audit_line_of_a_change_is_written_before_the_answer() {
+    let stage = Stage::set_up().await;
+    let gateway = stage.serve().await;
+    let submit = (Method::POST, "v1/analyses");
+    let body = Some(json!({"call_id": "1"}));
+    let answer = send(&stage, &gateway, submit, ("change", Some(EVERY_SCOPE)), body).await;
+    assert_eq!(answer.status(), 202);
+    gateway.kill();
+    let log = gateway.process.stderr.whole().await;
+    assert!(by_request(&log).contains_key("change"), "{log}");
+}
+
+#[tokio::test]
 async fn the_audit_log_is_written_unless_the_filter_turns_it_off() {
     let mut stage = Stage::set_up().await;
     for (filter, is_written) in

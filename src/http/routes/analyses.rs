@@ -70,7 +70,7 @@ route_table! { "analyses":
     ///
     /// While the analysis is unfinished, `Retry-After` says when to poll again. With `Prefer: wait=N` the gateway
     /// waits up to N seconds (at most 60) for the outcome before it answers. It also waits for the outcome of a new
-    /// analysis (`reanalyze`). With `Accept-Encoding: gzip` the gateway compresses a finished analysis.
+    /// analysis (`reanalyze`). With `Accept-Encoding: gzip` a finished analysis is usually compressed.
     ///
     /// If the call was never submitted to the gateway, the gateway asks AloVoice once. If AloVoice has a result, the
     /// gateway stores and returns it, and you need not submit the call.
