@@ -143,18 +143,21 @@ async fn an_encryption_key_can_be_retired_on_postgres() {
 /// once or whenever the command replaces one.
 #[tokio::test]
 async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
-    let mut stage = Stage::set_up().await;
+    let mut stage = Stage::set_up_on_postgres().await;
     let gateway = stage.serve().await;
     post(&stage, &gateway, "v1/webhooks", json!({"url": stage.receiver.hook("ok/hook")})).await;
     let callback = stage.receiver.hook("500/s3cr3t-of-a-callback");
     post(&stage, &gateway, "v1/analyses", json!({"call_id": "1", "callback": {"url": callback}})).await;
     gateway.stop().await;
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
-    stage.store.execute("CREATE TABLE former AS SELECT secret FROM webhooks").await;
+    let write = "CREATE TABLE former AS SELECT secret FROM webhooks; \
+         CREATE FUNCTION write_former() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         UPDATE webhooks SET secret = (SELECT secret FROM former); RETURN NULL; END $$";
+    stage.store.execute(write).await;
     let write_after_change_of = |table: &str| {
         format!(
-            "CREATE TRIGGER former_key AFTER UPDATE ON {table} BEGIN \
-             UPDATE webhooks SET secret = (SELECT secret FROM former); END"
+            "CREATE TRIGGER former_key AFTER UPDATE ON {table} WHEN (pg_trigger_depth() = 0) \
+             EXECUTE FUNCTION write_former()"
         )
     };
     stage.store.execute(&write_after_change_of("callbacks")).await;
@@ -163,7 +166,7 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     let (code, report, why) = reseal(&stage, &["--check"]).await;
     assert_eq!((code, numbers(&report)[1]), (Some(0), [0; 3]), "{report}{why}");
 
-    stage.store.execute("DROP TRIGGER former_key").await;
+    stage.store.execute("DROP TRIGGER former_key ON callbacks").await;
     stage.store.execute(&write_after_change_of("webhooks")).await;
     stage.store.execute("UPDATE webhooks SET version = version").await;
     let (code, report, why) = reseal(&stage, &[]).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
 use super::flood_server::{FloodServer, json};
+use super::unread::submission;
 use super::{Flooded, MIB};
 use crate::gateway::within;
 use crate::stage::Stage;
@@ -37,6 +38,17 @@ async fn vendor() -> FloodServer {
     .await
 }
 
+impl Flooded {
+    async fn until_completed(&self, tenant: &str, call: &str) {
+        loop {
+            let answer = self.get_as(tenant, &format!("v1/analyses/{call}")).await;
+            if answer.text().await.is_ok_and(|analysis| analysis.contains(r#""status":"completed""#)) {
+                return;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn renderings_of_the_largest_results_stay_within_the_memory_of_the_process() {
     let vendor = vendor().await;
@@ -49,12 +61,10 @@ async fn renderings_of_the_largest_results_stay_within_the_memory_of_the_process
         stage.set_file(&key, &format!("token-of-{tenant}-0123456789"));
     }
     let flooded = Flooded::on(stage).await;
-    // The calls are unknown to the gateway, so each first read gets the result from the vendor.
     for (tenant, call) in [(HOSTILE[0], "large"), (HOSTILE[1], "large"), (HOSTILE[2], "large"), (OTHER, "1")]
     {
-        let completed =
-            async { while flooded.get_as(tenant, &format!("v1/analyses/{call}")).await.status() != 200 {} };
-        within("a result", completed).await;
+        assert_eq!(flooded.submit_as(tenant, submission(call, 100)).await, 202);
+        within("a result", flooded.until_completed(tenant, call)).await;
     }
 
     let (mut unread, mut slow) = (Vec::new(), JoinSet::new());
