@@ -139,10 +139,10 @@ async fn an_encryption_key_can_be_retired_on_postgres() {
     check_key_replacement(Stage::set_up_on_postgres().await).await;
 }
 
-/// A trigger acts like a replica that has the former key only. It writes a secret when the pass has already replaced the secrets,
-/// once or whenever the command replaces one.
+/// A trigger plays a replica that has only the former key. First it restores the former secret after the pass has left the webhooks.
+/// Then it undoes every replacement.
 #[tokio::test]
-async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
+async fn reseal_replaces_records_that_are_written_with_the_former_key_during_a_pass() {
     let mut stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     post(&stage, &gateway, "v1/webhooks", json!({"url": stage.receiver.hook("ok/hook")})).await;
@@ -151,15 +151,20 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     gateway.stop().await;
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
     stage.store.execute("CREATE TABLE former AS SELECT secret FROM webhooks").await;
+    stage.store.execute("CREATE TABLE restorations (change TEXT)").await;
     let write_after_change_of = |table: &str| {
         format!(
             "CREATE TRIGGER former_key AFTER UPDATE ON {table} BEGIN \
+             INSERT INTO restorations VALUES ('after {table}'); \
              UPDATE webhooks SET secret = (SELECT secret FROM former); END"
         )
     };
     stage.store.execute(&write_after_change_of("callbacks")).await;
     let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(0), "{report}{why}");
+    assert!(stage.store.texts().await.iter().any(|text| text == "after callbacks"), "no secret was restored");
+    // The secret was replaced twice. It counts once, beside the URL of the webhook.
+    assert_eq!(numbers(&report).map(|row| row[0]), [0, 2, 0], "{report}");
     let (code, report, why) = reseal(&stage, &["--check"]).await;
     assert_eq!((code, numbers(&report)[1]), (Some(0), [0; 3]), "{report}{why}");
 
@@ -168,7 +173,7 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     stage.store.execute("UPDATE webhooks SET version = version").await;
     let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(1), "{report}{why}");
-    assert!(why.contains("give each replica the new key file"), "{why}");
+    assert!(why.contains("give every replica the new key file"), "{why}");
 }
 
 #[tokio::test]
