@@ -156,8 +156,7 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     let (handling, mut is_delayed) = (link_state.handling, false);
     let has_failed = AtomicBool::new(false);
     let rewrite_request = |bytes: &[u8], _: Passage| {
-        let may_delay =
-            handling == Handling::Rollbacks && !is_delayed && !has_failed.load(Ordering::Relaxed);
+        let may_delay = handling == Handling::Rollbacks && !is_delayed && !has_failed.load(Ordering::Relaxed);
         let delayed = delayed_rollback(bytes).filter(|_| may_delay);
         is_delayed |= delayed.is_some();
         delayed.unwrap_or_else(|| bytes.to_vec())
