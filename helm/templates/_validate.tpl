@@ -105,23 +105,27 @@
 {{- end -}}
 
 {{/*
-Whether requests to a server go through a forward proxy, of {root, scheme, host, port}: not empty, or empty. A proxy can also be a variable of extraEnv, whose
-value may be in a Secret. A network in no_proxy does not count, since its hosts are unknown here.
+Returns `true` if requests to a server go through a forward proxy, and nothing otherwise. Takes root, scheme, host and port. The proxy can also come from a
+variable of extraEnv, whose value may be in a Secret. Networks in no_proxy are ignored, because the addresses of hosts are unknown here.
 */}}
 {{- define "alovoice-gateway.isProxied" -}}
+{{- if has .scheme (list "http" "https") -}}
 {{- $network := .root.Values.config.network | default dict -}}
 {{- $key := printf "%s_proxy" .scheme -}}
 {{- $variables := list (printf "GATEWAY_NETWORK__%s" (upper $key)) (upper $key) $key "ALL_PROXY" "all_proxy" -}}
 {{- $isProxied := not (empty (get $network $key)) -}}
 {{- range .root.Values.extraEnv -}}{{- if has .name $variables -}}{{- $isProxied = true -}}{{- end -}}{{- end -}}
+{{- $host := trimSuffix "." .host -}}
 {{- range $network.no_proxy -}}
-{{- $name := lower . | trimPrefix "*" | trimPrefix "." -}}
-{{- $port := regexFind "^[^:]+:[0-9]+$" $name | regexFind "[0-9]+$" -}}
-{{- $name = $port | empty | ternary $name (trimSuffix (printf ":%s" $port) $name) -}}
-{{- $isHost := or (eq $name "" $.host) (hasSuffix (printf ".%s" $name) $.host) -}}
+{{- $entry := . | trim | lower -}}
+{{- $port := regexFind "^[^:]+:[0-9]+$" $entry | regexFind "[0-9]+$" -}}
+{{- $entry = $port | empty | ternary $entry (trimSuffix (printf ":%s" $port) $entry) -}}
+{{- $name := $entry | trimPrefix "*" | trimAll "." -}}
+{{- $isHost := or (eq $entry "*") (and $name (or (eq $name $host) (hasSuffix (printf ".%s" $name) $host))) -}}
 {{- if and $isHost (or (empty $port) (eq $port (toString $.port))) -}}{{- $isProxied = false -}}{{- end -}}
 {{- end -}}
 {{- if $isProxied -}}true{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Requests through a forward proxy need a rule for the proxy only. */}}

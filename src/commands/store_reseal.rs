@@ -61,7 +61,8 @@ pub(super) async fn run(settings: &Settings, check_only: bool) -> Result<(), Fai
     let found = loop {
         let found = resealing.pass().await.map_err(Failed::fault)?;
         for (resealed, count) in resealed.iter_mut().zip(found.counts()) {
-            *resealed += count.by_other_key;
+            // A record that several passes have replaced counts once.
+            *resealed = (*resealed + count.by_other_key).min(count.by_first_key + count.by_other_key);
         }
         passes += 1;
         // A replica that does not have the new key yet may have written records behind the pass. Another pass finds them.
@@ -207,8 +208,8 @@ fn faults(found: &Pass, check_only: bool) -> Vec<String> {
             "some records still need another key: run `alovoice-gateway store reseal`".to_owned()
         } else {
             format!(
-                "after {MAX_PASSES} passes, records are still being written with another key: give each replica the new key file, \
-                 then run this command again"
+                "after {MAX_PASSES} passes, records still change or need another key: give every replica the new key file, then \
+                 run this command again"
             )
         });
     }
@@ -232,7 +233,7 @@ fn table(found: &Pass, resealed: [usize; 3], check_only: bool) -> String {
     // In the last pass, records that an earlier pass has encrypted again count as encrypted with the first key.
     let by_first_key = array::from_fn(|column| {
         let Count { by_first_key, by_other_key, .. } = counts[column];
-        (by_first_key + by_other_key).saturating_sub(resealed[column])
+        by_first_key + by_other_key - resealed[column]
     });
     let columns = ["webhook secrets", "callback URLs", "stored answers"];
     let mut lines = line("encrypted with", columns);

@@ -57,13 +57,13 @@ pub(super) use limits;
 /// The scans of receivers that the next claim continues, by tenant.
 pub(super) type ReceiverCursors = HashMap<TenantId, ReceiverCursor>;
 
-/// The state of a scan of a tenant's receivers.
+/// State of an unfinished scan of a tenant's receivers.
 #[derive(Debug, Default)]
 pub(super) struct ReceiverCursor {
     /// The last receiver of the scan. The next claim continues after this receiver.
     pub(super) last: String,
-    /// Time when the next bucket gets a token, of the webhooks that the scan has passed. The last claim of the scan does not see
-    /// these webhooks.
+    /// Earliest time at which a webhook that earlier claims of this scan have passed gets a token. The last claim does not read
+    /// these webhooks again.
     next_token: Option<Timestamp>,
 }
 

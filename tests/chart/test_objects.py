@@ -302,9 +302,10 @@ class Refusals(unittest.TestCase):
         def values(network, **others):
             return rule | others | {"config": {"auth": {"issuers": [issuer]}, "network": network}}
 
-        for no_proxy in ([], ["example.com", "o.example.uz"], ["sso.example.uz:443"], ["10.0.0.0/8"]):
+        for no_proxy in ([], ["example.com", "o.example.uz"], ["sso.example.uz:443"], ["10.0.0.0/8"], [".", " "]):
             render("postgres", values({"https_proxy": url, "no_proxy": no_proxy}))
-        for no_proxy in (["*"], [".Example.uz"], ["*.sso.example.uz"], ["keys.sso.example.uz"], ["x", "sso.example.uz:8443"]):
+        for no_proxy in (["*"], ["*:8443"], [".Example.uz"], ["*.sso.example.uz"], ["keys.sso.example.uz"], ["x", "sso.example.uz:8443"],
+                         [" sso.example.uz. "], ["sso.example.uz.:8443"]):
             self.refuses(saying, "postgres", values({"https_proxy": url, "no_proxy": no_proxy}))
         self.refuses(saying, "postgres", values({"http_proxy": url}))
         # The URL of a proxy with a password comes from a Secret.
@@ -313,6 +314,10 @@ class Refusals(unittest.TestCase):
             render("postgres", values({}, extraEnv=[secret]))
             self.refuses(saying, "postgres", values({"no_proxy": ["sso.example.uz"]}, extraEnv=[secret]))
         self.refuses(saying, "postgres", values({}, extraEnv=[{"name": "HTTP_PROXY", "value": url}]))
+        # Connections to the database never go through the proxy.
+        variable = {"name": "ALL_PROXY", "value": url}
+        config = {"store": {"listen_url": "postgres://gateway@direct:6432/gateway"}}
+        self.refuses("config.store.listen_url uses port 6432", "postgres", rule | {"config": config, "extraEnv": [variable]})
 
     def test_misspelt_and_invalid_values_are_refused(self):
         acme = {"vendor_token_file": {"secret": "alovoice-acme", "key": "token"}}

@@ -3,6 +3,7 @@
 //! Each replica has its own link, so that a test can cut one replica off while the others continue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -56,8 +57,8 @@ impl Link {
         Self::start(listener, server, Passage::Open, Handling::Notifications)
     }
 
-    /// Creates an open link that makes the first `ROLLBACK` of each connection take longer than any time limit of a statement. The
-    /// connections must not use TLS.
+    /// Creates an open link that makes the first `ROLLBACK` of each connection take longer than any time limit of a statement. A
+    /// `ROLLBACK` in a failed transaction does not count. The connections must not use TLS.
     pub(crate) async fn that_delays_rollbacks(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         Self::start(listener, server, Passage::Open, Handling::Rollbacks)
@@ -108,7 +109,7 @@ enum Handling {
     Bytes,
     /// The link can drop notifications.
     Notifications,
-    /// The link delays the first `ROLLBACK`.
+    /// The link delays the first `ROLLBACK` in a healthy transaction.
     Rollbacks,
 }
 
@@ -153,8 +154,10 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     let (from_gateway, to_gateway) = gateway.into_split();
     let (from_server, to_server) = server.into_split();
     let (handling, mut is_delayed) = (link_state.handling, false);
+    let has_failed = AtomicBool::new(false);
     let rewrite_request = |bytes: &[u8], _: Passage| {
-        let delayed = delayed_rollback(bytes).filter(|_| handling == Handling::Rollbacks && !is_delayed);
+        let may_delay = handling == Handling::Rollbacks && !is_delayed && !has_failed.load(Ordering::Relaxed);
+        let delayed = delayed_rollback(bytes).filter(|_| may_delay);
         is_delayed |= delayed.is_some();
         delayed.unwrap_or_else(|| bytes.to_vec())
     };
@@ -164,8 +167,12 @@ async fn connect_and_pass(gateway: TcpStream, server: u16, link_state: &mut Link
     let requests = pass(from_gateway, to_server, link_state.clone(), may_request, rewrite_request);
     let mut messages = Messages::default();
     let rewrite_answer = |bytes: &[u8], passage: Passage| match handling {
-        Handling::Notifications => messages.read(bytes, passage == Passage::WithoutNotifications),
-        _ => bytes.to_vec(),
+        Handling::Bytes => bytes.to_vec(),
+        Handling::Notifications | Handling::Rollbacks => {
+            let passed = messages.read(bytes, passage == Passage::WithoutNotifications);
+            has_failed.store(messages.has_failed, Ordering::Relaxed);
+            passed
+        }
     };
     let may_answer = |passage: &Passage| matches!(passage, Passage::Open | Passage::WithoutNotifications);
     let answers = pass(from_server, to_gateway, link_state.clone(), may_answer, rewrite_answer);
@@ -212,11 +219,17 @@ fn delayed_rollback(bytes: &[u8]) -> Option<Vec<u8>> {
 #[derive(Default)]
 struct Messages {
     has_begun: bool,
+    /// Whether the transaction has failed, so that the server accepts only its end.
+    has_failed: bool,
     incomplete: Vec<u8>,
 }
 
 impl Messages {
     const NOTIFICATION: u8 = b'A';
+    const ERROR: u8 = b'E';
+    const READY: u8 = b'Z';
+    /// Status of a failed transaction in the message `ReadyForQuery`.
+    const FAILED: u8 = b'E';
 
     /// Takes the next bytes of the server. Returns the complete messages, without notifications if they are dropped.
     fn read(&mut self, bytes: &[u8], drops_notifications: bool) -> Vec<u8> {
@@ -236,6 +249,12 @@ impl Messages {
                 break;
             }
             let message: Vec<u8> = self.incomplete.drain(..length).collect();
+            // The server sends an error before the new status, and the client may send the next request in between.
+            match message[0] {
+                Self::ERROR => self.has_failed = true,
+                Self::READY => self.has_failed = message[5] == Self::FAILED,
+                _ => {}
+            }
             if !(drops_notifications && message[0] == Self::NOTIFICATION) {
                 passed.extend(message);
             }

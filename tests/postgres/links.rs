@@ -2,6 +2,8 @@
 
 use std::future::poll_fn;
 
+use tokio_postgres::error::SqlState;
+
 use crate::postgres::database::connect;
 use crate::postgres::link::{Link, Passage};
 use crate::postgres::server::{Options, Server, Shutdown};
@@ -107,4 +109,24 @@ async fn a_link_can_drop_notifications_only() {
     link.set(Passage::Open);
     client.batch_execute("NOTIFY c, '3'").await.unwrap();
     assert_eq!(notifications.recv().await.unwrap(), "3");
+}
+
+#[tokio::test]
+async fn a_link_can_delay_the_first_rollback_of_a_healthy_transaction() {
+    let server = Server::shared().await;
+    let database = server.fresh_database().await;
+    let link = Link::that_delays_rollbacks(server.port()).await;
+    let client = connect(&database.url_through(&link)).await.unwrap();
+    let begin = "BEGIN; SET LOCAL statement_timeout = 15";
+    client.batch_execute(begin).await.unwrap();
+    assert!(client.batch_execute("SELECT 1 / 0").await.is_err());
+    client.batch_execute("ROLLBACK").await.unwrap();
+
+    client.batch_execute(begin).await.unwrap();
+    let delayed = client.batch_execute("SET LOCAL statement_timeout = 20; ROLLBACK").await.unwrap_err();
+    assert_eq!(delayed.code(), Some(&SqlState::QUERY_CANCELED));
+    client.batch_execute("ROLLBACK").await.unwrap();
+
+    client.batch_execute(begin).await.unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
 }

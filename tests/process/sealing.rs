@@ -139,10 +139,10 @@ async fn an_encryption_key_can_be_retired_on_postgres() {
     check_key_replacement(Stage::set_up_on_postgres().await).await;
 }
 
-/// A trigger acts like a replica that has the former key only. It writes a secret when the pass has already replaced the secrets,
-/// once or whenever the command replaces one.
+/// A trigger plays a replica that has only the former key. First it restores the former secret after the pass has left the webhooks.
+/// Then it undoes every replacement.
 #[tokio::test]
-async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
+async fn reseal_replaces_records_that_are_written_with_the_former_key_during_a_pass() {
     let mut stage = Stage::set_up_on_postgres().await;
     let gateway = stage.serve().await;
     post(&stage, &gateway, "v1/webhooks", json!({"url": stage.receiver.hook("ok/hook")})).await;
@@ -150,8 +150,9 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     post(&stage, &gateway, "v1/analyses", json!({"call_id": "1", "callback": {"url": callback}})).await;
     gateway.stop().await;
     stage.set_file("ENCRYPTION__KEY_FILE", &format!("{NEW_KEY}\n{ENCRYPTION_KEY}\n"));
-    let write = "CREATE TABLE former AS SELECT secret FROM webhooks; \
+    let write = "CREATE TABLE former AS SELECT secret FROM webhooks; CREATE TABLE restorations (change TEXT); \
          CREATE FUNCTION write_former() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO restorations VALUES ('after ' || TG_TABLE_NAME); \
          UPDATE webhooks SET secret = (SELECT secret FROM former); RETURN NULL; END $$";
     stage.store.execute(write).await;
     let write_after_change_of = |table: &str| {
@@ -163,6 +164,9 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     stage.store.execute(&write_after_change_of("callbacks")).await;
     let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(0), "{report}{why}");
+    assert!(stage.store.texts().await.iter().any(|text| text == "after callbacks"), "no secret was restored");
+    // The secret was replaced twice. It counts once, beside the URL of the webhook.
+    assert_eq!(numbers(&report).map(|row| row[0]), [0, 2, 0], "{report}");
     let (code, report, why) = reseal(&stage, &["--check"]).await;
     assert_eq!((code, numbers(&report)[1]), (Some(0), [0; 3]), "{report}{why}");
 
@@ -171,7 +175,7 @@ async fn reseal_also_replaces_what_is_written_with_the_former_key_meanwhile() {
     stage.store.execute("UPDATE webhooks SET version = version").await;
     let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(1), "{report}{why}");
-    assert!(why.contains("give each replica the new key file"), "{why}");
+    assert!(why.contains("give every replica the new key file"), "{why}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod templates;
 use serde_json::{Value, json};
 
 use super::presets::PRESETS;
-use super::{RenderedBody, Transform, TransformError, TransformInput};
+use super::{MAX_BODY_BYTES, RenderedBody, Transform, TransformError, TransformInput};
 
 const LINK: &str = "https://calls.example.uz/v1/analyses/1716207617.42";
 
@@ -168,6 +168,20 @@ fn a_text_is_shortened_at_a_turn_with_a_link_to_the_rest() {
     let body = body(&preset("telegram.message"), many_tags.to_string().as_bytes());
     let text = body["text"].as_str().unwrap();
     assert!(text.encode_utf16().count() <= 4_096 && text.contains("🙂"), "{text}");
+}
+
+#[test]
+fn a_text_at_the_maximum_is_complete_or_refused() {
+    let markdown = preset("markdown");
+    let ending = |size: usize| turn("client", 0, 900, &"a".repeat(size));
+    let others = render(&markdown, &event(&[ending(1)])).unwrap().body.len() - 1;
+    let longest = MAX_BODY_BYTES - others;
+    assert_eq!(render(&markdown, &event(&[ending(longest)])).unwrap().body.len(), MAX_BODY_BYTES);
+    // The last line break of a text is removed, so these texts could fit without the following turn.
+    for size in longest - 3..=longest + 1 {
+        let problems = problems(&markdown, &event(&[ending(size), turn("operator", 1000, 1900, "b")]));
+        assert_eq!(problems, [format!("the body has more than {MAX_BODY_BYTES} bytes")], "{size}");
+    }
 }
 
 #[test]

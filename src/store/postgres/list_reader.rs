@@ -178,8 +178,8 @@ impl PostgresListReader<'_> {
         let limit = MAX_INDEX_TIME.as_millis();
         self.client.batch_execute(&format!("BEGIN; SET LOCAL statement_timeout = {limit}")).await?;
         let found = sql.query(&*self.client, text).await;
-        // A failed transaction has no limit. Otherwise the limit must end first: the server might cancel `ROLLBACK`, or the next
-        // statement of the connection if the time passes at the end of `ROLLBACK`.
+        // A failed transaction has no limit any more. In a healthy one the limit must end before `ROLLBACK`. Otherwise the server
+        // might cancel `ROLLBACK`, or, if the time passes at its end, the next statement of the connection.
         let end = if found.is_ok() { "SET LOCAL statement_timeout = 0; ROLLBACK" } else { "ROLLBACK" };
         match self.client.batch_execute(end).await {
             Err(error) if is_cancelled(&error) => self.client.batch_execute("ROLLBACK").await?,

@@ -211,9 +211,10 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag, for the words without
-    /// prefixes of many words, and for all words together. The first search that is selective enough and fast enough supplies the
-    /// candidates. Also returns whether the candidates have all words. Returns `None` if no search is selective and fast enough.
+    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag, for the words and prefixes
+    /// of the search, without the prefixes that have too many words, and for all words together. The first search that is selective
+    /// enough and fast enough supplies the candidates. Also returns whether the candidates have all words. Returns `None` if no
+    /// search is selective and fast enough.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let expressions = self.search.iter().flat_map(|search| {

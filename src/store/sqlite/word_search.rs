@@ -107,8 +107,8 @@ impl<'a> WordSearch<'a> {
         }))
     }
 
-    /// Returns a search for the words without the prefixes that FTS5 is slow for. Calls without these words do not match. Returns
-    /// `None` if there are no such prefixes, or no other words.
+    /// Returns the search without the prefixes that FTS5 finds slowly. Every match has the remaining words. Returns `None` if no
+    /// prefix is left out, or if no word remains.
     pub(super) fn selective(&self) -> Option<&str> {
         self.necessary.as_deref().filter(|_| self.is_selective)
     }

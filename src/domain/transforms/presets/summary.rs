@@ -118,12 +118,14 @@ impl TextStyle {
 /// ([`MAX_BODY_BYTES`]) may lack its end.
 pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
     let measure = style.length;
+    // A longer text exceeds every body even without its last line break. It keeps its line break, so that it is refused.
+    let longest = MAX_BODY_BYTES + style.newline.len();
     let mut text = String::new();
     // A very long line of facts, such as many tags, must leave room for the turns.
     for fact in facts(view) {
         style.push(&style.shortened(fact, style.limit / 4), &mut text);
     }
-    let count = turns(view).count();
+    let count = spoken(&view.turns).count();
     if count > 0 {
         text.push_str(style.newline);
     }
@@ -141,14 +143,16 @@ pub(super) fn text(view: &CallView<'_>, style: &TextStyle) -> String {
             style.push(&rest(count - sent, view.link), &mut text);
             break;
         }
-        if text.len() > MAX_BODY_BYTES {
+        if text.len() > longest {
             break;
         }
         if length + reserve <= style.limit {
             (end, sent) = (text.len(), sent + 1);
         }
     }
-    text.truncate(text.trim_end().len());
+    if text.len() <= longest {
+        text.truncate(text.trim_end().len());
+    }
     text
 }
 
