@@ -21,7 +21,7 @@ use super::request_context::RequestContext;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
-use crate::telemetry::logs::AUDIT_OF_READS;
+use crate::telemetry::audit_lines::AUDIT_OF_READS;
 
 /// The audit entry of a request, kept in the extensions of the request. The lines of an entry are logged when the answer is
 /// complete, before it is sent. If the caller disconnects earlier, the entry has no status, and is written only for an operation

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::body::{NoFields, OptionalBody};
-use super::call_id_schema::call_id_schema;
 use super::field_errors::FieldErrors;
 use super::problem::ApiError;
 use super::query::NoQuery;
@@ -32,7 +31,7 @@ pub struct ListDeliveries {
     #[param(inline)]
     status: Option<DeliveryStatus>,
     /// Filter by the id of a call.
-    #[param(schema_with = call_id_schema)]
+    #[param(min_length = 1, max_length = 128, pattern = r##"^[A-Za-z0-9._~:@+=!"#%'()*<>?\[\\\]`{}-]+$"##)]
     call_id: Option<String>,
     /// The `next_cursor` of the previous page. Use it with the same filters.
     #[param(min_length = 1, max_length = 256, pattern = r"^[A-Za-z0-9_-]+$")]
@@ -218,4 +217,22 @@ pub(super) async fn redeliver(
 ) -> Result<HttpResponse, ApiError> {
     let due = request.state.webhooks.redeliver(request.tenant.id(), request.path).await?;
     Ok(HttpResponse::Accepted().json(DeliveryResource::from(due)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::call_id_schema::call_id_schema;
+
+    /// A parameter with `schema_with` has no description in the document, so the parameter repeats the schema.
+    #[test]
+    fn the_filter_by_call_has_the_schema_of_call_ids() {
+        let parameters = serde_json::to_value(ListDeliveries::into_params(|| None)).unwrap();
+        let of_call = parameters.as_array().unwrap().iter().find(|parameter| parameter["name"] == "call_id");
+        let (schema, rule) =
+            (&of_call.unwrap()["schema"], serde_json::to_value(call_id_schema().build()).unwrap());
+        for keyword in ["minLength", "maxLength", "pattern"] {
+            assert_eq!(schema[keyword], rule[keyword], "{keyword}");
+        }
+    }
 }

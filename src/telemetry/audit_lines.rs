@@ -16,8 +16,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::logs::AUDIT_OF_READS;
-
+/// Target of the audit lines of operations that only read.
+pub const AUDIT_OF_READS: &str = "audit::read";
 /// Usual size of a line in bytes.
 const LINE_BYTES: usize = 512;
 

@@ -17,12 +17,10 @@ use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, fmt};
 
-use super::audit_lines::JsonLines;
+use super::audit_lines::{AUDIT_OF_READS, JsonLines};
 use super::spans::EXPORT_ONLY;
 use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 
-/// Target of the audit lines of operations that only read.
-pub const AUDIT_OF_READS: &str = "audit::read";
 /// Maximum number of lines that wait for the thread. If standard error takes no more lines, requests wait too, so no line is lost.
 const MAX_WAITING_LINES: usize = 1024;
 /// Minimum pause between two batches.

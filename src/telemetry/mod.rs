@@ -1,6 +1,6 @@
 //! Telemetry: logs, spans and metrics for operators of a running gateway.
 
-mod audit_lines;
+pub mod audit_lines;
 pub mod logs;
 pub mod metrics;
 pub mod spans;

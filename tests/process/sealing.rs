@@ -164,7 +164,10 @@ async fn reseal_replaces_records_that_are_written_with_the_former_key_during_a_p
     stage.store.execute(&write_after_change_of("callbacks")).await;
     let (code, report, why) = reseal(&stage, &[]).await;
     assert_eq!(code, Some(0), "{report}{why}");
-    assert!(stage.store.texts().await.iter().any(|text| text == "after callbacks"), "no secret was restored");
+    assert!(
+        stage.store.texts().await.iter().any(|text| text.contains("after callbacks")),
+        "no secret was restored"
+    );
     // The secret was replaced twice. It counts once, beside the URL of the webhook.
     assert_eq!(numbers(&report).map(|row| row[0]), [0, 2, 0], "{report}");
     let (code, report, why) = reseal(&stage, &["--check"]).await;
