@@ -9,7 +9,6 @@ mod flood_server;
 mod heads;
 mod raw_connection;
 mod receivers;
-mod renderings;
 mod unread;
 mod vendors;
 
