@@ -2,43 +2,16 @@
 
 #[cfg(test)]
 mod tests;
+mod units;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
 
+use self::units::{Characters, ESCAPES, NARROW, Units, WIDE, Width};
+
 /// Minimum length of a base64 or hexadecimal text that is replaced. Shorter texts also occur by chance.
 const MIN_ENCODED: usize = 8;
-/// Maximum number of nested escapes. An example is a percent-encoded entity in JSON.
-const MAX_LAYERS: usize = 4;
-/// Maximum number of backslashes before an escape. JSON inside of JSON doubles the backslashes.
-const MAX_BACKSLASHES: usize = 8;
-/// Maximum length of an entity, such as `&#00065;`.
-const MAX_ENTITY: usize = 10;
-/// Maximum number of digits of an escape in braces, such as `\u{000041}`.
-const MAX_BRACED_DIGITS: usize = 6;
-
-/// Characters that begin an escape.
-const ESCAPES: [u8; 3] = *b"%\\&";
-
-/// Layout of an ASCII character in an encoding. A character has `bytes` bytes. All of them are zero except the byte at the
-/// index `low`.
-#[derive(Clone, Copy)]
-struct Width {
-    bytes: usize,
-    low: usize,
-}
-
-/// Width of a character in ASCII, and of an ASCII character in UTF-8.
-const NARROW: Width = Width { bytes: 1, low: 0 };
-/// Widths of an ASCII character in UTF-16 and UTF-32, little-endian and big-endian.
-const WIDE: [Width; 4] = [
-    Width { bytes: 2, low: 0 },
-    Width { bytes: 2, low: 1 },
-    Width { bytes: 4, low: 0 },
-    Width { bytes: 4, low: 3 },
-];
-
 /// A token or another secret in all its spellings.
 pub(super) struct Echo<'a> {
     token: &'a [u8],
@@ -85,15 +58,20 @@ impl<'a> Echo<'a> {
     }
 
     fn erase(&self, bytes: &[u8], width: Width) -> Option<Vec<u8>> {
-        let mut may_begin = [false; 256];
+        let mut begins = [false; 256];
         let base64 = self.base64.iter().filter_map(|part| part.bytes().next());
         let of_any_case =
             self.token.first().copied().into_iter().chain(self.hexadecimal_digits().first().copied());
         let of_any_case = of_any_case.flat_map(|byte| [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()]);
-        for byte in base64.chain(of_any_case).chain(ESCAPES) {
+        for byte in base64.chain(of_any_case) {
+            begins[usize::from(byte)] = true;
+        }
+        let mut may_begin = begins;
+        for byte in ESCAPES {
             may_begin[usize::from(byte)] = true;
         }
-        let units = Units { bytes, width };
+        let characters = Characters::of(bytes);
+        let units = Units { bytes, width, characters: &characters };
         let (mut erased, mut copied, mut at) = (Vec::new(), 0, 0);
         // Most bytes of a large answer begin no token, so they are skipped before their unit is read.
         while let Some(skipped) = bytes
@@ -101,7 +79,9 @@ impl<'a> Echo<'a> {
             .and_then(|rest| rest.iter().position(|byte| may_begin[usize::from(*byte)]))
         {
             at += skipped;
-            let Some(end) = self.end(units, at) else {
+            // Most escapes are of other characters, so the first character is checked before the spellings.
+            let first = units.end_of(|found| begins[usize::from(found)], at);
+            let Some(end) = first.and_then(|_| self.end(units, at)) else {
                 at += 1;
                 continue;
             };
@@ -144,123 +124,4 @@ impl<'a> Echo<'a> {
 /// Whether both are the same character, without regard to upper and lower case. A server may change the case of a URL.
 const fn is_same_letter(one: u8, other: u8) -> bool {
     one.eq_ignore_ascii_case(&other)
-}
-
-/// Text in an encoding with characters of one width.
-#[derive(Clone, Copy)]
-struct Units<'a> {
-    bytes: &'a [u8],
-    width: Width,
-}
-
-impl Units<'_> {
-    /// Returns the ASCII character at this byte.
-    fn get(self, at: usize) -> Option<u8> {
-        let Width { bytes, low } = self.width;
-        let unit = self.bytes.get(at..at + bytes)?;
-        unit.iter().enumerate().all(|(index, byte)| index == low || *byte == 0).then(|| unit[low])
-    }
-
-    const fn after(self, at: usize) -> usize {
-        at + self.width.bytes
-    }
-
-    /// Returns the position after the character at `at`, in any spelling; `None` if `is_wanted` rejects the character.
-    fn end_of(self, is_wanted: impl Fn(u8) -> bool, at: usize) -> Option<usize> {
-        let first = self.get(at)?;
-        if !ESCAPES.contains(&first) {
-            return is_wanted(first).then(|| self.after(at));
-        }
-        (0..=MAX_LAYERS).rev().find_map(|layers| {
-            let (value, end) = self.read(at, layers)?;
-            u8::try_from(value).is_ok_and(&is_wanted).then_some(end)
-        })
-    }
-
-    /// Reads one character and decodes up to `layers` nested escapes. Returns the character and the position after it.
-    fn read(self, at: usize, layers: usize) -> Option<(u32, usize)> {
-        let Some(inner) = layers.checked_sub(1) else {
-            return Some((self.get(at)?.into(), self.after(at)));
-        };
-        let (value, end) = self.read(at, inner)?;
-        let decoded = match u8::try_from(value) {
-            Ok(b'%') => self.hexadecimal(end, 2, inner),
-            Ok(b'\\') => self.read_escape(end, inner),
-            Ok(b'&') => self.read_entity(end, inner),
-            _ => None,
-        };
-        Some(decoded.unwrap_or((value, end)))
-    }
-
-    /// Reads the part after a backslash: `u0041`, `u{41}`, `x41`, `101` or the character itself, with or without more backslashes
-    /// before it.
-    fn read_escape(self, mut at: usize, layers: usize) -> Option<(u32, usize)> {
-        const BACKSLASH: u32 = b'\\' as u32;
-        let (mut kind, mut end) = self.read(at, layers)?;
-        for _ in 0..MAX_BACKSLASHES {
-            if kind != BACKSLASH {
-                break;
-            }
-            at = end;
-            (kind, end) = self.read(at, layers)?;
-        }
-        let digits = match u8::try_from(kind).ok()? {
-            b'u' => self.hexadecimal(end, 4, layers).or_else(|| self.braced(end, layers)),
-            b'x' => self.hexadecimal(end, 2, layers),
-            b'0'..=b'3' => self.number(at, 3, 8, layers),
-            _ => None,
-        };
-        Some(digits.unwrap_or((kind, end)))
-    }
-
-    /// Reads hexadecimal digits in braces.
-    fn braced(self, at: usize, layers: usize) -> Option<(u32, usize)> {
-        let (_, first) = self.read(at, layers).filter(|(value, _)| *value == u32::from(b'{'))?;
-        (1..=MAX_BRACED_DIGITS).find_map(|digits| {
-            let (value, end) = self.hexadecimal(first, digits, layers)?;
-            let (_, end) = self.read(end, layers).filter(|(value, _)| *value == u32::from(b'}'))?;
-            Some((value, end))
-        })
-    }
-
-    /// Reads the part after `&`: the name or number of an entity.
-    fn read_entity(self, mut at: usize, layers: usize) -> Option<(u32, usize)> {
-        let mut name = String::new();
-        for _ in 0..MAX_ENTITY {
-            let (value, end) = self.read(at, layers)?;
-            at = end;
-            let unit = u8::try_from(value).ok()?;
-            if unit != b';' {
-                name.push(unit.to_ascii_lowercase().into());
-                continue;
-            }
-            let value = match &name[..] {
-                "amp" => u32::from(b'&'),
-                "lt" => u32::from(b'<'),
-                "gt" => u32::from(b'>'),
-                "quot" => u32::from(b'"'),
-                "apos" => u32::from(b'\''),
-                number => match number.strip_prefix("#x") {
-                    Some(digits) => u32::from_str_radix(digits, 16).ok()?,
-                    None => number.strip_prefix('#')?.parse().ok()?,
-                },
-            };
-            return Some((value, at));
-        }
-        None
-    }
-
-    fn hexadecimal(self, at: usize, digits: usize, layers: usize) -> Option<(u32, usize)> {
-        self.number(at, digits, 16, layers)
-    }
-
-    fn number(self, mut at: usize, digits: usize, radix: u32, layers: usize) -> Option<(u32, usize)> {
-        let mut value = 0;
-        for _ in 0..digits {
-            let (digit, end) = self.read(at, layers)?;
-            value = value * radix + char::from_u32(digit)?.to_digit(radix)?;
-            at = end;
-        }
-        Some((value, at))
-    }
 }
