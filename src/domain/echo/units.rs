@@ -36,13 +36,16 @@ pub(super) const WIDE: [Width; 4] = [
     Width { bytes: 4, low: 3 },
 ];
 
+/// A decoded character and the position after it; `None` if the text ends before the character.
+type Character = Option<(u32, usize)>;
+
 /// The decoded characters near the current position, by position and number of layers. Without them, the work for a run of escapes
 /// would grow tenfold with each layer.
 pub(super) struct Characters {
     /// Number of positions whose characters are remembered.
     positions: usize,
     /// Characters with their positions. The slots exist from the first escape on.
-    slots: RefCell<Vec<Option<(usize, Option<(u32, usize)>)>>>,
+    slots: RefCell<Vec<Option<(usize, Character)>>>,
 }
 
 impl Characters {
@@ -51,11 +54,7 @@ impl Characters {
     }
 
     /// Returns the character at a position, which `read` decodes if it is not known.
-    fn get(
-        &self,
-        (at, layer): (usize, usize),
-        read: impl FnOnce() -> Option<(u32, usize)>,
-    ) -> Option<(u32, usize)> {
+    fn get(&self, (at, layer): (usize, usize), read: impl FnOnce() -> Character) -> Character {
         let slot = at % self.positions * MAX_LAYERS + layer;
         if let Some(Some((known, character))) = self.slots.borrow().get(slot)
             && *known == at
@@ -105,7 +104,7 @@ impl Units<'_> {
     }
 
     /// Reads one character and decodes up to `layers` nested escapes. Returns the character and the position after it.
-    fn read(self, at: usize, layers: usize) -> Option<(u32, usize)> {
+    fn read(self, at: usize, layers: usize) -> Character {
         let Some(inner) = layers.checked_sub(1) else {
             return Some((self.get(at)?.into(), self.after(at)));
         };
@@ -117,7 +116,7 @@ impl Units<'_> {
     }
 
     /// Reads one character with `inner` layers of escapes, and decodes the escape that it begins.
-    fn decode(self, at: usize, inner: usize) -> Option<(u32, usize)> {
+    fn decode(self, at: usize, inner: usize) -> Character {
         let (value, end) = self.read(at, inner)?;
         let decoded = match u8::try_from(value) {
             Ok(b'%') => self.hexadecimal(end, 2, inner),
@@ -130,7 +129,7 @@ impl Units<'_> {
 
     /// Reads the part after a backslash: `u0041`, `u{41}`, `x41`, `101` or the character itself, with or without more backslashes
     /// before it.
-    fn read_escape(self, mut at: usize, layers: usize) -> Option<(u32, usize)> {
+    fn read_escape(self, mut at: usize, layers: usize) -> Character {
         const BACKSLASH: u32 = b'\\' as u32;
         let (mut kind, mut end) = self.read(at, layers)?;
         for _ in 0..MAX_BACKSLASHES {
@@ -150,7 +149,7 @@ impl Units<'_> {
     }
 
     /// Reads hexadecimal digits in braces.
-    fn braced(self, at: usize, layers: usize) -> Option<(u32, usize)> {
+    fn braced(self, at: usize, layers: usize) -> Character {
         let (_, first) = self.read(at, layers).filter(|(value, _)| *value == u32::from(b'{'))?;
         (1..=MAX_BRACED_DIGITS).find_map(|digits| {
             let (value, end) = self.hexadecimal(first, digits, layers)?;
@@ -160,7 +159,7 @@ impl Units<'_> {
     }
 
     /// Reads the part after `&`: the name or number of an entity.
-    fn read_entity(self, mut at: usize, layers: usize) -> Option<(u32, usize)> {
+    fn read_entity(self, mut at: usize, layers: usize) -> Character {
         let mut name = String::new();
         for _ in 0..MAX_ENTITY {
             let (value, end) = self.read(at, layers)?;
@@ -186,11 +185,11 @@ impl Units<'_> {
         None
     }
 
-    fn hexadecimal(self, at: usize, digits: usize, layers: usize) -> Option<(u32, usize)> {
+    fn hexadecimal(self, at: usize, digits: usize, layers: usize) -> Character {
         self.number(at, digits, 16, layers)
     }
 
-    fn number(self, mut at: usize, digits: usize, radix: u32, layers: usize) -> Option<(u32, usize)> {
+    fn number(self, mut at: usize, digits: usize, radix: u32, layers: usize) -> Character {
         let mut value = 0;
         for _ in 0..digits {
             let (digit, end) = self.read(at, layers)?;
