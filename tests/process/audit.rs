@@ -169,8 +169,7 @@ async fn an_aborted_request_is_audited() {
 
 #[tokio::test]
 async fn a_shutdown_writes_the_audit_lines_of_all_reads() {
-    let mut stage = Stage::set_up().await;
-    stage.set("RATE_LIMIT__BURST", "10000");
+    let stage = Stage::set_up().await;
     let gateway = stage.serve().await;
     let names: BTreeSet<String> = (0..2_000).map(|number| format!("read-{number}")).collect();
     let reads = futures_util::stream::iter(&names).for_each_concurrent(32, async |name| {
