@@ -9,6 +9,7 @@ mod flood_server;
 mod heads;
 mod raw_connection;
 mod receivers;
+mod renderings;
 mod unread;
 mod vendors;
 

@@ -60,6 +60,13 @@ impl RawConnection {
         let _ = self.0.read_to_end(&mut Vec::new()).await;
     }
 
+    /// Reads a kilobyte at a time with pauses, until the gateway closes the connection.
+    pub(super) async fn read_slowly(mut self) {
+        while self.0.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
+            tokio::time::sleep(SLOW_PAUSE).await;
+        }
+    }
+
     /// Sends bytes, and panics if the gateway does not accept them.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();

@@ -87,13 +87,13 @@ impl Flooded {
     }
 
     /// Sends a request without reading its answer.
-    async fn ask(&self, tenant: &str, request: &str, headers: &str) -> RawConnection {
+    pub(super) async fn ask(&self, tenant: &str, request: &str, headers: &str) -> RawConnection {
         let mut connection = RawConnection::open_narrow(&self.gateway.api).await;
         connection.send(&self.request(tenant, request, headers)).await;
         connection
     }
 
-    async fn get_as(&self, tenant: &str, path: &str) -> Response {
+    pub(super) async fn get_as(&self, tenant: &str, path: &str) -> Response {
         let token = self.stage.token_of(tenant, SCOPES);
         self.stage.client.get(self.gateway.api.join(path).unwrap()).bearer_auth(token).send().await.unwrap()
     }
@@ -105,7 +105,7 @@ impl Flooded {
         request.bearer_auth(self.stage.token_of(tenant, SCOPES)).send().await.unwrap()
     }
 
-    async fn submit_as(&self, tenant: &str, body: Vec<u8>) -> u16 {
+    pub(super) async fn submit_as(&self, tenant: &str, body: Vec<u8>) -> u16 {
         let request = self.stage.client.post(self.gateway.api.join("v1/analyses").unwrap());
         let request = request.header("content-type", "application/json").body(body);
         request.bearer_auth(self.stage.token_of(tenant, SCOPES)).send().await.unwrap().status().as_u16()
@@ -113,7 +113,7 @@ impl Flooded {
 }
 
 /// A submission of this size.
-fn submission(call_id: &str, bytes: usize) -> Vec<u8> {
+pub(super) fn submission(call_id: &str, bytes: usize) -> Vec<u8> {
     let body = json!({"call_id": call_id}).to_string();
     [body.as_bytes(), " ".repeat(bytes - body.len()).as_bytes()].concat()
 }
