@@ -21,7 +21,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery, ListPosition, ListedRow};
 
 /// Number of transcripts that a window may read without a time limit, so that a small store answers with full pages.
-const MIN_TRANSCRIPTS: usize = 200;
+const MIN_TRANSCRIPTS: usize = 32;
 /// Maximum time of a window that reads more than [`MIN_TRANSCRIPTS`] transcripts.
 const MAX_READING_TIME: Duration = Duration::from_millis(15);
 
