@@ -5,8 +5,10 @@ use serde_json::json;
 
 use crate::stage::Stage;
 
+/// Maximum number of concurrent requests. The time-outs of calls that hang follow each other, so few calls fail.
+const CONCURRENCY: (&str, &str) = ("VENDOR__MAX_CONCURRENCY", "8");
 /// More failing calls than concurrent requests.
-const FAILING: usize = 40;
+const FAILING: usize = 10;
 const SOUND: usize = 10;
 
 /// The pauses of the circuit breaker and of failing calls grow to an hour.
@@ -19,7 +21,7 @@ async fn check_behaviour(behaviour: &str) {
     // Requests for the sound calls must not end by a time-out, even on a busy machine: their pauses grow to an hour too.
     let timeout = ("VENDOR__REQUEST_TIMEOUT", if behaviour.contains("hang") { "5s" } else { "2m" });
     let [min, max] = GROWING_PAUSES;
-    let stage = Stage::with(&[min, max, timeout, small]).await;
+    let stage = Stage::with(&[min, max, timeout, small, CONCURRENCY]).await;
     let acme = stage.acme();
     let failing: Vec<String> = (0..FAILING).map(|number| format!("{behaviour}-forever~{number}")).collect();
     for call_id in &failing {

@@ -179,12 +179,14 @@ async fn the_plain_url_of_a_callback_of_an_earlier_version_counts_once() {
     let stage = Stage::with(&[("CALLBACKS__RETRY_SCHEDULE", "1h")]).await;
     let acme = stage.acme();
     let url = stage.hook(&format!("ok/{SECRET}"));
-    let submission = json!({"call_id": "1", "callback": {"url": url}});
-    acme.submit(submission.clone()).await;
+    // The analysis is in progress until all submissions are stored.
+    stage.vendor.set_held(true);
+    acme.submit(json!({"call_id": "1", "callback": {"url": url}})).await;
     stage.rows().change(&format!("UPDATE callbacks SET url = '{url}'"), 1).await;
     for callback in [json!({"url": url}), json!({"url": url, "payload": "thin"})] {
         acme.submit(json!({"call_id": "1", "callback": callback})).await;
     }
+    stage.vendor.set_held(false);
     acme.outcome("1").await;
     let received = stage.receiver.next().await;
     assert_eq!(received.path, format!("/hook/ok/{SECRET}"));
