@@ -127,7 +127,7 @@ pub trait AnalysisStore: Send + Sync {
 #[async_trait]
 impl<E: Engine> AnalysisStore for E {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<StoredAnalysis, StoreError> {
-        self.transact(Submit { tenant: tenant.clone(), submission }).await
+        Engine::submit(self, Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn submit_all(

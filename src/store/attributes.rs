@@ -58,15 +58,6 @@ static ADD_ALL: Sql = Sql::per_engine(
     &[ADD, pairs!(postgres "?5"), " WHERE TRUE ON CONFLICT DO NOTHING"],
 );
 
-/// Part of the PostgreSQL statement that inserts an analysis. This part adds the attributes in `?30` to the row of `inserted`.
-/// `?1`, `?2` and `?3` are the tenant, the call and the time of submission.
-pub(super) const ADD_TO_INSERTED: &str = concat!(
-    "attribute AS (INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) \
-     SELECT inserted.id, ?1, ?2, ?3, item.name, item.value FROM inserted, ",
-    pairs!(postgres "?30"),
-    ")"
-);
-
 /// Returns attributes as a JSON array of pairs. No attribute contains NUL, which PostgreSQL could not read from JSON.
 pub(super) fn to_json(attributes: &[Attribute]) -> Result<String, StoreError> {
     let pairs: Vec<_> = attributes.iter().map(|attribute| (attribute.name(), attribute.value())).collect();

@@ -28,11 +28,12 @@ pub(super) static ADD: Sql = Sql::new(&[
 
 /// Returns the values of the columns [`COLUMNS`] of a callback.
 pub(super) fn content(callback: &StoredCallback) -> [Value<'_>; 3] {
-    [
-        callback.url.to_text().into_owned().into(),
-        callback.payload.as_str().into(),
-        callback.transform.as_ref().map(Transform::to_json).into(),
-    ]
+    [callback.url.to_text().into_owned().into(), callback.payload.as_str().into(), transform(callback).into()]
+}
+
+/// Returns the value of the column `transform` of a callback.
+pub(super) fn transform(callback: &StoredCallback) -> Option<String> {
+    callback.transform.as_ref().map(Transform::to_json)
 }
 
 /// Returns the parameters of [`ADD`].

@@ -45,9 +45,10 @@ use std::ops::ControlFlow;
 use super::claims::{Lease, Leased};
 use super::observations::Observation;
 use super::sql::Sql;
+use super::submissions::NewAnalysis;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
-use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
 use crate::domain::polling::PollingPolicy;
 use crate::domain::usage::{Usage, UsageFact};
@@ -125,13 +126,9 @@ pub(super) trait Transaction: Send + Sync {
     /// Announces a change that may make a cached value stale. The announcement reaches other replicas with the commit.
     fn invalidate(&self, change: Change);
 
-    /// Inserts new analyses of one tenant, in the order of their calls. The analyses differ only in the call, the metadata, the
-    /// trace and the call facts. Returns one value for each call: the number of the new row, or `None` if the tenant already has
-    /// the call.
-    fn insert_analyses(
-        &self,
-        analyses: &[Analysis],
-    ) -> impl Future<Output = Result<Vec<Option<i64>>, StoreError>> + Send;
+    /// Inserts new analyses with their callbacks and attributes. The analyses began at the same time, and each call is in the list
+    /// only once. Returns for each analysis whether it was inserted: `false` means that the tenant already has the call.
+    fn insert_new(&self, new: &[NewAnalysis]) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
 
     /// Adds to today's usage of a tenant.
     fn count_usage(

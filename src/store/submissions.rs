@@ -1,5 +1,7 @@
 //! Submissions: new analyses, and changes of existing analyses.
 
+use std::sync::Arc;
+
 use futures_util::future::try_join_all;
 
 use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read, read_facts, read_metadata, state, work};
@@ -9,14 +11,16 @@ use super::sql::{Sql, sql};
 use super::values::{Value, values};
 use super::{Change, StoreError, attributes, callbacks, deletion, events, transitions, usage};
 use crate::domain::analysis::{Analysis, Submission, SubmittedData, VendorResult};
-use crate::domain::attributes::Attribute;
 use crate::domain::call_facts::CallFacts;
+use crate::domain::clock::Timestamp;
+use crate::domain::deliveries::StoredCallback;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
 use crate::domain::usage::Usage;
 
 /// Creates the analysis of a new call, or changes the existing one.
+#[derive(Clone)]
 pub(super) struct Submit {
     pub(super) tenant: TenantId,
     pub(super) submission: Submission,
@@ -29,63 +33,84 @@ const INSERT: &str = "INSERT INTO analyses (tenant, call_id, submitted_at, statu
      ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) \
      ON CONFLICT (tenant, call_id) DO NOTHING";
 
-const CALLBACK_OF_INSERTED: &str = " RETURNING id), callback AS (INSERT INTO callbacks (analysis, url, payload, transform) \
-     SELECT id, CAST(?27 AS text), CAST(?28 AS text), CAST(?29 AS text) FROM inserted WHERE CAST(?27 AS text) IS NOT NULL)";
-
-/// Inserts an analysis and the callback in `?27` to `?29`, which may be NULL. Only PostgreSQL uses this statement.
-static INSERT_WITH_CALLBACK: Sql =
-    Sql::per_engine(&[], &["WITH inserted AS (", INSERT, CALLBACK_OF_INSERTED, " SELECT id FROM inserted"]);
-
-/// Inserts an analysis, its callback, and the attributes in `?30`.
-static INSERT_WITH_ATTRIBUTES: Sql = Sql::per_engine(
-    &[],
-    &[
-        "WITH inserted AS (",
-        INSERT,
-        CALLBACK_OF_INSERTED,
-        ", ",
-        attributes::ADD_TO_INSERTED,
-        " SELECT id FROM inserted",
-    ],
-);
-
 impl Rule for Submit {
     const NAME: &'static str = "submit";
     type Output = StoredAnalysis;
 
-    /// If the call is new, as most calls are, inserts the analysis, its callback and its attributes with one statement.
-    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<StoredAnalysis>, StoreError> {
-        let analysis = begin(transaction, &self.tenant, &self.submission);
-        let callback = self.submission.callback.as_ref();
-        let callback = callback.map(|callback| callbacks::sealed(transaction.env(), &analysis, callback));
-        let mut values = inserted(&analysis)?;
-        values.extend(callback.as_ref().map_or([const { Value::Null }; 3], callbacks::content));
-        let attributes = Attribute::of(&analysis);
-        let insert = if attributes.is_empty() {
-            &INSERT_WITH_CALLBACK
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<StoredAnalysis, StoreError> {
+        let new = self.begin(transaction, transaction.env().clock.now());
+        let submitted = if new.insert(transaction).await? {
+            transaction.notify(Change::Work(Queue::Submits));
+            StoredAnalysis { analysis: new.analysis, result: None }
         } else {
-            values.push(attributes::to_json(&attributes)?.into());
-            &INSERT_WITH_ATTRIBUTES
+            resubmit(transaction, &self.tenant, &self.submission).await?
         };
-        if transaction.find(insert, &values, |_| Ok(())).await?.is_none() {
-            return Ok(None);
-        }
-        drop(values);
-        created(transaction, analysis).await.map(Some)
+        usage::count(transaction, &submitted.analysis, Usage::submission()).await?;
+        Ok(submitted)
+    }
+}
+
+impl Submit {
+    fn begin(&self, transaction: &impl Transaction, now: Timestamp) -> NewAnalysis {
+        NewAnalysis::begin(transaction, (&self.tenant, &self.submission), now)
+    }
+}
+
+/// A new analysis with its callback.
+pub(super) struct NewAnalysis {
+    pub(super) analysis: Analysis,
+    pub(super) callback: Option<StoredCallback>,
+}
+
+impl NewAnalysis {
+    fn begin(
+        transaction: &impl Transaction,
+        (tenant, submission): (&TenantId, &Submission),
+        now: Timestamp,
+    ) -> Self {
+        let analysis = Analysis::begin(tenant.clone(), submission.clone(), now);
+        let callback = submission.callback.as_ref();
+        let callback = callback.map(|callback| callbacks::sealed(transaction.env(), &analysis, callback));
+        Self { analysis, callback }
     }
 
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<StoredAnalysis, StoreError> {
-        let analysis = begin(transaction, &self.tenant, &self.submission);
-        let Some(row) = insert(transaction, &analysis).await? else {
-            let found = resubmit(transaction, &self.tenant, &self.submission).await?;
-            usage::count(transaction, &found.analysis, Usage::submission()).await?;
-            return Ok(found);
-        };
-        if let Some(callback) = &self.submission.callback {
-            callbacks::add(transaction, row, &analysis, callback).await?;
+    /// Inserts the analysis, its callback and its attributes. Returns `false` if the tenant already has the call.
+    pub(super) async fn insert(&self, transaction: &impl Transaction) -> Result<bool, StoreError> {
+        let Some(row) = insert(transaction, &self.analysis).await? else { return Ok(false) };
+        if let Some(callback) = &self.callback {
+            transaction.execute(&callbacks::ADD, &callbacks::added(row, callback)).await?;
         }
-        attributes::add(transaction, &[(row, &analysis)]).await?;
-        created(transaction, analysis).await
+        attributes::add(transaction, &[(row, &self.analysis)]).await?;
+        Ok(true)
+    }
+}
+
+/// Inserts the analyses of new calls. A call may be in the list only once. For a call that its tenant already has, the result is
+/// `None`, and [`Submit`] must run.
+pub(super) struct SubmitNew(pub(super) Vec<Arc<Submit>>);
+
+impl Rule for SubmitNew {
+    const NAME: &'static str = "submit_new";
+    type Output = Vec<Option<StoredAnalysis>>;
+
+    /// PostgreSQL inserts all analyses with one statement.
+    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
+        self.run(transaction).await.map(Some)
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Self::Output, StoreError> {
+        let now = transaction.env().clock.now();
+        let new: Vec<_> = self.0.iter().map(|submit| submit.begin(transaction, now)).collect();
+        let inserted = transaction.insert_new(&new).await?;
+        let mut submitted = Vec::with_capacity(new.len());
+        for (NewAnalysis { analysis, .. }, is_new) in new.into_iter().zip(inserted) {
+            if is_new {
+                transaction.notify(Change::Work(Queue::Submits));
+                usage::count(transaction, &analysis, Usage::submission()).await?;
+            }
+            submitted.push(is_new.then_some(StoredAnalysis { analysis, result: None }));
+        }
+        Ok(submitted)
     }
 }
 
@@ -108,25 +133,16 @@ impl Rule for SubmitAll {
         first.dedup_by_key(|index| &self.submissions[*index].call_id);
         let now = transaction.env().clock.now();
         let begin =
-            |index: &usize| Analysis::begin(self.tenant.clone(), self.submissions[*index].clone(), now);
-        let analyses: Vec<_> = first.iter().map(begin).collect();
-        let rows = transaction.insert_analyses(&analyses).await?;
-        let inserted = rows.iter().zip(&analyses).filter_map(|(row, analysis)| Some(((*row)?, analysis)));
-        attributes::add(transaction, &inserted.collect::<Vec<_>>()).await?;
+            |index: &usize| NewAnalysis::begin(transaction, (&self.tenant, &self.submissions[*index]), now);
+        let new: Vec<_> = first.iter().map(begin).collect();
+        let inserted = transaction.insert_new(&new).await?;
         let mut stored = vec![None; self.submissions.len()];
-        let mut added = Vec::new();
-        for ((index, analysis), row) in first.into_iter().zip(analyses).zip(rows) {
-            let Some(row) = row else { continue };
-            if let Some(callback) = &self.submissions[index].callback {
-                added.push((row, callbacks::sealed(transaction.env(), &analysis, callback)));
-            }
-            stored[index] = Some(StoredAnalysis { analysis, result: None });
+        for ((index, NewAnalysis { analysis, .. }), is_new) in first.into_iter().zip(new).zip(inserted) {
+            stored[index] = is_new.then_some(StoredAnalysis { analysis, result: None });
         }
         if stored.iter().any(Option::is_some) {
             transaction.notify(Change::Work(Queue::Submits));
         }
-        let added: Vec<_> = added.iter().map(|(row, callback)| callbacks::added(*row, callback)).collect();
-        transaction.execute_each(&callbacks::ADD, &added).await?;
         let mut left: Vec<usize> = order.into_iter().filter(|index| stored[*index].is_none()).collect();
         while !left.is_empty() {
             // A round has the next submission of each call. Submissions of different calls do not depend on each other.
@@ -151,16 +167,6 @@ impl Rule for SubmitAll {
         transaction.count_usage(&self.tenant, total).await?;
         Ok(stored)
     }
-}
-
-fn begin(transaction: &impl Transaction, tenant: &TenantId, submission: &Submission) -> Analysis {
-    Analysis::begin(tenant.clone(), submission.clone(), transaction.env().clock.now())
-}
-
-async fn created(transaction: &impl Transaction, analysis: Analysis) -> Result<StoredAnalysis, StoreError> {
-    usage::count(transaction, &analysis, Usage::submission()).await?;
-    transaction.notify(Change::Work(Queue::Submits));
-    Ok(StoredAnalysis { analysis, result: None })
 }
 
 /// Changes the existing analysis of a call according to a submission.
@@ -236,7 +242,7 @@ impl Rule for Adopt {
             reanalyze: false,
             trace: self.trace,
         };
-        let mut analysis = begin(transaction, &self.tenant, &submission);
+        let mut analysis = Analysis::begin(self.tenant.clone(), submission, transaction.env().clock.now());
         let nothing = LearnedAnswers::nothing();
         let context = transitions::context(transaction, None, None, &nothing);
         let effect = analysis.adopt(self.obtained.clone(), &context);

@@ -10,6 +10,8 @@ macro_rules! contract {
                 resubmitting_a_call_changes_the_same_analysis,
                 submitted_metadata_replaces_the_old_metadata,
                 a_repeated_callback_is_stored_once,
+                simultaneous_submissions_are_each_stored_once,
+                submissions_outlive_the_callers_that_hang_up,
                 tenants_do_not_see_each_other,
                 stored_values_are_read_back_unchanged,
                 a_large_value_is_measured_and_not_read,

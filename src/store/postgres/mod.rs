@@ -34,6 +34,7 @@ mod requirements;
 mod retries;
 mod rows;
 mod stats;
+mod submit_groups;
 mod target;
 mod tls;
 mod transaction;
@@ -53,6 +54,7 @@ use tokio_util::sync::DropGuard;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
+use self::submit_groups::SubmitGroups;
 use self::usage::UsageBuffer;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
@@ -61,9 +63,10 @@ use super::observations::Observation;
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
+use super::submissions::Submit;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
-    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
+    Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
@@ -89,6 +92,7 @@ pub struct PostgresStore {
     /// The leases of this process on deliveries.
     deliveries: HeldLeases,
     cursors: Mutex<ReceiverCursors>,
+    submits: SubmitGroups,
     usage: Arc<UsageBuffer>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
@@ -151,6 +155,10 @@ impl Engine for PostgresStore {
             }
         }
         Ok(output)
+    }
+
+    async fn submit(&self, submit: Submit) -> Result<StoredAnalysis, StoreError> {
+        self.submits.submit(self, submit).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {

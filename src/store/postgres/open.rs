@@ -19,6 +19,7 @@ use super::migrations::{self, MIGRATIONS};
 use super::notices::{Announcer, NoticeChannel};
 use super::requirements::{Examined, examine};
 use super::retries::{retry, with_retries};
+use super::submit_groups::SubmitGroups;
 use super::unsuitable::UnsuitableDatabase;
 use super::usage::UsageBuffer;
 use super::{PostgresStore, copy_record, feed_shares, scan_shares};
@@ -117,6 +118,7 @@ impl PostgresStore {
             work: HeldLeases::default(),
             deliveries: HeldLeases::default(),
             cursors: Mutex::default(),
+            submits: SubmitGroups::new(),
             usage,
             scans: ScanLimits::new(scan_shares(settings.max_connections), &context),
             feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context),

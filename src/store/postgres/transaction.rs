@@ -17,13 +17,14 @@ use super::super::claims::Leased;
 use super::super::observations::Observation;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
+use super::super::submissions::NewAnalysis;
 use super::super::values::{Row, Value};
 use super::super::{Change, Lease, StoreContext, StoreError};
 use super::connect::Session;
 use super::fault::Fault;
 use super::notices::NoticeChannel;
 use super::{batches, listings};
-use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Usage, UsageFact};
 
@@ -183,10 +184,10 @@ impl Transaction for PostgresTransaction<'_> {
         Ok(key)
     }
 
-    async fn insert_analyses(&self, analyses: &[Analysis]) -> Result<Vec<Option<i64>>, StoreError> {
+    async fn insert_new(&self, new: &[NewAnalysis]) -> Result<Vec<bool>, StoreError> {
         Ok(match &self.connection {
-            Connection::Autocommit(client) => batches::insert(*client, analyses).await?,
-            Connection::Open(open) => batches::insert(open, analyses).await?,
+            Connection::Autocommit(client) => batches::insert(*client, new).await?,
+            Connection::Open(open) => batches::insert(open, new).await?,
         })
     }
 

@@ -13,11 +13,12 @@ use super::super::claims::Leased;
 use super::super::observations::{Observation, Observed};
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
+use super::super::submissions::NewAnalysis;
 use super::super::values::{Row, Value};
-use super::super::{Change, Lease, StoreContext, StoreError, submissions};
+use super::super::{Change, Lease, StoreContext, StoreError};
 use super::writer::{Done, lock};
 use super::{listings, usage};
-use crate::domain::analysis::{Analysis, AnalysisResult};
+use crate::domain::analysis::AnalysisResult;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Day, Usage, UsageFact};
 
@@ -119,12 +120,12 @@ impl Transaction for SqliteTransaction<'_> {
         Ok((inserted > 0).then(|| connection.last_insert_rowid()))
     }
 
-    async fn insert_analyses(&self, analyses: &[Analysis]) -> Result<Vec<Option<i64>>, StoreError> {
-        let mut rows = Vec::with_capacity(analyses.len());
-        for analysis in analyses {
-            rows.push(submissions::insert(self, analysis).await?);
+    async fn insert_new(&self, new: &[NewAnalysis]) -> Result<Vec<bool>, StoreError> {
+        let mut inserted = Vec::with_capacity(new.len());
+        for new in new {
+            inserted.push(new.insert(self).await?);
         }
-        Ok(rows)
+        Ok(inserted)
     }
 
     async fn count_usage(&self, tenant: &TenantId, usage: Usage) -> Result<(), StoreError> {

@@ -2,7 +2,10 @@
 
 use alovoice_gateway::domain::analysis::{Metadata, Stage, Status, Work};
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step};
+use alovoice_gateway::domain::usage::Day;
 use alovoice_gateway::store::{Change, Queue, SizedRead};
+
+use futures_util::future::join_all;
 
 use crate::harness::{
     Harness, START, acme, call_id, event_of, globex, metadata, obtained, reanalysis, submission, trace,
@@ -58,6 +61,48 @@ pub(crate) async fn a_repeated_callback_is_stored_once(harness: Harness) {
     let mut urls: Vec<_> = deliveries.iter().map(|delivery| delivery.url.as_str()).collect();
     urls.sort_unstable();
     assert_eq!(urls, ["https://a.example/", "https://b.example/"]);
+}
+
+pub(crate) async fn simultaneous_submissions_are_each_stored_once(harness: Harness) {
+    let calls = (0..300).flat_map(|number| [(acme(), number), (globex(), number), (acme(), number)]);
+    let submit = async |(tenant, number): (_, u32)| {
+        let number = number.to_string();
+        let url = format!("https://{number}.example/");
+        let submission =
+            if number.ends_with('7') { with_callback(&number, &url) } else { with_metadata(&number, &url) };
+        (harness.store.submit(&tenant, submission).await.unwrap(), (tenant, number))
+    };
+    for (submitted, (tenant, number)) in join_all(calls.map(submit)).await {
+        let found = harness.store.find_analysis(&tenant, &call_id(&number)).await.unwrap();
+        assert_eq!(found, Some(submitted), "{tenant} {number}");
+    }
+    for (table, rows) in [("analyses", 600), ("callbacks", 60), ("attributes", 540)] {
+        assert_eq!(harness.rows.number(&format!("SELECT count(*) FROM {table}")).await, rows, "{table}");
+    }
+    let today = Day::of(harness.now());
+    for (tenant, submissions) in [(acme(), 600), (globex(), 300)] {
+        let usage = harness.store.usage(&tenant, today, today).await.unwrap();
+        assert_eq!(usage[0].1.unwrap().submissions, submissions, "{tenant}");
+    }
+}
+
+pub(crate) async fn submissions_outlive_the_callers_that_hang_up(harness: Harness) {
+    for round in 0..20 {
+        let submit = |number| {
+            let (store, submission) = (harness.store.clone(), submission(&format!("{round}-{number}")));
+            tokio::spawn(async move { store.submit(&acme(), submission).await })
+        };
+        let mut callers: Vec<_> = (0..40).map(submit).collect();
+        // The first callers write the group, and hang up at different moments.
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        callers.drain(..20).for_each(|caller| caller.abort());
+        for (number, caller) in callers.into_iter().enumerate() {
+            let submitted = caller.await.unwrap().unwrap();
+            assert_eq!(harness.find(&format!("{round}-{}", 20 + number)).await, submitted);
+        }
+    }
 }
 
 pub(crate) async fn tenants_do_not_see_each_other(harness: Harness) {
