@@ -21,7 +21,7 @@ use super::request_context::RequestContext;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
-use crate::telemetry::audit_lines::AUDIT_OF_READS;
+use crate::telemetry::audit_lines::{AUDIT_OF_CHANGES, AUDIT_OF_READS};
 
 /// The audit entry of a request, kept in the extensions of the request. The lines of an entry are logged when the answer is
 /// complete, before it is sent. If the caller disconnects earlier, the entry has no status, and is written only for an operation
@@ -84,7 +84,7 @@ fn begin(
     let only_reads = request.method().is_safe();
     let is_enabled = match only_reads {
         true => tracing::enabled!(target: AUDIT_OF_READS, Level::INFO),
-        false => tracing::enabled!(target: "audit", Level::INFO),
+        false => tracing::enabled!(target: AUDIT_OF_CHANGES, Level::INFO),
     };
     if !is_enabled {
         return;
@@ -183,7 +183,7 @@ impl Entry {
         if self.only_reads {
             write_line!(AUDIT_OF_READS, self, request_id, call);
         } else {
-            write_line!("audit", self, request_id, call);
+            write_line!(AUDIT_OF_CHANGES, self, request_id, call);
         }
     }
 }
