@@ -169,6 +169,7 @@ pub async fn start(
     };
     let rate_limits = tenants.all().map(|tenant| (tenant.id().clone(), tenant.rate_limit()));
     let state = web::Data::new(ApiState {
+        audit: telemetry.audit.clone(),
         analyses,
         feed,
         webhooks,

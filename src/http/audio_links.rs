@@ -101,7 +101,7 @@ fn open(request: &HttpRequest) -> Result<LinkedRequest, ApiError> {
     let keys = state.sealing_keys()?;
     let link = AudioLink::open(&keys, request.match_info().query("link")).ok_or_else(unknown)?;
     let tenant = state.tenants.get(&link.tenant).ok_or_else(unknown)?;
-    AuditEntry::begin_for_link(request, operation, &link.tenant, &link.call_id);
+    AuditEntry::begin_for_link(request, (state, operation), &link.tenant, &link.call_id);
     take_turn(request, state, tenant.id())?;
     if link.is_expired(state.env.clock.now()) {
         return Err(ApiError::new(LINK_EXPIRED, format!("the link expired at {}", link.expires_at)));

@@ -1,4 +1,4 @@
-//! The audit log: a line for each operation of a caller with a valid token or link. The `tracing` target of a line is `audit`, or
+//! The audit log: a line for each operation of a caller with a valid token or link. The target of a line is `audit`, or
 //! `audit::read` for operations that only read.
 //!
 //! An entry begins when a token is verified or a link is opened. From then on the request is logged, even if it is
@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
-use tracing::Level;
 
 use super::idempotency::REPLAYED;
 use super::item_statuses::ItemStatuses;
 use super::operations::ApiOperation;
 use super::path;
 use super::request_context::RequestContext;
+use super::state::ApiState;
 use crate::auth::Caller;
 use crate::domain::ids::{CallId, DeliveryId, ReplayId, TenantId, WebhookId};
 use crate::domain::trace::TraceContext;
-use crate::telemetry::audit_lines::{AUDIT_OF_CHANGES, AUDIT_OF_READS};
+use crate::telemetry::audit_log::{AuditLine, AuditLog};
 
 /// The audit entry of a request, kept in the extensions of the request. The lines of an entry are logged when the answer is
 /// complete, before it is sent. If the caller disconnects earlier, the entry has no status, and is written only for an operation
@@ -30,6 +30,7 @@ use crate::telemetry::audit_lines::{AUDIT_OF_CHANGES, AUDIT_OF_READS};
 pub(super) struct AuditEntry(Rc<RefCell<Entry>>);
 
 struct Entry {
+    log: Arc<AuditLog>,
     action: &'static str,
     only_reads: bool,
     actor: AuditActor,
@@ -54,18 +55,23 @@ enum AuditActor {
 
 impl AuditEntry {
     /// Begins the entry of a request with a valid token.
-    pub(super) fn begin_for_token(request: &HttpRequest, operation: &ApiOperation, caller: &Arc<Caller>) {
-        begin(request, operation, || (AuditActor::Token(Arc::clone(caller)), path::call_id(request).ok()));
+    pub(super) fn begin_for_token(
+        request: &HttpRequest,
+        state_and_operation: (&ApiState, &ApiOperation),
+        caller: &Arc<Caller>,
+    ) {
+        let actor_and_call = || (AuditActor::Token(Arc::clone(caller)), path::call_id(request).ok());
+        begin(request, state_and_operation, actor_and_call);
     }
 
     /// Begins the entry of a request with a valid link.
     pub(super) fn begin_for_link(
         request: &HttpRequest,
-        operation: &ApiOperation,
+        state_and_operation: (&ApiState, &ApiOperation),
         tenant: &TenantId,
         call_id: &CallId,
     ) {
-        begin(request, operation, || (AuditActor::Link(tenant.clone()), Some(call_id.clone())));
+        begin(request, state_and_operation, || (AuditActor::Link(tenant.clone()), Some(call_id.clone())));
     }
 
     /// Adds the calls that the body names.
@@ -78,15 +84,11 @@ impl AuditEntry {
 
 fn begin(
     request: &HttpRequest,
-    operation: &ApiOperation,
+    (state, operation): (&ApiState, &ApiOperation),
     actor_and_call: impl FnOnce() -> (AuditActor, Option<CallId>),
 ) {
     let only_reads = request.method().is_safe();
-    let is_enabled = match only_reads {
-        true => tracing::enabled!(target: AUDIT_OF_READS, Level::INFO),
-        false => tracing::enabled!(target: AUDIT_OF_CHANGES, Level::INFO),
-    };
-    if !is_enabled {
+    if !state.audit.has(only_reads) {
         return;
     }
     // The text of an invalid id could be anything, so it is not logged.
@@ -95,6 +97,7 @@ fn begin(
     let context = RequestContext::of(request, |context| (context.trace, context.request_id.clone()));
     let (trace, request_id) = context.unzip();
     let entry = Entry {
+        log: Arc::clone(&state.audit),
         action: operation.id,
         only_reads,
         actor,
@@ -134,34 +137,6 @@ impl Drop for Entry {
     }
 }
 
-/// Writes a line. This is a macro, because the target of a `tracing` macro must be a constant.
-macro_rules! write_line {
-    ($target:expr, $entry:expr, $request_id:expr, $call:expr) => {{
-        let (entry, call): (&Entry, Option<&(CallId, Option<u16>)>) = ($entry, $call);
-        let whole = entry.status.map(|status| status.as_u16());
-        let (tenant, issuer, subject) = match &entry.actor {
-            AuditActor::Token(caller) => (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref()),
-            AuditActor::Link(tenant) => (tenant, None, None),
-        };
-        tracing::info!(
-            target: $target,
-            action = entry.action,
-            status = call.and_then(|(_, status)| *status).or(whole),
-            replayed = entry.replayed,
-            tenant = tenant.as_str(),
-            issuer,
-            subject,
-            request_id = $request_id,
-            trace_id = entry.trace.map(tracing::field::display),
-            call_id = call.map(|(call_id, _)| call_id.as_str()),
-            webhook_id = entry.webhook.map(tracing::field::display),
-            delivery_id = entry.delivery.map(tracing::field::display),
-            replay_id = entry.replay.map(tracing::field::display),
-            "operation requested"
-        );
-    }};
-}
-
 impl Entry {
     /// Adds the id of the created resource, which is the last segment of `Location`.
     fn add_created_ids<B>(&mut self, response: &HttpResponse<B>) {
@@ -180,10 +155,27 @@ impl Entry {
     }
 
     fn write(&self, request_id: &str, call: Option<&(CallId, Option<u16>)>) {
-        if self.only_reads {
-            write_line!(AUDIT_OF_READS, self, request_id, call);
-        } else {
-            write_line!(AUDIT_OF_CHANGES, self, request_id, call);
-        }
+        let whole = self.status.map(|status| status.as_u16());
+        let (tenant, issuer, subject) = match &self.actor {
+            AuditActor::Token(caller) => {
+                (&caller.tenant, Some(caller.issuer.as_str()), caller.subject.as_deref())
+            }
+            AuditActor::Link(tenant) => (tenant, None, None),
+        };
+        let line = AuditLine {
+            action: self.action,
+            status: call.and_then(|(_, status)| *status).or(whole),
+            replayed: self.replayed,
+            tenant: tenant.as_str(),
+            issuer,
+            subject,
+            request_id,
+            trace: self.trace,
+            call_id: call.map(|(call_id, _)| call_id.as_str()),
+            webhook: self.webhook,
+            delivery: self.delivery,
+            replay: self.replay,
+        };
+        if self.only_reads { self.log.write_read(&line) } else { self.log.write_change(&line) }
     }
 }

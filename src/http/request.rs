@@ -85,7 +85,7 @@ async fn extract<P: PathParameters, Q: QueryParameters, B: RequestBody>(
         return Err(ApiError::new(INTERNAL, "the operation takes no token"));
     };
     let caller = authenticate(&request, state).await?;
-    AuditEntry::begin_for_token(&request, operation, &caller);
+    AuditEntry::begin_for_token(&request, (state, operation), &caller);
     let tenant = authorize(state, &caller, scope)?;
     take_turn(&request, state, tenant.id())?;
     let path = P::parse(&request)?;

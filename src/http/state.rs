@@ -14,6 +14,7 @@ use crate::domain::clock_status::ClockStatus;
 use crate::domain::sealing::SealingKeys;
 use crate::env::Env;
 use crate::store::Store;
+use crate::telemetry::audit_log::AuditLog;
 use crate::tenants::Tenants;
 
 /// The shared state of the API.
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub tenants: Arc<Tenants>,
     /// Rate limits of the tenants.
     pub limits: RateLimits,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
     /// Log of refused requests.
     pub refusals: Arc<RefusalLog>,
     /// Executes requests with an `Idempotency-Key`.

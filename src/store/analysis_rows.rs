@@ -5,6 +5,7 @@ use super::values::{Row, Value, json};
 use crate::domain::analysis::{Analysis, AnalysisResult, Metadata, Stage, Status, Work};
 use crate::domain::answer_shape::{AnswerShape, InvalidShape};
 use crate::domain::call_facts::CallFacts;
+use crate::domain::deliveries::StoredCallback;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::listing::{ListPosition, ListedAnalysis, ListedRow};
 
@@ -15,6 +16,12 @@ pub struct StoredAnalysis {
     pub analysis: Analysis,
     /// The result; `None` before the first completion.
     pub result: Option<AnalysisResult>,
+}
+
+/// A new analysis with its callback.
+pub(super) struct NewAnalysis {
+    pub(super) analysis: Analysis,
+    pub(super) callback: Option<StoredCallback>,
 }
 
 /// Key of the rows of a call: the tenant and the call id.

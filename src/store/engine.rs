@@ -8,7 +8,7 @@ use super::claims::{ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Que
 use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit};
-use super::submissions::Submit;
+use crate::domain::analysis::Submission;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
@@ -51,8 +51,12 @@ pub(super) trait Engine: Send + Sync {
     /// Returns the environment of the process.
     fn env(&self) -> &Env;
 
-    /// Creates the analysis of a new call, or changes the existing one.
-    fn submit(&self, submit: Submit) -> impl Future<Output = Result<StoredAnalysis, StoreError>> + Send;
+    /// Engine-specific part of [`AnalysisStore::submit`](super::AnalysisStore::submit).
+    fn submit_one(
+        &self,
+        tenant: &TenantId,
+        submission: Submission,
+    ) -> impl Future<Output = Result<StoredAnalysis, StoreError>> + Send;
 
     /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
     fn list(

@@ -42,10 +42,10 @@
 
 use std::ops::ControlFlow;
 
+use super::analysis_rows::NewAnalysis;
 use super::claims::{Lease, Leased};
 use super::observations::Observation;
 use super::sql::Sql;
-use super::submissions::NewAnalysis;
 use super::values::{Row, Value};
 use super::{Change, StoreContext, StoreError};
 use crate::domain::analysis::AnalysisResult;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::analysis_rows::{COLUMNS, CallKey, StoredAnalysis, read, read_facts, read_metadata, state, work};
+use super::analysis_rows::{
+    COLUMNS, CallKey, NewAnalysis, StoredAnalysis, read, read_facts, read_metadata, state, work,
+};
 use super::claims::Queue;
 use super::rules::{PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
@@ -13,7 +15,6 @@ use super::{Change, StoreError, attributes, callbacks, deletion, events, transit
 use crate::domain::analysis::{Analysis, Submission, SubmittedData, VendorResult};
 use crate::domain::call_facts::CallFacts;
 use crate::domain::clock::Timestamp;
-use crate::domain::deliveries::StoredCallback;
 use crate::domain::ids::{CallId, TenantId};
 use crate::domain::learned_answers::LearnedAnswers;
 use crate::domain::trace::TraceContext;
@@ -39,7 +40,7 @@ impl Rule for Submit {
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<StoredAnalysis, StoreError> {
         let new = self.begin(transaction, transaction.env().clock.now());
-        let submitted = if new.insert(transaction).await? {
+        let submitted = if insert_new(transaction, &new).await? {
             transaction.notify(Change::Work(Queue::Submits));
             StoredAnalysis { analysis: new.analysis, result: None }
         } else {
@@ -52,37 +53,33 @@ impl Rule for Submit {
 
 impl Submit {
     fn begin(&self, transaction: &impl Transaction, now: Timestamp) -> NewAnalysis {
-        NewAnalysis::begin(transaction, (&self.tenant, &self.submission), now)
+        begin(transaction, (&self.tenant, &self.submission), now)
     }
 }
 
-/// A new analysis with its callback.
-pub(super) struct NewAnalysis {
-    pub(super) analysis: Analysis,
-    pub(super) callback: Option<StoredCallback>,
+/// Begins the analysis of a new call.
+fn begin(
+    transaction: &impl Transaction,
+    (tenant, submission): (&TenantId, &Submission),
+    now: Timestamp,
+) -> NewAnalysis {
+    let analysis = Analysis::begin(tenant.clone(), submission.clone(), now);
+    let callback = submission.callback.as_ref();
+    let callback = callback.map(|callback| callbacks::sealed(transaction.env(), &analysis, callback));
+    NewAnalysis { analysis, callback }
 }
 
-impl NewAnalysis {
-    fn begin(
-        transaction: &impl Transaction,
-        (tenant, submission): (&TenantId, &Submission),
-        now: Timestamp,
-    ) -> Self {
-        let analysis = Analysis::begin(tenant.clone(), submission.clone(), now);
-        let callback = submission.callback.as_ref();
-        let callback = callback.map(|callback| callbacks::sealed(transaction.env(), &analysis, callback));
-        Self { analysis, callback }
+/// Inserts an analysis, its callback and its attributes. Returns `false` if the tenant already has the call.
+pub(super) async fn insert_new(
+    transaction: &impl Transaction,
+    new: &NewAnalysis,
+) -> Result<bool, StoreError> {
+    let Some(row) = insert(transaction, &new.analysis).await? else { return Ok(false) };
+    if let Some(callback) = &new.callback {
+        transaction.execute(&callbacks::ADD, &callbacks::added(row, callback)).await?;
     }
-
-    /// Inserts the analysis, its callback and its attributes. Returns `false` if the tenant already has the call.
-    pub(super) async fn insert(&self, transaction: &impl Transaction) -> Result<bool, StoreError> {
-        let Some(row) = insert(transaction, &self.analysis).await? else { return Ok(false) };
-        if let Some(callback) = &self.callback {
-            transaction.execute(&callbacks::ADD, &callbacks::added(row, callback)).await?;
-        }
-        attributes::add(transaction, &[(row, &self.analysis)]).await?;
-        Ok(true)
-    }
+    attributes::add(transaction, &[(row, &new.analysis)]).await?;
+    Ok(true)
 }
 
 /// Inserts the analyses of new calls. A call may be in the list only once. For a call that its tenant already has, the result is
@@ -132,8 +129,7 @@ impl Rule for SubmitAll {
         let mut first = order.clone();
         first.dedup_by_key(|index| &self.submissions[*index].call_id);
         let now = transaction.env().clock.now();
-        let begin =
-            |index: &usize| NewAnalysis::begin(transaction, (&self.tenant, &self.submissions[*index]), now);
+        let begin = |index: &usize| begin(transaction, (&self.tenant, &self.submissions[*index]), now);
         let new: Vec<_> = first.iter().map(begin).collect();
         let inserted = transaction.insert_new(&new).await?;
         let mut stored = vec![None; self.submissions.len()];

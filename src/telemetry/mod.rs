@@ -1,6 +1,6 @@
 //! Telemetry: logs, spans and metrics for operators of a running gateway.
 
-pub mod audit_lines;
+pub mod audit_log;
 pub mod logs;
 pub mod metrics;
 pub mod spans;
@@ -8,10 +8,10 @@ pub mod spans;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use self::audit_log::{AuditLog, AuditThread};
 use self::metrics::Metrics;
 use self::spans::{CollectorHeaders, Export, ExporterError};
 use crate::config::{InvalidLogFilter, Settings, SettingsProblems};
@@ -32,6 +32,9 @@ pub enum TelemetryError {
     /// Two metrics have the same name.
     #[error("cannot register the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The thread of the audit log could not be started.
+    #[error("cannot start the thread of the audit log: {0}")]
+    Audit(#[source] std::io::Error),
     /// The exporter of spans could not be built.
     #[error("cannot export traces: {0}")]
     Exporter(#[from] ExporterError),
@@ -43,9 +46,11 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// Headers for the collector of spans. They are reloaded when their file changes.
     pub collector_headers: Arc<CollectorHeaders>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
     export: Export,
-    /// Writes the waiting lines of the log when the telemetry ends; `None` if another program writes the log.
-    _log: Option<WorkerGuard>,
+    /// Writes the waiting audit lines when the telemetry ends; `None` if there is no audit log.
+    _audit: Option<AuditThread>,
 }
 
 impl Telemetry {
@@ -58,20 +63,23 @@ impl Telemetry {
         let metrics = Arc::new(Metrics::new()?);
         let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);
         let export = Export::new(settings, network, &collector_headers, &metrics)?;
-        let (logs, guard) = logs::layer(&settings.log)?;
+        let logs = logs::layer(&settings.log)?;
         tracing_subscriber::registry().with(export.layer()).with(logs).try_init()?;
         logs::log_panics();
-        Ok(Self { metrics, collector_headers, export, _log: Some(guard) })
+        let audit = Arc::new(AuditLog::on_standard_error(settings.log.format));
+        let thread = AuditThread::start(&audit).map_err(TelemetryError::Audit)?;
+        Ok(Self { metrics, collector_headers, audit, export, _audit: Some(thread) })
     }
 
     /// Creates only the metrics. This function is for a gateway inside another program, such as a test, if that program
-    /// configures logs and spans itself.
+    /// configures logs and spans itself. Such a gateway has no audit log.
     ///
     /// # Errors
     /// Returns an error if two metrics have the same name.
     pub fn metrics_only() -> Result<Self, TelemetryError> {
-        let metrics = Arc::new(Metrics::new()?);
-        Ok(Self { metrics, collector_headers: Arc::default(), export: Export::default(), _log: None })
+        let (metrics, audit) = (Arc::new(Metrics::new()?), Arc::new(AuditLog::off()));
+        let (collector_headers, export) = (Arc::default(), Export::default());
+        Ok(Self { metrics, collector_headers, audit, export, _audit: None })
     }
 
     /// Exports the waiting spans within `patience`. No span is exported afterwards.

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
-use super::super::analysis_rows::{state, stored_facts, work};
+use super::super::analysis_rows::{NewAnalysis, state, stored_facts, work};
 use super::super::attributes::to_json;
-use super::super::submissions::NewAnalysis;
 use super::super::values::json;
 use super::super::{StoreError, callbacks};
 use super::fault::Fault;

@@ -68,6 +68,7 @@ use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
     Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
 };
+use crate::domain::analysis::Submission;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
@@ -157,8 +158,12 @@ impl Engine for PostgresStore {
         Ok(output)
     }
 
-    async fn submit(&self, submit: Submit) -> Result<StoredAnalysis, StoreError> {
-        self.submits.submit(self, submit).await
+    async fn submit_one(
+        &self,
+        tenant: &TenantId,
+        submission: Submission,
+    ) -> Result<StoredAnalysis, StoreError> {
+        self.submits.submit(self, Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {

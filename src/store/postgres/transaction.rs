@@ -12,12 +12,12 @@ use futures_util::future::try_join_all;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{RowStream, Statement};
 
+use super::super::analysis_rows::NewAnalysis;
 use super::super::changes::Changes;
 use super::super::claims::Leased;
 use super::super::observations::Observation;
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
-use super::super::submissions::NewAnalysis;
 use super::super::values::{Row, Value};
 use super::super::{Change, Lease, StoreContext, StoreError};
 use super::connect::Session;

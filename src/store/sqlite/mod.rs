@@ -55,6 +55,7 @@ use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
     Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
 };
+use crate::domain::analysis::Submission;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
@@ -135,8 +136,12 @@ impl Engine for SqliteStore {
         Ok(self.reported(outcome?))
     }
 
-    async fn submit(&self, submit: Submit) -> Result<StoredAnalysis, StoreError> {
-        self.transact(submit).await
+    async fn submit_one(
+        &self,
+        tenant: &TenantId,
+        submission: Submission,
+    ) -> Result<StoredAnalysis, StoreError> {
+        self.transact(Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {

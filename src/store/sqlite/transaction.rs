@@ -8,14 +8,14 @@ use futures_util::FutureExt;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
+use super::super::analysis_rows::NewAnalysis;
 use super::super::changes::Changes;
 use super::super::claims::Leased;
 use super::super::observations::{Observation, Observed};
 use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
-use super::super::submissions::NewAnalysis;
 use super::super::values::{Row, Value};
-use super::super::{Change, Lease, StoreContext, StoreError};
+use super::super::{Change, Lease, StoreContext, StoreError, submissions};
 use super::writer::{Done, lock};
 use super::{listings, usage};
 use crate::domain::analysis::AnalysisResult;
@@ -123,7 +123,7 @@ impl Transaction for SqliteTransaction<'_> {
     async fn insert_new(&self, new: &[NewAnalysis]) -> Result<Vec<bool>, StoreError> {
         let mut inserted = Vec::with_capacity(new.len());
         for new in new {
-            inserted.push(new.insert(self).await?);
+            inserted.push(submissions::insert_new(self, new).await?);
         }
         Ok(inserted)
     }
