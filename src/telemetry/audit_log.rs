@@ -13,8 +13,9 @@ use serde::{Serialize, Serializer};
 use tracing::Level;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::SubscriberExt;
 
-use crate::config::LogFormat;
+use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 use crate::domain::ids::{DeliveryId, ReplayId, WebhookId};
 use crate::domain::trace::TraceContext;
 
@@ -102,12 +103,18 @@ impl AuditLog {
         Self::new(LogFormat::Json, [false, false], io::sink())
     }
 
-    /// Returns an audit log on standard error. The subscriber of the process decides whether the log has lines of changes (target
-    /// `audit`) and of reads (target `audit::read`).
-    pub(super) fn on_standard_error(format: LogFormat) -> Self {
-        let writes_changes = tracing::enabled!(target: "audit", Level::INFO);
-        let writes_reads = tracing::enabled!(target: "audit::read", Level::INFO);
-        Self::new(format, [writes_changes, writes_reads], io::stderr())
+    /// Returns an audit log on standard error. The log filter decides whether the log has lines of changes (target `audit`) and of
+    /// reads (target `audit::read`).
+    ///
+    /// # Errors
+    /// Returns an error if the filter is invalid.
+    pub(super) fn on_standard_error(settings: &LogSettings) -> Result<Self, InvalidLogFilter> {
+        let filter = tracing_subscriber::registry().with(parse_log_filter(&settings.filter)?);
+        let written = tracing::subscriber::with_default(filter, || {
+            let changes = tracing::enabled!(target: "audit", Level::INFO);
+            [changes, tracing::enabled!(target: "audit::read", Level::INFO)]
+        });
+        Ok(Self::new(settings.format, written, io::stderr()))
     }
 
     fn new(

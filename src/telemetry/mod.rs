@@ -64,9 +64,9 @@ impl Telemetry {
         let collector_headers = Arc::new(CollectorHeaders::load(&settings.traces)?);
         let export = Export::new(settings, network, &collector_headers, &metrics)?;
         let logs = logs::layer(&settings.log)?;
+        let audit = Arc::new(AuditLog::on_standard_error(&settings.log)?);
         tracing_subscriber::registry().with(export.layer()).with(logs).try_init()?;
         logs::log_panics();
-        let audit = Arc::new(AuditLog::on_standard_error(settings.log.format));
         let thread = AuditThread::start(&audit).map_err(TelemetryError::Audit)?;
         Ok(Self { metrics, collector_headers, audit, export, _audit: Some(thread) })
     }
