@@ -38,6 +38,9 @@ impl SubmitGroups {
 
     /// Writes a submission. A group is written by the first of its callers that gets a free statement. If this caller disconnects,
     /// the other submissions of the group are written alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if no statement is free within the time limit of an operation, and the errors of the statement.
     pub(super) async fn submit(
         &self,
         store: &PostgresStore,
@@ -46,11 +49,16 @@ impl SubmitGroups {
         let (submit, (answer, mut answered)) = (Arc::new(submit), oneshot::channel());
         let waiting = Waiting { submit: Arc::clone(&submit), answer };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
+        let patience = tokio::time::sleep(store.context.operation_timeout);
+        tokio::pin!(patience);
         let outcome = loop {
             let statement = tokio::select! {
                 biased;
                 outcome = &mut answered => break outcome.unwrap_or(Ok(None)),
                 statement = self.statements.acquire() => statement,
+                () = &mut patience => {
+                    break Err(StoreError::Unavailable("earlier submissions are still being written".into()));
+                }
             };
             let group = self.next();
             if group.is_empty() {
