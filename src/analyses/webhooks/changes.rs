@@ -66,9 +66,9 @@ pub struct WebhookChange {
     pub transform: Option<Option<Transform>>,
     /// HTTP method of the requests; `Some(None)` selects the method of the transform.
     pub method: Option<Option<DeliveryMethod>>,
-    /// Number of deliveries per second, including pending ones; `Some(None)` for that of the preset.
+    /// Number of deliveries per second, including pending deliveries; `Some(None)` selects the number of the preset.
     pub rate: Option<Option<PerSecond>>,
-    /// Number of deliveries at once; `Some(None)` for the default.
+    /// Number of deliveries at once; `Some(None)` selects the default.
     pub burst: Option<Option<Burst>>,
     /// Payload of the events, including pending ones.
     pub payload: Option<EventPayload>,
