@@ -19,7 +19,7 @@ pub struct PresetResource {
     /// Name of the preset, for `transform` and for the path of a rendering.
     #[schema(max_length = 64, example = "zendesk.comment")]
     preset: &'static str,
-    /// The request for which the preset makes the body.
+    /// Description of the request whose body the preset makes.
     #[schema(max_length = 1024)]
     description: &'static str,
     /// HTTP method of the request.
