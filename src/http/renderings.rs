@@ -47,10 +47,11 @@ pub struct PresetResource {
     /// Link to the documentation of the receiver.
     #[schema(max_length = 1024)]
     documentation: &'static str,
-    /// The default of `rate` for a webhook with the preset: the deliveries per second that the receiver allows; `null` without a limit.
+    /// The default of `rate` for a webhook with the preset: the deliveries per second that the receiver allows; `null` if there
+    /// is no limit.
     #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<f64>,
-    /// The default of `burst` for a webhook with the preset; `null` without a limit.
+    /// The default of `burst` for a webhook with the preset; `null` if there is no limit.
     #[schema(required = true, minimum = 1, maximum = 10000, example = 50)]
     burst: Option<u32>,
 }
