@@ -37,7 +37,7 @@ pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
 /// SQL condition of the webhooks that may have limits: those that are disabled or paused, that have a rate, or whose preset may have
-/// one. It is the condition of an index. A transform is stored as JSON, and `preset` is its first member.
+/// one. An index has the same condition. A transform is stored as JSON, and `preset` is its first member.
 macro_rules! is_limited {
     () => {
         "(disabled_at IS NOT NULL OR paused_until IS NOT NULL OR rate IS NOT NULL OR substr(transform, 1, 9) = '{\"preset\"')"
@@ -97,7 +97,7 @@ pub(super) struct Selected {
     pub(super) next_token: Option<Timestamp>,
 }
 
-/// A change of a bucket. It must be written together with the claim, and only if the bucket has the state `before`.
+/// A change of a bucket. The change must be written together with the claim, and only if the bucket has the state `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TakenTokens {
     pub(super) before: Option<i64>,
