@@ -260,7 +260,7 @@ impl Analysis {
     }
 
     /// Returns the time from now until [`Analysis::retry_at`], at least one second. Returns `None` if [`Analysis::retry_at`]
-    /// does.
+    /// returns `None`.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }
