@@ -107,7 +107,9 @@ impl Field {
             }),
             Self::Map(field) => Ok(field),
             Self::Any => Ok(self),
-            _ => Err(format!("is not a field: {name:?} does not exist, because the value before it has no fields")),
+            _ => Err(format!(
+                "is not a field: {name:?} does not exist, because the value before it has no fields"
+            )),
         }
     }
 }
