@@ -26,7 +26,7 @@ const MAX_MISSES: u64 = 10_000;
 /// The negative cache: calls for which the vendor has no result.
 pub(super) struct Lookups(Cache<Key, ()>);
 
-/// Outcome of a lookup, except for a miss. The negative cache keeps only misses and none of these outcomes.
+/// Outcome of a lookup, except for a miss. The negative cache keeps misses, but none of these outcomes.
 #[derive(Debug, Clone)]
 enum LookupOutcome {
     Adopted,

@@ -110,7 +110,7 @@ impl MemoryBudget {
     }
 
     /// Takes a permit for `bytes`, and waits for it up to `PATIENCE`. Does not wait if an earlier wait of the tenant has timed
-    /// out and no permit of the tenant was returned since.
+    /// out and no permit of the tenant has been returned since then.
     ///
     /// # Errors
     /// [`MemoryUsedUp`] if there is no permit in time.

@@ -12,7 +12,7 @@ use crate::http::admin::Readiness;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
-/// Last part of the grace period. It is reserved for releasing the leases, exporting the last spans and closing the
+/// Last part of the grace period. This part is reserved for releasing the leases, exporting the last spans and closing the
 /// store. A busy database needs this time. Leases that are not released delay their work until they expire.
 const CLOSING_SHARE: Duration = Duration::from_secs(3);
 /// Part of [`CLOSING_SHARE`] during which the shutdown waits for the current steps of the worker loops. A claim that is

@@ -22,7 +22,7 @@ pub(super) enum IssuerKeys {
 }
 
 impl IssuerKeys {
-    /// Reads a key file at once. A JWKS URL is fetched by the first refresh. `path` is the settings key of the
+    /// Reads a key file immediately. The first refresh fetches a JWKS URL. `path` is the settings key of the
     /// issuer.
     ///
     /// # Errors

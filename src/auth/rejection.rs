@@ -39,7 +39,7 @@ pub enum Rejection {
     /// The request has no `Authorization` header.
     #[error("a bearer token is required")]
     Missing,
-    /// The request has more than one `Authorization` header. A proxy and a server might use different ones of these headers.
+    /// The request has more than one `Authorization` header. A proxy and a server might not use the same header.
     #[error("the request has more than one Authorization header")]
     SeveralHeaders,
     /// The authentication scheme is not `Bearer`.

@@ -86,8 +86,8 @@ impl Verified {
 }
 
 impl Verifier {
-    /// Reads the key files of all issuers. JWKS URLs are fetched by the first [`Self::refresh_once`], or by the first
-    /// token that needs their keys.
+    /// Reads the key files of all issuers. The gateway fetches a JWKS URL at the first
+    /// [`Self::refresh_once`], or when the first token needs its keys.
     ///
     /// `observer` is called after each fetch of a JWKS URL. The observer runs on threads that serve requests, so the observer
     /// must not block.

@@ -138,9 +138,9 @@ impl Sender {
 
     /// Makes one attempt. One deadline covers DNS, connection, TLS, headers and body.
     ///
-    /// Once the status arrives, the status decides the outcome, even if the body is incomplete or never ends. The function then
-    /// waits for the body at most `BODY_TIMEOUT`. If a preset judges by the body, the function waits for the body until the
-    /// deadline. A 2xx with an incomplete body is then a failed attempt, although the receiver may have accepted the event.
+    /// Usually the status decides the outcome, even if the body is incomplete or never ends. The function then waits for the body
+    /// for at most `BODY_TIMEOUT`. If the preset judges by the body, the function waits for the body until the deadline. In this
+    /// case, a 2xx with an incomplete body is a failed attempt, although the receiver may have accepted the event.
     pub async fn send(&self, outgoing: &Outgoing<'_>) -> Sent {
         let began = Instant::now();
         let is_written = Arc::new(AtomicBool::new(false));

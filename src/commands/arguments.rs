@@ -137,7 +137,7 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Deliver every event to your own receiver, too.
+    /// Also deliver every event to your own receiver.
     ///
     /// The receiver gets the requests of a webhook, signed with the secret that the sandbox prints as FORWARD_SECRET. The
     /// receiver may be on this machine or in a private network. The sandbox prints a line for each attempt.

@@ -55,7 +55,7 @@ pub(super) enum Accepts {
         least: usize,
         /// Maximum number of elements.
         most: Option<usize>,
-        /// Whether one element is allowed instead of a list.
+        /// Whether a single element is accepted in place of a list.
         or_one: bool,
     },
 }

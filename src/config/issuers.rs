@@ -34,7 +34,7 @@ settings! {
     /// An issuer, usually an identity provider, signs tokens. At least one issuer is needed. Each issuer has exactly one source
     /// of keys.
     struct IssuerSettings {
-        /// Value of the iss claim in the issuer's tokens. Each issuer needs a different one.
+        /// Value of the iss claim in the issuer's tokens. Each issuer needs a different value.
         issuer: String = text().required().example("https://sso.example.uz/realms/crm"),
         /// Audiences of this gateway. The aud claim of a token must name one of them.
         audiences: Vec<String> = list_of(text()).not_empty().required().example(vec!["alovoice-gateway"]),
@@ -43,13 +43,14 @@ settings! {
         algorithms: Vec<Algorithm> = list_of(algorithm()).not_empty().required().example(vec!["RS256"]),
         /// Source of the issuer's keys.
         keys: KeySource = inline(),
-        /// Claim that names the tenant, or a list of claims. The first of these claims that the token has is used. Each claim is
-        /// written as a name, a JSON Pointer (/app/tenant) or names joined by dots (app.tenant). The value of the claim is a
-        /// string, a whole number, a list with one such element, or an object with one key: the key is the tenant, and its value
-        /// is an object.
+        /// Claim that names the tenant, or a list of claims. The gateway uses the first of these claims that the token has. Each
+        /// claim is written as a name, a JSON Pointer (/app/tenant) or names joined by dots (app.tenant). The value of the claim
+        /// is a string, a whole number, a list with one such element, or an object with one key: the key is the tenant, and its
+        /// value is an object.
         tenant_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("tenant").example("https://example.uz/tenant"),
-        /// Claim with the scopes, or a list of claims. The first of these claims that has a scope of this API is used. Each claim
-        /// is written as in tenant_claim. The value of the claim is a list, or a string with spaces between the scopes.
+        /// Claim with the scopes, or a list of claims. The gateway uses the first of these claims that has a scope of this API.
+        /// Each claim is written as in tenant_claim. The value of the claim is a list, or a string with spaces between the
+        /// scopes.
         scope_claim: Vec<ClaimPath> = one_or_more(claim_path()).default("scope").example(vec!["scp", "realm_access.roles"]),
     }
     check |section| {

@@ -99,7 +99,7 @@ pub struct Failure {
 /// The error of a request to AloVoice: `vendor_unreachable`, `vendor_timeout`, `vendor_error` (AloVoice answered with an
 /// error), `vendor_throttled` (AloVoice limits the rate), `token_refused` (the operator must fix the token),
 /// `call_not_found` (AloVoice does not know the call, or does not know it yet), `no_result` (AloVoice answered without a
-/// result; `detail` has its words), `submission_unconfirmed` (AloVoice may or may not have accepted the call) or
+/// result; `detail` has its text), `submission_unconfirmed` (AloVoice may or may not have accepted the call) or
 /// `answer_unreadable` (the answer was invalid, or had less content than the stored result).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -260,7 +260,7 @@ impl Analysis {
     }
 
     /// Returns the time from now until [`Analysis::retry_at`], at least one second. Returns `None` if [`Analysis::retry_at`]
-    /// does.
+    /// returns `None`.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         self.retry_at().map(|at| at.since(now).max(Duration::from_secs(1)))
     }

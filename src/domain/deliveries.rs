@@ -161,7 +161,7 @@ impl Destination {
     }
 }
 
-/// New delivery, which is due at once.
+/// A new delivery, which is due at once.
 #[derive(Debug, Clone)]
 pub struct NewDelivery {
     /// Id of the delivery.

@@ -82,10 +82,10 @@ impl From<Burst> for u32 {
 /// The parts of a rate that the owner of a webhook has chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct ChosenRate {
-    /// Number of deliveries per second; `None` for that of the preset.
+    /// Number of deliveries per second; `None` selects the number of the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<PerSecond>,
-    /// Number of deliveries at once; `None` for the default.
+    /// Number of deliveries at once; `None` selects the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
 }
@@ -102,7 +102,8 @@ impl ChosenRate {
         serde_json::from_str(json).ok()
     }
 
-    /// Returns the rate with these choices; `None` without a limit. `of_preset` applies unless a number per second was chosen.
+    /// Returns the rate that follows from these choices; `None` means that there is no limit. The rate of the preset
+    /// (`of_preset`) applies unless a number per second was chosen.
     pub fn or(self, of_preset: Option<DeliveryRate>) -> Option<DeliveryRate> {
         let chosen = self.rate.map(DeliveryRate::without_burst);
         let rate = chosen.or(of_preset)?;
@@ -159,11 +160,12 @@ impl TokenBucket {
         self.full_at
     }
 
-    /// Takes a token. Without a token, returns the time at which the bucket gets the next one.
+    /// Takes a token. If the bucket has no token, returns the time at which the bucket gets the next one.
     ///
-    /// A state that is later than that of an empty bucket comes from a replica whose clock is ahead, or from a wrong clock, or from a
-    /// lower rate. Replicas differ by less than [`TOLERANCE`], so a later state counts as a full bucket. So no state stops a
-    /// webhook for longer than that and the time of one token.
+    /// The stored time at which the bucket will be full can be later than that of an empty bucket: the clock of the replica that
+    /// wrote the time was ahead or wrong, or the rate was lower. The clocks of replicas differ by less than [`TOLERANCE`]. If the
+    /// stored time is later by more than [`TOLERANCE`], the bucket counts as full. So no stored time stops a webhook for longer
+    /// than [`TOLERANCE`] plus the time of one token.
     pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
         let (now, interval) = (now.as_millis().saturating_mul(1000), self.rate.interval());
         let capacity = interval * i64::from(self.rate.burst.0);
@@ -193,7 +195,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_716_207_617_000);
     const BITRIX24: DeliveryRate = DeliveryRate::of_preset(2.0, 50);
 
-    /// Takes tokens until there are none. Returns their number and the time of the next one.
+    /// Takes tokens until the bucket is empty. Returns the number of tokens and the time of the next token.
     fn drained(bucket: &mut TokenBucket, now: Timestamp) -> (u32, Timestamp) {
         let mut taken = 0;
         loop {

@@ -17,8 +17,8 @@ pub(super) struct Echo<'a> {
     token: &'a [u8],
     /// Text that replaces the token.
     replacement: &'static [u8],
-    /// The parts of the base64 form that depend on the token alone. base64 encodes groups of three bytes, so each of the
-    /// three positions at which the token can start in a group has its own part.
+    /// The parts of the base64 form that depend on the token alone. base64 encodes groups of three bytes. The
+    /// token can start at each of the three positions in a group, so there are three parts.
     base64: Vec<Zeroizing<String>>,
     /// The token in hexadecimal digits, if it is long enough.
     hexadecimal: Option<Zeroizing<String>>,

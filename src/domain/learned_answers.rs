@@ -6,8 +6,8 @@
 //!   ready, the gateway learns the shapes of the answers that came before the result. Answers of these shapes mean that the
 //!   result is not ready.
 //!
-//! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that only probes had is
-//! **proven** once enough calls in progress had other shapes.
+//! A shape in both lists is **ambiguous**: it does not show whether the vendor knows the call. A shape that
+//! occurred only in answers to probes is **proven** once enough calls in progress had other shapes.
 //!
 //! During maintenance or an outage, the vendor may give the same answer for all calls, and also to probes. Therefore:
 //!

@@ -275,7 +275,7 @@ fn processed(work: &Work, now: Timestamp) -> Option<ProcessingTime> {
     Some(ProcessingTime { found_after: now.since(accepted_at), at_first_poll: work.polls == 1 })
 }
 
-/// Returns whether the grace period of an unknown call is over. It begins with the first answer for an unknown call.
+/// Returns whether the grace period of an unknown call is over. The period begins with the first answer for an unknown call.
 fn is_missing(work: &mut Work, context: &Context<'_>) -> bool {
     let since = *work.missing_since.get_or_insert(context.now);
     context.now.since(since) >= context.policy.not_found_grace

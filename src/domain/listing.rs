@@ -43,8 +43,8 @@ impl AnalysisFilter {
         !self.tags.is_empty() || self.search.is_some() || !self.attributes.is_empty()
     }
 
-    /// Returns the stricter of two upper bounds: `submitted_before` and the position. A statement gets only this one. With both, a
-    /// database may start at the newer bound and read all analyses between the two.
+    /// Returns the stricter of two upper bounds: `submitted_before` and the position. A statement gets only this bound. With
+    /// both, a database may start at the newer bound and read all analyses between the two.
     pub fn upper_bound<'a>(&self, after: Option<&'a ListPosition>) -> Option<UpperBound<'a>> {
         match (self.submitted_before, after) {
             (Some(before), Some(position)) if position.submitted_at >= before => {

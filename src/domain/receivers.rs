@@ -98,7 +98,7 @@ impl Receivers {
     }
 }
 
-/// Evicts the receivers with the oldest attempts until there is room for another one.
+/// Evicts the receivers with the oldest attempts until there is room for another receiver.
 fn make_room(receivers: &mut HashMap<Arc<str>, ReceiverState>) {
     while receivers.len() >= MAX_RECEIVERS {
         let oldest = receivers.iter().min_by_key(|(_, state)| state.changed_at);

@@ -16,8 +16,8 @@ pub struct ConnectionState {
     pub(super) open: Rc<OpenConnection>,
     /// Number of requests whose answers are not complete.
     requests: Cell<usize>,
-    /// The place of this connection in the connection limit of a tenant. This is the tenant of the last request with a valid
-    /// token or link.
+    /// The place of this connection in the connection limit of the tenant that sent the last request with a valid token or
+    /// link.
     pub(super) place: RefCell<Option<ConnectionPlace>>,
     /// Whether the connection ends after the current answer.
     pub(super) is_last: Cell<bool>,

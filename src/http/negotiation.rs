@@ -7,8 +7,11 @@ use actix_web::http::header::{ACCEPT_ENCODING, Accept, AcceptEncoding, Encoding,
 use super::problem::{ApiError, NOT_ACCEPTABLE};
 
 /// Returns the index in `offered` of the preferred type. The type with the highest quality wins. Among types of equal quality,
-/// the type with the most specific media range wins. If several types remain that ranges name exactly, the first of them in
-/// `offered` wins. If several types remain that only match wildcards, the default wins if it is one of them, or else the first.
+/// the type with the most specific media range wins. If several types remain:
+///
+/// - If ranges name these types exactly, the type that comes first in `offered` wins.
+/// - If only wildcards match these types, the default wins if it is one of them. Otherwise the type that comes first wins.
+///
 /// Without a valid `Accept`, the default wins.
 ///
 /// Parameters of a range, such as `charset`, are ignored, because each type has one variant.

@@ -17,7 +17,7 @@ use crate::domain::webhooks::MAX_WEBHOOKS;
 use crate::store::{ScanRefusal, StoreError};
 
 impl ApiError {
-    /// Creates the problem of an operation that needs an encryption key, although no key is configured.
+    /// Creates the problem of an operation that needs an encryption key, if no key is configured.
     pub(super) fn encryption_not_configured() -> Self {
         Self::new(ENCRYPTION_NOT_CONFIGURED, "the operator must configure encryption.key_file")
     }

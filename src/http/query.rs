@@ -1,4 +1,4 @@
-//! Query parameters. Unknown and repeated parameters are errors, so that a misspelt one does not pass unnoticed.
+//! Query parameters. Unknown and repeated parameters are errors, so that callers notice a misspelt parameter.
 
 use actix_web::HttpRequest;
 use serde::de::value::StringDeserializer;

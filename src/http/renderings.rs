@@ -19,7 +19,7 @@ pub struct PresetResource {
     /// Name of the preset, for `transform` and for the path of a rendering.
     #[schema(max_length = 64, example = "zendesk.comment")]
     preset: &'static str,
-    /// The request for which the preset makes the body.
+    /// Description of the request whose body the preset makes.
     #[schema(max_length = 1024)]
     description: &'static str,
     /// HTTP method of the request.
@@ -47,10 +47,11 @@ pub struct PresetResource {
     /// Link to the documentation of the receiver.
     #[schema(max_length = 1024)]
     documentation: &'static str,
-    /// The default of `rate` for a webhook with the preset: the deliveries per second that the receiver allows; `null` without a limit.
+    /// The default of `rate` for a webhook with the preset: the deliveries per second that the receiver allows; `null` if there
+    /// is no limit.
     #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<f64>,
-    /// The default of `burst` for a webhook with the preset; `null` without a limit.
+    /// The default of `burst` for a webhook with the preset; `null` if there is no limit.
     #[schema(required = true, minimum = 1, maximum = 10000, example = 50)]
     burst: Option<u32>,
 }

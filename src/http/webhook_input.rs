@@ -60,8 +60,8 @@ pub struct CreateWebhook {
     #[schema(value_type = Option<f64>, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<PerSecond>,
     /// The number of deliveries that may be sent at once after a pause. If you omit `rate` too, the default is the burst of the
-    /// preset. Otherwise the default is the number of deliveries that `rate` allows in one second. A burst needs a rate, your own
-    /// or that of the preset.
+    /// preset. Otherwise the default is the number of deliveries that `rate` allows in one second. A burst needs a rate: your
+    /// own rate or the rate of the preset.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000, example = 50)]
     burst: Option<Burst>,

@@ -79,8 +79,8 @@ pub struct PreviewResource {
     passes_filter: bool,
     /// The HTTP method.
     method: DeliveryMethod,
-    /// The URL with the ids of the call, and with `***` in place of the secrets of the URL; `null` without a `url`, or if the
-    /// call lacks an id that the `url` names.
+    /// The URL with the ids of the call, and with `***` in place of the secrets of the URL; `null` if there is no `url`, or if
+    /// the call lacks an id that the `url` names.
     #[schema(required = true, max_length = 4096)]
     url: Option<String>,
     /// The headers. A value is `null` if it is secret or changes with each attempt.

@@ -38,11 +38,11 @@ pub struct WebhookResource {
     transform: Option<Transform>,
     /// The HTTP method of the requests.
     method: DeliveryMethod,
-    /// The maximum number of deliveries per second on average: the webhook's own rate, or the rate of the preset. `null` without
-    /// a limit.
+    /// The maximum number of deliveries per second on average: the webhook's own rate, or the rate of the preset. `null` if
+    /// there is no limit.
     #[schema(required = true, minimum = 0.01, maximum = 1000, example = 2)]
     rate: Option<f64>,
-    /// The number of deliveries that may be sent at once after a pause; `null` without a limit.
+    /// The number of deliveries that may be sent at once after a pause; `null` if there is no limit.
     #[schema(required = true, minimum = 1, maximum = 10000, example = 50)]
     burst: Option<u32>,
     /// Payload of the events that the webhook receives.
@@ -96,7 +96,7 @@ pub struct CreatedSecret {
 /// The health of a webhook, from its recent deliveries.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookHealth {
-    /// The share of `attempts` with the outcome `delivered`; `null` without attempts.
+    /// The share of `attempts` with the outcome `delivered`; `null` if there are no attempts.
     #[schema(required = true, example = 0.98)]
     success_rate: Option<f64>,
     /// Number of recent attempts that have ended, except for those with the outcome `unsigned`. Only the 100 newest deliveries

@@ -32,7 +32,10 @@ pub enum SizedRead<T> {
 }
 
 impl<T> SizedRead<T> {
-    /// Returns the value of a read without a limit. Fails if the value is too large nevertheless.
+    /// Returns the value of a read without a limit.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if the read nevertheless refused the value because of its size.
     fn unlimited(self) -> Result<T, StoreError> {
         match self {
             Self::Whole(value) => Ok(value),

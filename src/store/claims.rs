@@ -121,10 +121,10 @@ pub struct ClaimedWebhook {
 }
 
 /// SQL condition that a claim evaluates for each of its deliveries. The condition looks at the last earlier attempt that may have
-/// sent a request. It is true if this attempt has no outcome and belongs to the present round. A round begins when the delivery
-/// is created or redelivered. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. The retry
-/// schedule counts every attempt of a round, except `unsigned` attempts of a webhook. The parameter of the macro is the name of
-/// the table of deliveries.
+/// sent a request. The condition is true if this attempt has no outcome and belongs to the present round. A round begins when the
+/// delivery is created or redelivered. Attempts with the outcomes `unsigned`, `transform` and `forbidden` sent no request. The
+/// retry schedule counts every attempt of a round, except `unsigned` attempts of a webhook. The parameter of the macro is the
+/// name of the table of deliveries.
 macro_rules! follows_unknown {
     ($delivery:literal) => {
         concat!(
@@ -158,8 +158,8 @@ pub struct ClaimedDelivery {
     pub transform: Option<Transform>,
     /// HTTP method of the webhook. With `None`, the transform determines the method.
     pub method: Option<DeliveryMethod>,
-    /// Whether the outcome of an earlier attempt of the round is unknown. It is unknown if the last attempt that may have sent a
-    /// request has no outcome, because its process ended. Always `false` without a transform.
+    /// Whether the outcome of an earlier attempt of the round is unknown. The outcome is unknown if the last attempt that may
+    /// have sent a request has no outcome, because its process ended. Always `false` without a transform.
     pub follows_unknown: bool,
     /// Body of the event, byte for byte.
     pub body: Bytes,

@@ -95,7 +95,8 @@ impl<E: Engine> LearnedAnswersStore for E {
     }
 }
 
-/// The learned answers of a tenant as a transaction has read them, and the fingerprint of the token for which they must hold.
+/// The learned answers of a tenant as a transaction has read them, and the fingerprint of the token for which the
+/// answers must hold.
 pub(super) struct FoundAnswers {
     account: Option<TokenFingerprint>,
     stored: Option<LearnedAnswers>,

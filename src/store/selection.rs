@@ -37,7 +37,7 @@ pub(super) const RECEIVERS_PER_CLAIM: usize = 64;
 const SCAN_PAUSE: Duration = Duration::from_millis(50);
 
 /// SQL condition of the webhooks that may have limits: those that are disabled or paused, that have a rate, or whose preset may have
-/// one. It is the condition of an index. A transform is stored as JSON, and `preset` is its first member.
+/// one. An index has the same condition. A transform is stored as JSON, and `preset` is its first member.
 macro_rules! is_limited {
     () => {
         "(disabled_at IS NOT NULL OR paused_until IS NOT NULL OR rate IS NOT NULL OR substr(transform, 1, 9) = '{\"preset\"')"
@@ -62,8 +62,8 @@ pub(super) type ReceiverCursors = HashMap<TenantId, ReceiverCursor>;
 pub(super) struct ReceiverCursor {
     /// The last receiver of the scan. The next claim continues after this receiver.
     pub(super) last: String,
-    /// Earliest time at which a webhook that earlier claims of this scan have passed gets a token. The last claim does not read
-    /// these webhooks again.
+    /// Earliest time at which one of the webhooks that earlier claims of this scan have skipped gets a token. The last claim of
+    /// the scan does not read these webhooks again.
     next_token: Option<Timestamp>,
 }
 
@@ -93,11 +93,11 @@ pub(super) struct Selected {
     pub(super) rows: Vec<i64>,
     /// Tokens by webhook.
     pub(super) tokens: HashMap<String, TakenTokens>,
-    /// Time when the next bucket gets a token, of those that have a due delivery and no token.
+    /// Earliest time at which an empty bucket with a due delivery gets a token.
     pub(super) next_token: Option<Timestamp>,
 }
 
-/// A change of a bucket. It must be written together with the claim, and only if the bucket has the state `before`.
+/// A change of a bucket. The change must be written together with the claim, and only if the bucket has the state `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TakenTokens {
     pub(super) before: Option<i64>,
@@ -117,7 +117,7 @@ pub(super) struct Share<'s, 'a> {
     free: usize,
     /// Remaining number of slots for receivers that are not known to be prompt.
     free_unproven: usize,
-    /// Time when the next bucket of the tenant gets a token, of those that have a due delivery and no token.
+    /// Earliest time at which an empty bucket of the tenant with a due delivery gets a token.
     next_token: Option<Timestamp>,
 }
 
@@ -140,7 +140,8 @@ pub(super) struct WebhookLimits {
 
 impl WebhookLimits {
     /// Adds a webhook. A disabled or paused webhook gets no deliveries. After a pause, one delivery probes the
-    /// webhook. A rate that this version cannot read does not limit the webhook, so that it does not stop the claim.
+    /// webhook. If this version cannot read the chosen rate of a webhook, the rate of the preset applies,
+    /// so the claim does not fail.
     pub(super) fn add(&mut self, row: &dyn Row, now: Timestamp) -> Result<(), StoreError> {
         let is_disabled = row.get::<Option<Timestamp>>("disabled_at")?.is_some();
         let paused_until = row.get("paused_until")?;
@@ -248,7 +249,8 @@ impl Share<'_, '_> {
         self.selection.selected.rows.push(candidate.row);
     }
 
-    /// Takes a token of a webhook. Returns whether it had one. A receiver without a rate needs none.
+    /// Takes a token from the bucket of a receiver. Returns whether the delivery may be sent. A receiver without a rate needs no
+    /// token.
     fn take_token(&mut self, receiver: &str) -> bool {
         let bucket = self.limits.get_mut(receiver).and_then(|limit| limit.bucket.as_mut());
         let Some(bucket) = bucket else { return true };

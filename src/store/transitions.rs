@@ -155,7 +155,7 @@ fn numbered(row: &dyn Row) -> Result<(i64, Result<Analysis, StoreError>), StoreE
 }
 
 /// Runs a transition on a locked row, writes its effects, and ends the lease. `account` identifies the token whose learned
-/// answers the transition uses. It is `None` if the transition uses no learned answers.
+/// answers the transition uses. `account` is `None` if the transition uses no learned answers.
 async fn transition(
     transaction: &impl Transaction,
     row: i64,

@@ -62,7 +62,7 @@ impl SecretRefresher {
                 "changed"
             }
             Reload::Failed(error) => {
-                tracing::error!(secret = key, %error, "failed to read secret: the previous value stays in force");
+                tracing::error!(secret = key, %error, "failed to read secret: the previous value stays in use");
                 "failed"
             }
             Reload::Recovered => {

@@ -39,7 +39,7 @@ pub enum Start {
     Latest,
     /// The event after this position.
     Position(FeedPosition),
-    /// The event after the one with this id.
+    /// The event that follows the event with this id.
     Event(EventId),
 }
 

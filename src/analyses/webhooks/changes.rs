@@ -55,22 +55,22 @@ pub enum HeaderChanges {
 /// A change of a webhook. Fields that are `None` keep their value.
 #[derive(Debug, Default)]
 pub struct WebhookChange {
-    /// URL that receives the events, including pending ones.
+    /// URL that receives the events, including pending events.
     pub url: Option<CallbackUrl>,
     /// Types of the events that are sent from now on.
     pub events: Option<EventFilter>,
     /// Filter on the content of events from now on; `Some(None)` removes it.
     pub filter: Option<Option<ContentFilter>>,
-    /// Transform that makes the bodies of the requests from the events, including pending ones. With `Some(None)`, the bodies are
-    /// the events themselves.
+    /// Transform that makes the bodies of the requests from the events, including pending events. With `Some(None)`, the bodies
+    /// are the events themselves.
     pub transform: Option<Option<Transform>>,
     /// HTTP method of the requests; `Some(None)` selects the method of the transform.
     pub method: Option<Option<DeliveryMethod>>,
-    /// Number of deliveries per second, including pending ones; `Some(None)` for that of the preset.
+    /// Number of deliveries per second, including pending deliveries; `Some(None)` selects the number of the preset.
     pub rate: Option<Option<PerSecond>>,
-    /// Number of deliveries at once; `Some(None)` for the default.
+    /// Number of deliveries at once; `Some(None)` selects the default.
     pub burst: Option<Option<Burst>>,
-    /// Payload of the events, including pending ones.
+    /// Payload of the events, including pending events.
     pub payload: Option<EventPayload>,
     /// Custom headers of the requests.
     pub headers: HeaderChanges,

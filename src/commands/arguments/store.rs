@@ -53,10 +53,10 @@ pub enum StoreCommand {
     /// Encrypt all stored secrets again with the first key of `encryption.key_file`, so that you can remove the other
     /// keys.
     ///
-    /// Gateways may run at the same time if each of them has already loaded the new first key. The command encrypts the secrets
-    /// and headers of webhooks and the stored answers in small batches. The command retries records that change at the same time.
-    /// It lists the records that no configured key decrypts, and does not change them. After an interruption, run the command
-    /// again.
+    /// Gateways may run at the same time if each of them has already loaded the new first key. The command encrypts the secrets,
+    /// headers and URLs of webhooks, the URLs of callbacks, and the stored answers, in small batches. If a record changes at the
+    /// same time, the command tries again. The command lists the records that no configured key decrypts, and does not change
+    /// them. After an interruption, run the command again.
     #[command(after_help = RESEAL_HELP)]
     Reseal(ResealArgs),
 

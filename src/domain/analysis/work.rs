@@ -106,7 +106,7 @@ impl Work {
     }
 
     /// Returns the `ETag` for a conditional poll at `now`, or `None` if the poll must be unconditional. The vendor's
-    /// `ETag` may stay the same when the answer changes. So these polls are unconditional: every fourth poll of an
+    /// `ETag` may stay the same when the answer changes. So the following polls are unconditional: every fourth poll of an
     /// analysis round, the last poll before the deadline, polls that a caller requested, and the poll for late tags if
     /// the first poll of the round found the result.
     pub fn condition(&self, policy: &PollingPolicy, now: Timestamp) -> Option<&str> {

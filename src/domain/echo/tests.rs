@@ -72,8 +72,8 @@ fn other_bytes_stay_unchanged() {
     assert_eq!(erased(b"\xff tok-Ac/me+7 \xfe").unwrap(), b"\xff [token] \xfe");
 }
 
-/// Each layer of a nested escape reads several characters of the layer below, so the work for a run of escapes must not grow with
-/// the power of the layers.
+/// Each layer of a nested escape reads several characters of the layer below, so the work for a run of escapes must not grow
+/// exponentially with the number of layers.
 #[test]
 fn long_runs_of_escapes_are_read_once() {
     for escape in ["&", "\\", "%", "%25", "&amp;", r"\u005c", "&#38;#38;", r"\&", "&\\%"] {

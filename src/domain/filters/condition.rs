@@ -71,8 +71,8 @@ impl Condition {
         })
     }
 
-    /// Whether all parts except [`Condition::fields`] hold for `values`. `elements` has the same values, and for each array also
-    /// its elements.
+    /// Whether all parts except [`Condition::fields`] hold for `values`. `elements` has the same values, and
+    /// also the elements of each array.
     fn holds_together(&self, values: &[&Value], elements: &[&Value]) -> bool {
         let compares = |element: &&Value| self.predicates.iter().all(|predicate| predicate.holds(element));
         self.exist.is_none_or(|exist| exist != values.is_empty())
@@ -83,7 +83,7 @@ impl Condition {
     }
 }
 
-/// Returns the values, and for each array also its elements.
+/// Returns the values, and also the elements of each array.
 fn elements<'a>(values: &[&'a Value]) -> Vec<&'a Value> {
     let mut elements = Vec::with_capacity(values.len());
     let mut pending: Vec<&Value> = values.iter().rev().copied().collect();

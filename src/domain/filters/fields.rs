@@ -103,11 +103,13 @@ impl Field {
         match self {
             Self::Object(fields) => fields.get(name).ok_or_else(|| {
                 let known = fields.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                format!("is no field: there is no {name:?}, but {known}")
+                format!("is not a field: {name:?} does not exist; the fields are {known}")
             }),
             Self::Map(field) => Ok(field),
             Self::Any => Ok(self),
-            _ => Err(format!("is no field: there is no {name:?}, because the value before it has no fields")),
+            _ => Err(format!(
+                "is not a field: {name:?} does not exist, because the value before it has no fields"
+            )),
         }
     }
 }

@@ -141,7 +141,7 @@ impl FilterParser {
             "$and" => return condition.all.extend(self.conditions(pointer, value, field, depth)),
             "$or" => return condition.any = Some(self.conditions(pointer, value, field, depth)),
             "$not" => return condition.none.push(self.condition(pointer, value, field, depth)),
-            _ => return self.add(pointer, format!("is no operator; there are {OPERATORS}")),
+            _ => return self.add(pointer, format!("is not an operator; the operators are {OPERATORS}")),
         };
         let Some(predicate) = predicate else { return };
         if matches!(operator, "$ne" | "$nin") {
@@ -214,7 +214,7 @@ impl FilterParser {
     /// Parses a text or a list of texts. One text of the list must match.
     fn texts(&mut self, pointer: &str, value: &Value, field: &Field) -> Option<Vec<String>> {
         if !matches!(field, Field::Text | Field::Word(_) | Field::Any) {
-            self.add(pointer, "is an operator for text, but the field is no text");
+            self.add(pointer, "is an operator for text, but the field is not text");
             return None;
         }
         let texts = match value {
@@ -228,7 +228,7 @@ impl FilterParser {
         });
         let parsed: Option<Vec<String>> = texts.collect();
         if parsed.is_none() {
-            self.add(pointer, "must be a string, or an array of strings, none of which is empty");
+            self.add(pointer, "must be a string that is not empty, or an array of such strings");
         }
         parsed
     }

@@ -88,7 +88,7 @@ impl Analysis {
     }
 }
 
-/// Returns the end of an error text. The end contains the vendor's last answer. It is empty if there is no answer.
+/// Returns the end of an error text. The end contains the vendor's last answer. The end is empty if there is no answer.
 fn last_answer(detail: Option<&str>) -> String {
     detail.map(|detail| format!("; its last answer: {detail}")).unwrap_or_default()
 }

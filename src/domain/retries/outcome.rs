@@ -118,7 +118,9 @@ impl fmt::Display for AttemptOutcome {
             Self::Unsigned { detail } | Self::Unrendered { detail } | Self::Forbidden { detail } => {
                 f.write_str(detail)
             }
-            Self::Unknown => f.write_str("the attempt before may have arrived, and on_unknown is give_up"),
+            Self::Unknown => {
+                f.write_str("the previous attempt may have reached the receiver, and on_unknown is give_up")
+            }
             Self::Failed { error } => error.fmt(f),
         }
     }

@@ -1,9 +1,9 @@
 //! The subset of MiniJinja that templates may use.
 //!
-//! MiniJinja counts the work of a template, but it counts neither the work for values that are larger as text than in memory, nor
-//! that for lists which it evaluates later: `[a, a]`, repeated 40 times, has 2^40 elements and needs no memory until it becomes text. So
-//! a template may neither nest nor repeat nor join lists and maps, except in the expression that prints them. Thus every value is a text
-//! or number, or a part of the event, or a list of such.
+//! MiniJinja counts the work of a template, with two exceptions: values that are larger as text than in memory, and lists that
+//! are evaluated later. For example, `[a, a]`, repeated 40 times, has 2^40 elements and needs no memory until it becomes text. So
+//! a template must not nest, repeat or join lists and maps, except in the expression that prints them. Every value is therefore a
+//! text, a number, a part of the event, or a list of such values.
 
 use std::cell::Cell;
 
@@ -11,12 +11,12 @@ use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, Stmt, Un
 use minijinja::machinery::{Span, parse};
 use minijinja::syntax::SyntaxConfig;
 
-/// The filters that a template may use. `format` is missing, because MiniJinja counts neither its result nor all of its arguments.
+/// The filters that a template may use. `format` is excluded, because MiniJinja counts neither its result nor all its arguments.
 const FILTERS: &str = "abs attr bool capitalize clock count d default dictsort e escape first float indent int items join last \
      length lines list lower map max min reject rejectattr replace reverse round safe select selectattr sort split \
      string sum title tojson trim unique upper";
 
-/// The tests that a template may use. `in` and `sameas` are missing, because MiniJinja does not count their work.
+/// The tests that a template may use. `in` and `sameas` are excluded, because MiniJinja does not count their work.
 const TESTS: &str = "!= < <= == > >= boolean defined divisibleby endingwith eq equalto even false float ge greaterthan gt int \
      integer iterable le lessthan lower lt mapping ne none number odd sequence startingwith string true undefined \
      upper";
@@ -27,7 +27,7 @@ const MAX_SLICES: usize = 8;
 /// Filters that apply another filter or a test to each item.
 const OF_ITEMS: &str = "map reject rejectattr select selectattr";
 
-/// Checks that a template uses only the subset. The compiler reports a template that is no MiniJinja.
+/// Checks that a template uses only the subset. The compiler reports a template that is not valid MiniJinja.
 ///
 /// # Errors
 /// The rule that the template breaks, with the line.
@@ -83,7 +83,7 @@ impl Checker {
         }
     }
 
-    /// Checks an expression that is printed, alone or with `tojson`. It may be a list or map of anything.
+    /// Checks an expression that is printed, alone or with `tojson`. The expression may be a list or map with any values.
     fn printed(&self, expr: &Expr<'_>) -> Result<(), String> {
         match expr {
             Expr::List(list) => list.items.iter().try_for_each(|item| self.printed(item)),
@@ -209,7 +209,7 @@ impl Checker {
     }
 }
 
-/// Whether the expression is a number, if it does not fail.
+/// Whether the value of the expression is a number, unless the evaluation fails.
 fn is_number(expr: &Expr<'_>) -> bool {
     match expr {
         Expr::Const(constant) => constant.value.is_number(),

@@ -114,7 +114,7 @@ impl Webhook {
         Transform::method(self.method, self.transform.as_ref())
     }
 
-    /// Returns the rate of deliveries: its own, or that of the preset; `None` without a limit.
+    /// Returns the rate of deliveries: the webhook's own rate, or the rate of the preset. `None` means that there is no limit.
     pub fn rate(&self) -> Option<DeliveryRate> {
         Transform::rate(self.chosen_rate, self.transform.as_ref())
     }

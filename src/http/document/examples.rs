@@ -21,7 +21,7 @@ fn recorded() -> Map<String, Value> {
     serde_json::from_str(RECORDED).unwrap_or_default()
 }
 
-/// Adds an example to each JSON body that has none.
+/// Adds an example to each JSON body without an example.
 pub(super) fn complete(document: &mut Document) {
     let recorded = recorded();
     for operation in operations(document) {

@@ -115,7 +115,7 @@ impl IdempotentRequest {
     }
 }
 
-/// Executes requests with a key and stores their answers.
+/// Executes requests that have an `Idempotency-Key`, and stores their answers.
 pub struct KeyedRequests {
     /// Store of claims and answers.
     pub store: Arc<dyn Store>,

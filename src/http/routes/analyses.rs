@@ -16,8 +16,8 @@ use crate::http::transcripts::{TranscriptAnswer, TranscriptQuery};
 route_table! { "analyses":
     /// Submit a call
     ///
-    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. Learn the outcome from a
-    /// `callback`, a webhook or the events, or send GET to the URL in `Location`.
+    /// The gateway sends each call to AloVoice once, and answers when the submission is on disk. A `callback`, a webhook or the
+    /// event feed reports the outcome. You can also send GET to the URL in `Location`.
     ///
     /// If the analysis of the call is already finished, the answer is 200, and a new `callback` gets the event of the analysis
     /// at once. If the analysis is in progress, the gateway adds the `callback`. The `metadata` and the facts in `call` that
@@ -51,15 +51,15 @@ route_table! { "analyses":
 
     /// List and search analyses
     ///
-    /// Returns summaries, newest first. An analysis must match all filters. A summary has neither the transcript nor the
-    /// places where tags matched: get the single analysis for them.
+    /// Returns summaries, newest first. An analysis must match all filters. Summaries omit the transcript and the places where
+    /// tags matched. `get_analysis` returns both.
     ///
     /// Pages are stable: concurrent writes cause no duplicates or gaps. An analysis that is submitted later is newer than the
     /// first page, so it is not on the other pages. Use a cursor only with the filters of the first page; `limit` may change.
     ///
     /// A page of a search examines a bounded number of calls. Such a page can have fewer calls than `limit`, even none, and
-    /// still have a `next_cursor`. Then `searched_back_to` says how far the search has come. The list ends when `next_cursor`
-    /// is `null`.
+    /// still have a `next_cursor`. In this case, `searched_back_to` is the time that the search has reached. The list ends when
+    /// `next_cursor` is `null`.
     get "/v1/analyses" => listing::list_analyses, Token(AnalysesRead);
     {
         params(ListQuery),

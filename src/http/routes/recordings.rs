@@ -20,8 +20,8 @@ route_table! { "analyses":
     /// Create a link to the recording of a call
     ///
     /// Use a link for players and CRMs that cannot send a token. Anyone with the link can hear the recording until the link
-    /// expires, so treat it as a secret. You cannot revoke a single link; it ends early if you delete the analysis. Requests
-    /// with a link count against the rate limit of the tenant.
+    /// expires, so treat it as a secret. You cannot revoke a single link, but it stops working if you delete the analysis.
+    /// Requests with a link count against the rate limit of the tenant.
     post "/v1/analyses/{call_id}/audio-link" => audio_links::create_audio_link, Token(AudioRead), once OneCall;
     {
         request_body = Option<CreateAudioLink>,

@@ -15,7 +15,8 @@ route_table! { "webhooks":
     ///
     /// From now on, the webhook receives the events of the tenant, in addition to the callbacks of submissions. `events` selects
     /// the types of events, and `filter` selects events by their content. Deliveries are signed as Standard Webhooks specifies,
-    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have 50 webhooks.
+    /// with a secret of this webhook. The secret is in this answer only, so store it. A tenant can have up to 50
+    /// webhooks.
     ///
     /// A failed delivery is retried for more than a day. After five consecutive failures the webhook is paused and one delivery
     /// probes it from time to time; when a probe succeeds, the other deliveries follow. The gateway disables a webhook that

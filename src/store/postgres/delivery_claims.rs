@@ -56,10 +56,11 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
      AND deliveries.receiver = receivers.receiver AND due_at <= $3 ORDER BY due_at LIMIT $5) AS oldest ON true \
      WHERE receivers.receiver IS NOT NULL ORDER BY steps, oldest.due_at";
 
-/// Claims deliveries and records the attempts that begin with the claim. Parameters: the selected rows, the present
-/// time, the end of the lease, and for each webhook with a rate its id, the state of its bucket before and after the claim, and the
-/// number of its rows. Rows that another replica has claimed since they were selected are skipped. The rows of a webhook with a rate
-/// are skipped too, unless all of them are free and the bucket has not changed. `buckets` waits for no lock, so claims cannot deadlock.
+/// Claims deliveries and records the attempts that begin with the claim. Parameters: the selected rows, the present time, the end
+/// of the lease, and for each webhook with a rate its id, the state of its bucket before and after the claim, and the number of
+/// its rows. Rows that another replica has claimed since they were selected are skipped. If this happens to a row of a webhook
+/// with a rate, or if the bucket of the webhook has changed, all rows of the webhook are skipped. `buckets` waits for no lock, so
+/// claims cannot deadlock.
 const CLAIM: &str = concat!(
     "WITH locked AS MATERIALIZED (SELECT seq, webhook FROM deliveries WHERE seq = ANY($1) \
      AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \

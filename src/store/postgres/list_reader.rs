@@ -101,9 +101,9 @@ impl ListReader for PostgresListReader<'_> {
 }
 
 impl PostgresListReader<'_> {
-    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag and for all words
-    /// together. The first search that is selective enough and fast enough supplies the candidates. Returns `None` if no search
-    /// is selective and fast enough.
+    /// Finds candidates, a superset of the matches. The function tries several searches: one for each attribute, one for each
+    /// tag, and one for all words together. The first search that is selective enough and fast enough supplies the candidates.
+    /// Returns `None` if no search is selective and fast enough.
     async fn find_candidates(&mut self) -> Result<Option<Vec<i64>>, Fault> {
         let filter = &self.query.filter;
         let mut searches = Vec::new();

@@ -31,8 +31,8 @@ const WEBHOOKS: &str = "SELECT slot.tenant, found.* FROM unnest($1::text[]) AS s
      count(*) FILTER (WHERE disabled_at IS NULL AND paused_until IS NOT NULL) AS paused \
      FROM webhooks WHERE tenant = slot.tenant AND deleted_at IS NULL) AS found";
 
-/// Condition of a due delivery. Deliveries to a disabled or paused webhook are not due, and those to a webhook whose bucket is not full
-/// are delayed by its rate. Parameter 2: the present time in microseconds.
+/// Condition of a delivery that should be sent when it is due. Deliveries to a disabled or paused webhook wait. Deliveries to a
+/// webhook whose bucket is not full also wait, because of the rate. Parameter 2: the present time in microseconds.
 const DUE: &str = "status = 'pending' AND NOT EXISTS (SELECT FROM webhooks WHERE id = deliveries.webhook \
      AND (disabled_at IS NOT NULL OR paused_until IS NOT NULL OR bucket_full_at > $2))";
 

@@ -116,7 +116,7 @@ impl SqliteListReader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Reads those of the analyses with these ids that the conditions of the order select.
+    /// Reads the analyses that have one of these ids and meet the conditions of the order.
     fn candidates_of(&self, ids: Vec<i64>) -> Result<Vec<ListCandidate>, StoreError> {
         let (sql, mut values) = order_sql(self.tenant, self.query, None, self.query.after.as_ref(), 1);
         values.insert(0, Value::Null);
@@ -211,10 +211,10 @@ impl SqliteListReader<'_> {
         Ok(has_status.then_some(listed))
     }
 
-    /// Finds candidates, a superset of the matches. One search exists for each attribute, for each tag, for the words and prefixes
-    /// of the search, without the prefixes that have too many words, and for all words together. The first search that is selective
-    /// enough and fast enough supplies the candidates. Also returns whether the candidates have all words. Returns `None` if no
-    /// search is selective and fast enough.
+    /// Finds candidates, a superset of the matches. The function tries several searches: one for each attribute, one for each
+    /// tag, and two for the words, first without the prefixes that have too many words, and then with all of them. The first
+    /// search that is selective enough and fast enough supplies the candidates. Also returns whether the candidates have all
+    /// words. Returns `None` if no search is selective and fast enough.
     fn find_candidates(&self) -> Result<Option<(Vec<i64>, bool)>, StoreError> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let expressions = self.search.iter().flat_map(|search| {

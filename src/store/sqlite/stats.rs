@@ -19,8 +19,9 @@ pub(super) const UNFINISHED: &str =
     "SELECT count(*) FROM analyses WHERE status <> 'completed' AND tenant = ? AND status = ?";
 /// Counts the pending deliveries of a tenant. Parameter: the tenant.
 pub(super) const PENDING: &str = "SELECT count(*) FROM deliveries WHERE status = 'pending' AND tenant = ?";
-/// Reads the due time of the oldest pending delivery, without the deliveries to webhooks that are disabled or paused, or whose
-/// bucket is not full because the rate delays their deliveries. Parameters: the tenant, and the current time in microseconds.
+/// Reads the due time of the oldest pending delivery. Omits deliveries to disabled and paused webhooks, and deliveries to
+/// webhooks whose bucket is not full, because the rate may delay these. Parameters: the tenant, and the current time in
+/// microseconds.
 pub(super) const OLDEST_DELIVERY: &str = concat!(
     "SELECT due_at FROM deliveries WHERE status = 'pending' AND tenant = ?1 \
      AND webhook NOT IN (SELECT id FROM webhooks WHERE tenant = ?1 AND ",

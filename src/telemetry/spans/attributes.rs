@@ -48,7 +48,7 @@ pub(super) enum Database {
     Postgresql,
 }
 
-/// A tracer that sets the kind of each span that has none. The span of a caller's request gets the kind "server". Spans of later
+/// A tracer that sets the kind of each span without a kind. The span of a caller's request gets the kind "server". Spans of later
 /// work get the kind "consumer".
 #[derive(Debug)]
 pub(super) struct KindTracer(pub(super) SdkTracer);

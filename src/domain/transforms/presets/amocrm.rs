@@ -41,7 +41,7 @@ pub(super) static CALL: Preset = Preset {
         optional("amocrm_source", "the name of the telephony; alovoice by default"),
         optional("amocrm_responsible_user_id", "the id of the user who is responsible for the call"),
     ],
-    limits: "The duration in whole seconds. The result of the call is the text, shortened to 10,000 characters. If no contact has the \
+    limits: "The duration is in whole seconds. The result of the call is the text, shortened to 10,000 characters. If no contact has the \
              phone number, amoCRM adds nothing.",
     unverified: Some(
         "The maximum size of call_result, and whether amoCRM adds a second call with the same uniq.",

@@ -11,8 +11,8 @@ use crate::domain::transcript::{Speaker, Turn};
 
 /// Maximum size of a line of a transcript in bytes: the size of a MySQL column of the type `text`.
 const MAX_MESSAGE: usize = 65_535;
-/// The bucket of an account: 2 requests per second and 50 at once (<https://apidocs.bitrix24.com/limits.html>). Enterprise accounts have
-/// 5 and 250.
+/// The bucket of an account: 2 requests per second and 50 at once (<https://apidocs.bitrix24.com/limits.html>). An Enterprise
+/// account has 5 requests per second and 250 at once.
 const LIMIT: DeliveryRate = DeliveryRate::of_preset(2.0, 50);
 
 pub(super) static TRANSCRIPT: Preset = Preset {
@@ -25,8 +25,8 @@ pub(super) static TRANSCRIPT: Preset = Preset {
         "bitrix24_call_id",
         "the CALL_ID that telephony.externalCall.register returned, not that of the PBX",
     )],
-    limits: "Whole seconds: a turn begins at the second in which it starts and ends at the next whole second, at least 1. SIDE is User \
-             or Client. A message of more than 65,535 bytes is split. A call without words gets one message that says so. A repeat \
+    limits: "Times are whole seconds: the start of a turn is rounded down, and its end is rounded up and is at least 1. SIDE is User or \
+             Client. A message of more than 65,535 bytes is split. A call without words gets one message that says so. A repeat \
              replaces the transcript.",
     unverified: Some("Whether the number of messages is limited."),
     documentation: "https://apidocs.bitrix24.com/api-reference/telephony/voximplant/telephony-call-attach-transcription.html",

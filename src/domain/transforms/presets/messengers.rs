@@ -18,8 +18,8 @@ pub(super) static SLACK_MESSAGE: Preset = Preset {
     method: DeliveryMethod::Post,
     content_type: "application/json",
     needs: &[],
-    limits: "Slack truncates a text of more than 40,000 characters; the gateway shortens it at a turn before. A repeat adds the message \
-             again.",
+    limits: "Slack truncates a text of more than 40,000 characters. The gateway shortens such a text at the end of a turn. A repeat \
+             adds the message again.",
     unverified: None,
     documentation: "https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks",
     rate: Some(SLACK_LIMIT),

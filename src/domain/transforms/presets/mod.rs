@@ -45,7 +45,7 @@ pub struct Preset {
     pub unverified: Option<&'static str>,
     /// Link to the documentation of the receiver.
     pub documentation: &'static str,
-    /// The rate that the receiver allows; `None` if its documentation states none. A webhook can have another one.
+    /// The rate that the receiver allows; `None` if its documentation states none. A webhook can have a different rate.
     pub rate: Option<DeliveryRate>,
     judge: Judge,
     render: fn(&mut CallView<'_>) -> Rendering,

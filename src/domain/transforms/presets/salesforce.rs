@@ -18,7 +18,7 @@ pub(super) static TASK: Preset = Preset {
         optional("salesforce_owner_id", "the id of the user who owns the task"),
         optional("direction", "inbound or outbound"),
     ],
-    limits: "The description is shortened to 32,000 characters. The duration in whole seconds. A repeat adds the task again.",
+    limits: "The description is shortened to 32,000 characters. The duration is in whole seconds. A repeat adds the task again.",
     unverified: Some(
         "Whether CallType and CallDurationInSeconds can be set without Salesforce CRM Call Center, to which they belong.",
     ),

@@ -14,8 +14,8 @@ pub(super) static ZENDESK_COMMENT: Preset = Preset {
     method: DeliveryMethod::Put,
     content_type: "application/json",
     needs: &[],
-    limits: "The text is shortened to 64,000 bytes: the staff of Zendesk names a limit of size, about 65,000 characters that depend on \
-             the encoding and markup. A ticket takes 5,000 comments. A repeat adds the comment again.",
+    limits: "The text is shortened to 64,000 bytes. According to the staff of Zendesk, the limit is about 65,000 characters, depending \
+             on the encoding and the markup. A ticket can have 5,000 comments. A repeat adds the comment again.",
     unverified: Some("The exact maximum size of a comment."),
     documentation: "https://developer.zendesk.com/api-reference/ticketing/tickets/tickets/#update-ticket",
     rate: None,

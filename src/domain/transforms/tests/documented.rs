@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{PRESETS, calls, event, preset, render};
 
-/// The models of amoCRM's SDK for PHP, as read at this commit.
+/// Returns the URL of a file of amoCRM's SDK for PHP, at the commit from which the rules were read.
 macro_rules! amocrm_sdk {
     ($file:literal) => {
         concat!(
@@ -14,7 +14,7 @@ macro_rules! amocrm_sdk {
     };
 }
 
-/// Writes a test for each rule: its name, the preset, the source of the rule, and whether a body keeps the rule.
+/// Declares a test for each rule: the name of the test, the preset, the source of the rule, and the check of a body.
 macro_rules! rules {
     ($($name:ident: $preset:literal, $source:expr, $keeps:expr;)*) => {
         $(
@@ -142,7 +142,8 @@ rules! {
     html_has_no_other_elements: "html", HTML_TEXT, |page| is_escaped(page, &["<p>", "</p>", "<b>", "</b>", "<br>"]);
 }
 
-/// Asserts that the bodies of all calls keep a rule. Nothing keeps no rule, so that a rule cannot hold for want of fields.
+/// Asserts that the bodies of all calls keep a rule. The value `null` must break the rule, because a rule that holds without any
+/// field would test nothing.
 fn check(name: &str, source: &str, keeps: fn(&Value) -> bool) {
     assert!(!keeps(&Value::Null) && source.starts_with("https://"), "{source}");
     for turns in calls() {
@@ -155,7 +156,7 @@ fn check(name: &str, source: &str, keeps: fn(&Value) -> bool) {
     }
 }
 
-/// HubSpot's rules are those of its specification, in `published.rs`.
+/// The rules of HubSpot come from its specification, which `published.rs` checks.
 #[test]
 fn every_preset_has_a_rule() {
     let without: Vec<_> = PRESETS.iter().map(|it| it.name).filter(|name| !RULES.contains(name)).collect();
@@ -186,7 +187,7 @@ fn is_list(value: &Value, is_item: impl Fn(&Value) -> bool) -> bool {
     value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(is_item))
 }
 
-/// Number of characters as receivers written in Java or JavaScript count them. Others count fewer.
+/// Returns the number of characters as receivers in Java or JavaScript count them. Other receivers count fewer characters.
 fn characters(text: &str) -> usize {
     text.encode_utf16().count()
 }

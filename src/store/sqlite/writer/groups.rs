@@ -137,7 +137,7 @@ impl Groups {
         self.begin()
     }
 
-    /// Copies the log to the database, as far as no reader needs the earlier content. The next commits reuse the log.
+    /// Copies as much of the log to the database as the current readers allow. The next commits reuse the log.
     fn checkpoint(&mut self) {
         let copied = lock(&self.connection).query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = copied {
