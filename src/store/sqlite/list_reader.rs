@@ -219,7 +219,8 @@ impl SqliteListReader<'_> {
         let (tenant, limit) = (self.tenant.as_str(), MAX_MATCHES as i64 + 1);
         let expressions = self.search.iter().flat_map(|search| {
             let selective = search.selective().map(|expression| (expression, false));
-            selective.into_iter().chain([(search.everywhere.as_str(), true)])
+            let everywhere = search.everywhere.as_deref().map(|expression| (expression, true));
+            selective.into_iter().chain(everywhere)
         });
         let by_words = expressions.map(|(expression, has_all_words)| {
             let values = vec![text(expression), Value::from(limit)];

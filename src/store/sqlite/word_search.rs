@@ -22,14 +22,18 @@ pub(super) const TERMS_TABLE: &str =
 const MAX_EXPANDED: usize = 32;
 /// Maximum number of look-ups to expand all prefixes of a search. All forms of all prefixes have equal shares of the look-ups.
 const MAX_LOOKUPS: usize = 200;
+/// Maximum number of prefixes in a query that searches all rows. FTS5 merges the lists of a prefix before it returns the first row,
+/// and does not stop in between.
+const MAX_MERGED: usize = 2;
 
 /// A search of one tenant.
 pub(super) struct WordSearch<'a> {
     tenant: &'a TenantId,
     query: &'a SearchQuery,
     /// The query that searches all rows, in the query language of FTS5. If the expansions of all prefixes are complete, the query
-    /// has the expansions instead of the prefixes, because FTS5 is slow for prefixes.
-    pub(super) everywhere: String,
+    /// has the expansions instead of the prefixes, because FTS5 is slow for prefixes. `None` if more than [`MAX_MERGED`] prefixes
+    /// remain.
+    pub(super) everywhere: Option<String>,
     /// The search with expanded prefixes. Calls with these words match.
     sufficient: Option<String>,
     /// The search without the prefixes whose expansion is not complete. Calls without these words do not match.
@@ -78,7 +82,7 @@ impl<'a> WordSearch<'a> {
         let forms = terms.iter().filter(|term| term.prefix).map(|term| term.forms.len()).sum::<usize>();
         let max_lookups = MAX_LOOKUPS / forms.max(1);
         let (mut sufficient, mut necessary) = (Vec::new(), Vec::new());
-        let (mut is_possible, mut is_expanded, mut is_complete) = (true, true, true);
+        let (mut is_possible, mut is_expanded, mut incomplete) = (true, true, 0);
         for term in &terms {
             let (words, has_all_words) = if term.prefix {
                 expand(connection, &term.forms, max_lookups)?
@@ -87,7 +91,7 @@ impl<'a> WordSearch<'a> {
             };
             is_expanded &= !words.forms.is_empty();
             is_possible &= !has_all_words || !words.forms.is_empty();
-            is_complete &= has_all_words;
+            incomplete += usize::from(!has_all_words);
             if has_all_words {
                 necessary.push(words.clone());
             }
@@ -99,9 +103,13 @@ impl<'a> WordSearch<'a> {
         Ok(Some(Self {
             tenant,
             query,
-            everywhere: expression(if is_complete { &sufficient } else { &terms }),
+            everywhere: match incomplete {
+                0 => Some(expression(&sufficient)),
+                1..=MAX_MERGED => Some(expression(&terms)),
+                _ => None,
+            },
             sufficient: is_expanded.then(|| expression(&sufficient)),
-            necessary: (!is_complete).then(|| expression(&necessary)),
+            necessary: (incomplete > 0).then(|| expression(&necessary)),
             // The first term is the tenant.
             is_selective: necessary.len() > 1,
         }))
