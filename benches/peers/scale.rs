@@ -37,7 +37,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     for replicas in 1..=3 {
         let (rate, mut column) = submissions(runtime, &server, &signer, replicas);
         let (whole_rate, whole, connections) = calls(runtime, &server, &signer, replicas);
-        column.splice(0..0, [grouped(rate)]);
+        column.insert(0, grouped(rate));
         column.push(grouped(whole_rate));
         column.extend(whole);
         column.push(connections);
