@@ -15,9 +15,9 @@ impl Calls<'_> {
     pub(crate) fn history_sql(&self, is_sqlite: bool, expired: i64) -> String {
         let Self { tenant, finished, newest, .. } = self;
         let body = if is_sqlite { "X'7b7d'" } else { r"'\x7b7d'" };
-        let (failed, pending) = (finished - 2 * UNDELIVERED, finished - UNDELIVERED);
+        let (age, failed, pending) = (100 * DAY, finished - 2 * UNDELIVERED, finished - UNDELIVERED);
         format!(
-            "UPDATE analyses SET submitted_at = submitted_at - 100 * {DAY}, finished_at = finished_at - 100 * {DAY} \
+            "UPDATE analyses SET submitted_at = submitted_at - {age}, finished_at = finished_at - {age} \
              WHERE id <= {FIRST_ID} + {expired}; \
              INSERT INTO events (id, tenant, call_id, kind, at, body, position) SELECT 'evt_' || substr('{ID}', 1, \
              32 - length(CAST(id - {FIRST_ID} AS text))) || (id - {FIRST_ID}), tenant, call_id, 'analysis.completed', finished_at, {body}, \

@@ -16,7 +16,6 @@ use crate::report::grouped;
 pub(super) struct ServerLoad {
     client: Client,
     notices: Arc<AtomicU64>,
-    invalidations: Arc<AtomicU64>,
 }
 
 /// Work since the start of the processes, or between two moments.
@@ -26,7 +25,6 @@ pub(super) struct Work {
     server_cpu: HashMap<u32, f64>,
     transactions: f64,
     notices: f64,
-    invalidations: f64,
     log_bytes: f64,
     table_bytes: f64,
     index_bytes: f64,
@@ -35,7 +33,7 @@ pub(super) struct Work {
     pub(super) connections: f64,
 }
 
-/// The names of the channel and of its kinds of notices are those of `src/store/postgres/notices.rs`.
+/// The channel of `src/store/postgres/notices.rs`.
 const LISTEN: &str = "LISTEN \"alovoice_gateway.public\"";
 const READ: &str = "SELECT pg_stat_clear_snapshot()::text, (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())::float8, \
      pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8, \
@@ -48,19 +46,17 @@ impl ServerLoad {
     pub(super) async fn start(database: &Database) -> Self {
         let (client, mut connection) =
             tokio_postgres::connect(database.url(), NoTls).await.expect("a connection");
-        let (notices, invalidations) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let counted = (Arc::clone(&notices), Arc::clone(&invalidations));
+        let notices = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&notices);
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notification(notice) = message {
-                    counted.0.fetch_add(1, Ordering::Relaxed);
-                    let kind = notice.payload().split(' ').nth(1);
-                    counted.1.fetch_add(u64::from(kind == Some("analysis")), Ordering::Relaxed);
+                if let AsyncMessage::Notification(_) = message {
+                    counted.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
         client.batch_execute(LISTEN).await.expect("notices");
-        Self { client, notices, invalidations }
+        Self { client, notices }
     }
 
     pub(super) async fn work(&self, gateways: &[Gateway]) -> Work {
@@ -74,7 +70,6 @@ impl ServerLoad {
             server_cpu: pids.map(|pid| (pid, cpu_time(pid))).collect(),
             transactions: row.get(1),
             notices: self.notices.load(Ordering::Relaxed) as f64,
-            invalidations: self.invalidations.load(Ordering::Relaxed) as f64,
             log_bytes: row.get(2),
             table_bytes: row.get(3),
             index_bytes: row.get(4),
@@ -86,12 +81,11 @@ impl ServerLoad {
 
 impl Work {
     /// The names of the values of [`Work::each`].
-    pub(super) const NAMES: [&str; 8] = [
+    pub(super) const NAMES: [&str; 7] = [
         "CPU of all gateways (µs)",
         "CPU of PostgreSQL (µs)",
         "transactions",
-        "notices",
-        "commits with a NOTIFY",
+        "notices of NOTIFY",
         "bytes of WAL",
         "bytes of tables",
         "bytes of indexes",
@@ -105,7 +99,6 @@ impl Work {
             server_cpu: server_cpu.collect(),
             transactions: self.transactions - before.transactions,
             notices: self.notices - before.notices,
-            invalidations: self.invalidations - before.invalidations,
             log_bytes: self.log_bytes - before.log_bytes,
             table_bytes: self.table_bytes - before.table_bytes,
             index_bytes: self.index_bytes - before.index_bytes,
@@ -123,7 +116,6 @@ impl Work {
             grouped(per(server_cpu) * 1e6),
             format!("{:.2}", per(self.transactions)),
             format!("{:.3}", per(self.notices)),
-            format!("{:.3}", per(self.invalidations)),
             grouped(per(self.log_bytes)),
             grouped(per(self.table_bytes)),
             grouped(per(self.index_bytes)),
