@@ -12,7 +12,7 @@ use crate::postgres::database::Database;
 use crate::postgres::server::Server;
 
 /// Calls that the first retention pass deletes.
-pub(crate) const EXPIRED: i64 = 1_000;
+pub(crate) const EXPIRED: i64 = 200;
 /// Unfinished calls that no step of this run touches, per finished call.
 const UNFINISHED: f64 = 0.2;
 
