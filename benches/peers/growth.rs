@@ -51,6 +51,7 @@ async fn measure(report: &mut Report, server: Option<&Server>) {
         Options { signer: &signer, postgres: None, processing: Ready::AfterPolls(0), settings: &SETTINGS };
     let largest =
         std::env::var("LARGEST").map_or(1_000_000, |text| text.parse().expect("LARGEST is a number"));
+    assert!(largest >= 10_000, "LARGEST is at least 10000");
     let sizes: [i64; 3] = [1_000, largest / 10, largest];
     let mut stores = Vec::new();
     for finished in sizes {

@@ -9,7 +9,10 @@ use crate::gateway::Gateway;
 /// Makes the request of a round.
 pub(super) type Operation = Box<dyn Fn(&Gateway, &Calls<'_>, usize) -> RequestBuilder>;
 
-/// Lists of analyses: a name, and the filter. The names of filters with a constant number of results begin with it.
+/// Makes the path of a round.
+type Path = Box<dyn Fn(&Calls<'_>, usize) -> String>;
+
+/// Lists of analyses: a name, and the filter.
 const LISTS: [(&str, &str); 31] = [
     ("all", ""),
     ("`status=completed`", "&status=completed"),
@@ -47,7 +50,7 @@ const LISTS: [(&str, &str); 31] = [
 /// Returns the operations with their names. Submissions come last, because they add calls to the store.
 pub(super) fn operations(receiver: u16) -> Vec<(String, Operation)> {
     let mut operations: Vec<(String, Operation)> = Vec::new();
-    let mut read = |name: String, path: Box<dyn Fn(&Calls<'_>, usize) -> String>| {
+    let mut read = |name: String, path: Path| {
         let operation: Operation = Box::new(move |gateway: &Gateway, calls: &Calls<'_>, round| {
             gateway.request(Method::GET, &path(calls, round))
         });
