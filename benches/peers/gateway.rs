@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alovoice_gateway::sandbox::stand_in::{Ready, VendorOptions, VendorStandIn};
-use reqwest::{Client, Response};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,6 +27,7 @@ pub(crate) struct Gateway {
 }
 
 /// Differences from the default settings.
+#[derive(Clone, Copy)]
 pub(crate) struct Options<'a> {
     pub(crate) signer: &'a Signer,
     /// URL of a PostgreSQL database; `None` for a new SQLite file.
@@ -102,16 +104,15 @@ impl Gateway {
         body
     }
 
+    /// Returns a request with the token.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, self.url(path)).bearer_auth(&self.token)
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Value {
-        let request = self.client.post(self.url(path)).bearer_auth(&self.token);
-        let answer = request
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await
-            .and_then(Response::error_for_status)
-            .expect("a 2xx answer");
-        serde_json::from_str(&answer.text().await.expect("a body")).expect("JSON")
+        let request = self.request(Method::POST, path).header("content-type", "application/json");
+        let answer = text(request.body(body.to_string())).await;
+        serde_json::from_str(&answer).expect("JSON")
     }
 
     /// Submits calls in batches, each with the callback of its number.
@@ -128,12 +129,27 @@ impl Gateway {
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
-        let request = self.client.get(self.url(path)).bearer_auth(&self.token);
-        let answer = request.send().await.and_then(Response::error_for_status).expect("a 2xx answer");
-        answer.text().await.expect("a body")
+        text(self.request(Method::GET, path)).await
     }
 
-    pub(crate) async fn is_ready(&self) -> bool {
+    pub(crate) fn metrics_request(&self) -> RequestBuilder {
+        self.client.get(format!("{}metrics", self.admin))
+    }
+
+    /// Returns the sum of the samples that begin with this text, for example `name_sum{label="value"`.
+    pub(crate) async fn metric(&self, sample: &str) -> f64 {
+        let metrics = text(self.metrics_request()).await;
+        let samples = metrics.lines().filter(|line| line.starts_with(sample));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    pub(crate) async fn wait_until_ready(&self) {
+        while !self.is_ready().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
         let answer = self.client.get(format!("{}readyz", self.admin)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
@@ -151,4 +167,10 @@ impl Gateway {
     pub(crate) fn database(home: &Path) -> PathBuf {
         home.join("gateway.db")
     }
+}
+
+/// Sends a request, and returns the body of the answer, which must have a 2xx status.
+pub(crate) async fn text(request: RequestBuilder) -> String {
+    let answer = request.send().await.and_then(Response::error_for_status).expect("a 2xx answer");
+    answer.text().await.expect("a body")
 }

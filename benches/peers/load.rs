@@ -49,10 +49,11 @@ done = function(summary, latency, requests)
 end
 "#;
 
-/// Submits a new call with every request. The seed makes the call ids of each run unique.
+/// Submits a new call with every request. The seed makes the call ids of each run unique, also of runs at the same time: it has an
+/// address, which the system chooses at random.
 const SUBMIT: &str = r#"
 local count = 0
-local seed = os.time() .. "-" .. math.random(1, 1000000000)
+local seed = os.time() .. "-" .. tostring(wrk):gsub("%W+", "")
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 request = function()

@@ -9,8 +9,13 @@
 
 mod bare;
 mod callbacks;
+mod fill;
+mod filled;
 mod gateway;
+mod growth;
+mod history;
 mod load;
+mod memory;
 #[expect(dead_code, reason = "each binary uses only a part of it")]
 #[path = "../../tests/postgres/mod.rs"]
 mod postgres;
@@ -18,7 +23,7 @@ mod process;
 mod reads;
 mod receiver;
 mod report;
-mod resources;
+mod scale;
 mod servers;
 mod signer;
 mod submits;
@@ -31,11 +36,14 @@ use tokio::runtime::Runtime;
 /// A part of the run.
 type Part = fn(&mut Report, &Runtime);
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 7] = [
     ("reads", reads::measure),
     ("submits", submits::measure),
     ("callbacks", callbacks::measure),
-    ("resources", resources::measure),
+    ("memory", memory::measure),
+    ("growth-sqlite", growth::measure_sqlite),
+    ("growth-postgres", growth::measure_postgres),
+    ("scale", scale::measure),
 ];
 
 fn main() -> ExitCode {
@@ -49,7 +57,9 @@ fn main() -> ExitCode {
     let mut report = Report::default();
     for (name, measure) in PARTS {
         let is_chosen = arguments.iter().all(|argument| argument.starts_with("--"))
-            || arguments.iter().any(|it| it == name);
+            || arguments.iter().any(|it| {
+                name.strip_prefix(it.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            });
         if is_chosen {
             measure(&mut report, &runtime);
         }

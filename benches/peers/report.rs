@@ -81,13 +81,22 @@ impl Report {
 
     /// Adds a table of single values.
     pub(crate) fn values(&mut self, title: &str, rows: &[(String, String, &str)]) {
-        let _ =
-            write!(self.text, "### {title}\n\n| what | measured | target, at most |\n| --- | --- | --- |\n");
-        for (what, value, bound) in rows {
-            let _ = writeln!(self.text, "| {what} | {value} | {bound} |");
-            eprintln!("| {what} | {value} | {bound} |");
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(what, value, bound)| vec![what.clone(), value.clone(), (*bound).to_owned()])
+            .collect();
+        self.table(title, &["what", "measured", "target, at most"], &rows);
+    }
+
+    /// Adds a table.
+    pub(crate) fn table(&mut self, title: &str, head: &[&str], rows: &[Vec<String>]) {
+        let mut table =
+            format!("### {title}\n\n| {} |\n|{}\n", head.join(" | "), " --- |".repeat(head.len()));
+        for row in rows {
+            let _ = writeln!(table, "| {} |", row.join(" | "));
         }
-        self.text.push('\n');
+        eprintln!("{table}");
+        let _ = writeln!(self.text, "{table}");
     }
 
     pub(crate) fn print(&self) {

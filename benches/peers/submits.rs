@@ -54,7 +54,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let pgbench = || {
         let url = fresh();
         drop(start(Some(&url)));
-        pgbench(server, &url)
+        pgbench(server, &url, INSERT)
     };
     report.compare(
         "a durable submission, PostgreSQL",
@@ -64,18 +64,17 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     report.comparisons("Submissions");
 }
 
-/// Inserts the row of a submission with each transaction.
-fn pgbench(server: &Server, url: &str) -> Measured {
+/// Inserts the row of a submission.
+const INSERT: &str = "\\set number random(1, 1000000000000)\n\
+     INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace, stage, due_at, started_at) \
+     VALUES ('acme', '1795374000-' || :number, 'queued', 0, 1795374000000, '{}', \
+     '{\"trace_id\":101518349412345678901234567890,\"flags\":0}', 'submit', 1795374000000, 1795374000000);\n";
+
+/// Runs a script of pgbench with each transaction. Returns transactions per second.
+pub(crate) fn pgbench(server: &Server, url: &str, transaction: &str) -> Measured {
     let home = tempfile::tempdir().expect("a temporary folder");
-    let script = home.path().join("insert.sql");
-    fs::write(
-        &script,
-        "\\set number random(1, 1000000000000)\n\
-         INSERT INTO analyses (tenant, call_id, status, revision, submitted_at, metadata, trace, stage, due_at, started_at) \
-         VALUES ('acme', '1795374000-' || :number, 'queued', 0, 1795374000000, '{}', \
-         '{\"trace_id\":101518349412345678901234567890,\"flags\":0}', 'submit', 1795374000000, 1795374000000);\n",
-    )
-    .expect("a file");
+    let script = home.path().join("transaction.sql");
+    fs::write(&script, transaction).expect("a file");
     let mut command: Command = pinned(server.program("pgbench"));
     command.args([
         "-n",

@@ -14,7 +14,7 @@ mod crash;
 mod crms;
 mod examples;
 #[cfg(target_os = "linux")]
-#[path = "../../benches/searches/fill.rs"]
+#[path = "../../benches/peers/fill.rs"]
 mod fill;
 // Memory is read from /proc.
 #[cfg(target_os = "linux")]

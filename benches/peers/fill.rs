@@ -14,15 +14,15 @@ const VOCABULARY: usize = 20_000;
 const SYLLABLES: &str = "sosakltobiqanemayurohudilegigo";
 /// The word of every call.
 pub(crate) const COMMON_WORD: &str = "salom";
-/// The word of one in 50,000 calls.
+/// The word of 20 calls.
 pub(crate) const RARE_WORD: &str = "qimmat";
-/// Tags of all calls, of a tenth of the calls, and of one in 50,000 calls.
-pub(crate) const TAGS: [(&str, usize); 3] = [("greeting", 1), ("price", 10), ("refund", 50_000)];
+/// Calls of each agent.
+const CALLS_PER_AGENT: i64 = 100;
 /// Ids of the calls begin here, far above the ids that the store assigns.
-const FIRST_ID: i64 = 1_000_000_000;
+pub(super) const FIRST_ID: i64 = 1_000_000_000;
 /// Time between two submissions in milliseconds.
 const INTERVAL: i64 = 1000;
-const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;
+pub(super) const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;
 
 /// Calls of one tenant.
 pub(crate) struct Calls<'a> {
@@ -44,9 +44,10 @@ impl Calls<'_> {
     /// Returns the SQL for SQLite or for PostgreSQL.
     pub(crate) fn sql(&self, is_sqlite: bool) -> String {
         let Self { tenant, finished, .. } = self;
+        let rare = (finished / 20).max(1);
         let mut sql = format!(
             "CREATE TEMPORARY TABLE spoken AS WITH RECURSIVE {}, {} SELECT i, '{COMMON_WORD} ' || ({}) || \
-             CASE i % 50000 WHEN 0 THEN ' {RARE_WORD}' ELSE '' END AS operator, ({}) AS client FROM calls;",
+             CASE i % {rare} WHEN 0 THEN ' {RARE_WORD}' ELSE '' END AS operator, ({}) AS client FROM calls;",
             count("calls (i)", *finished),
             count("places (j)", 30),
             words("j <= 15"),
@@ -56,7 +57,10 @@ impl Calls<'_> {
         let unfinished =
             format!("(WITH RECURSIVE {} SELECT i FROM open)", count("open (i)", self.unfinished));
         sql += &self.analyses(&format!("{unfinished} AS open"), "processing", 0, *finished, "poll");
-        for (name, value) in [("agent", "id % 100"), ("metadata.ticket", "id"), ("direction", "'inbound'")] {
+        let agent = format!("id % {}", (finished / CALLS_PER_AGENT).max(1));
+        for (name, value) in
+            [("agent", agent.as_str()), ("metadata.ticket", "id"), ("direction", "'inbound'")]
+        {
             _ = write!(
                 sql,
                 "INSERT INTO attributes (analysis, tenant, call_id, submitted_at, name, value) SELECT id, tenant, call_id, \
@@ -75,7 +79,7 @@ impl Calls<'_> {
             "INSERT INTO results (analysis, result, vendor_answer) SELECT {FIRST_ID} + i, '{result}', {body} FROM spoken; \
              INSERT INTO listings (analysis, summary) SELECT {FIRST_ID} + i, '{summary}' FROM spoken;"
         );
-        for (tag, every) in TAGS {
+        for (tag, every) in [("greeting", 1), ("price", 10), ("refund", rare)] {
             _ = write!(
                 sql,
                 "INSERT INTO tags (tenant, name, analysis) SELECT '{tenant}', '{tag}', {FIRST_ID} + i FROM spoken \
