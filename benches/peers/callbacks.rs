@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use alovoice_gateway::sandbox::stand_in::Ready;
 use jsonwebtoken::Algorithm;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::bare;
 use crate::gateway::{self, Gateway, Options};
 use crate::load::Measured;
+use crate::postgres::database::Database;
+use crate::postgres::server::Server;
 use crate::process::cpu_time;
 use crate::receiver::Receiver;
 use crate::report::{Report, Side};
@@ -32,7 +34,33 @@ const POLLING: [(&str, &str); 2] =
 
 pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let signer = Signer::new(Algorithm::HS256);
-    let gateway = start(runtime, &signer, Ready::AfterPolls(0));
+    let server = runtime.block_on(Server::shared());
+    for is_postgres in [false, true] {
+        let database = is_postgres.then(|| runtime.block_on(server.fresh_database()));
+        let url = database.as_ref().map(Database::url);
+        replays(report, runtime, &start(runtime, &signer, url, Ready::AfterPolls(0)), is_postgres);
+    }
+    report.comparisons("Callbacks");
+    for is_postgres in [false, true] {
+        for receivers in [1, 1_000] {
+            let database = is_postgres.then(|| runtime.block_on(server.fresh_database()));
+            let url = database.as_ref().map(Database::url);
+            let gateway = start(runtime, &signer, url, Ready::AfterDuration(PROCESSING));
+            pipeline(report, runtime, &gateway, (engine(is_postgres), receivers));
+        }
+    }
+}
+
+const fn engine(is_postgres: bool) -> &'static str {
+    if is_postgres { ", PostgreSQL" } else { ", SQLite" }
+}
+
+fn start(runtime: &Runtime, signer: &Signer, postgres: Option<&str>, processing: Ready) -> Gateway {
+    runtime.block_on(gateway::start(Options { signer, postgres, processing, settings: &POLLING }))
+}
+
+/// Replays stored events to one receiver.
+fn replays(report: &mut Report, runtime: &Runtime, gateway: &Gateway, is_postgres: bool) {
     let receiver = Receiver::start();
     let url = format!("http://127.0.0.1:{}/hook", receiver.port);
     let webhook =
@@ -40,8 +68,9 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let id = webhook["id"].as_str().expect("the id of a webhook");
     runtime.block_on(gateway.submit(REPLAYED, |_| None));
     receiver.wait_for(REPLAYED);
-    let body = sample(runtime, &gateway);
+    let body = sample(runtime, gateway);
     let replay = || {
+        wait_for_outcomes(runtime, gateway, id);
         let before = receiver.count();
         let (began, cpu) = (Instant::now(), cpu_time(gateway.process.id()));
         runtime.block_on(
@@ -54,7 +83,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     };
     report.compare(
         "callbacks to one receiver",
-        Side(", SQLite", Box::new(replay)),
+        Side(engine(is_postgres), Box::new(replay)),
         vec![(
             Side(
                 "a reqwest loop with the same bodies, 8 at a time",
@@ -63,15 +92,15 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
             0.6,
         )],
     );
-    report.comparisons("Callbacks");
-    drop(gateway);
-    for receivers in [1, 1_000] {
-        pipeline(report, runtime, &signer, receivers);
-    }
 }
 
-fn start(runtime: &Runtime, signer: &Signer, processing: Ready) -> Gateway {
-    runtime.block_on(gateway::start(Options { signer, postgres: None, processing, settings: &POLLING }))
+/// Waits until the store has the outcomes of all deliveries, because a replay skips pending deliveries.
+fn wait_for_outcomes(runtime: &Runtime, gateway: &Gateway, webhook: &str) {
+    let path = format!("deliveries?webhook={webhook}&status=pending&limit=1");
+    let pending = || -> Value {
+        serde_json::from_str(&runtime.block_on(gateway.get(&path))).expect("a list of deliveries")
+    };
+    while pending()["deliveries"] != json!([]) {}
 }
 
 /// Returns a file with an analysis, which has about the size of an event.
@@ -83,8 +112,7 @@ fn sample(runtime: &Runtime, gateway: &Gateway) -> tempfile::NamedTempFile {
 }
 
 /// Submits calls with callbacks to this number of receivers. If there are several receivers, a tenth of them refuses connections.
-fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: usize) {
-    let gateway = start(runtime, signer, Ready::AfterDuration(PROCESSING));
+fn pipeline(report: &mut Report, runtime: &Runtime, gateway: &Gateway, (engine, receivers): (&str, usize)) {
     let receiver = Receiver::start();
     let closed = crate::process::free_port();
     let is_dead = |number: usize| receivers > 1 && number % 10 == 9;
@@ -100,7 +128,7 @@ fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: 
     receiver.wait_for(live);
     let took = began.elapsed();
     let polls = gateway.vendor.calls().len();
-    let body = sample(runtime, &gateway);
+    let body = sample(runtime, gateway);
     // The vendor's requests have no body; the loop sends one, which costs about as much as the answer that the gateway reads.
     let concurrency = if receivers == 1 { PER_RECEIVER } else { PER_TENANT };
     let url = format!("http://127.0.0.1:{}/hook", receiver.port);
@@ -108,7 +136,7 @@ fn pipeline(report: &mut Report, runtime: &Runtime, signer: &Signer, receivers: 
     let callbacks = bare::posts(&url, body.path(), live, concurrency).rate;
     let limit = PROCESSING.as_secs_f64() + polls as f64 / vendor + live as f64 / callbacks;
     let title = format!(
-        "{} calls from submission to callback, {receivers} receivers",
+        "{} calls from submission to callback, {receivers} receivers{engine}",
         crate::report::grouped(CALLS as f64)
     );
     report.values(

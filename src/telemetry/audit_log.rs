@@ -1,4 +1,4 @@
-//! The audit log: lines on standard error, in the format of all other log lines.
+//! The audit log: lines on standard error, as JSON or as text like the other log lines.
 //!
 //! Audit lines do not pass through `tracing`, which would take a third of the CPU time of a cached read for them. A thread writes
 //! the lines of reads in batches, because a write per line takes a considerable part of the CPU time, too. The line of a change is
@@ -19,8 +19,8 @@ use crate::config::{InvalidLogFilter, LogFormat, LogSettings, parse_log_filter};
 use crate::domain::ids::{DeliveryId, ReplayId, WebhookId};
 use crate::domain::trace::TraceContext;
 
-/// Size of the waiting lines in bytes at which the next line writes all of them. If standard error takes no more bytes, requests
-/// wait, so no line is lost.
+/// If the waiting lines have this size in bytes, the request that adds a line writes them. So requests wait if standard error takes
+/// no more bytes, and no line is lost.
 const BATCH_BYTES: usize = 64 << 10;
 /// Time for which the lines of a batch collect.
 const BATCH_TIME: Duration = Duration::from_millis(1);
@@ -86,14 +86,21 @@ pub struct AuditLog {
     writes_reads: bool,
     writes_changes: bool,
     format: LogFormat,
-    batch: Mutex<Batch>,
+    waiting: Mutex<Waiting>,
     arrived: Condvar,
+    output: Mutex<Output>,
 }
 
 /// The lines that wait to be written.
-struct Batch {
+struct Waiting {
     lines: Vec<u8>,
+    /// Whether the thread that writes batches has ended.
     has_ended: bool,
+}
+
+/// The lines that are being written. Requests can add waiting lines in the meantime.
+struct Output {
+    lines: Vec<u8>,
     to: Box<dyn Write + Send>,
 }
 
@@ -122,8 +129,10 @@ impl AuditLog {
         [writes_changes, writes_reads]: [bool; 2],
         to: impl Write + Send + 'static,
     ) -> Self {
-        let batch = Batch { lines: Vec::with_capacity(BATCH_BYTES), has_ended: false, to: Box::new(to) };
-        Self { writes_reads, writes_changes, format, batch: Mutex::new(batch), arrived: Condvar::new() }
+        let lines = || Vec::with_capacity(BATCH_BYTES);
+        let waiting = Mutex::new(Waiting { lines: lines(), has_ended: false });
+        let output = Mutex::new(Output { lines: lines(), to: Box::new(to) });
+        Self { writes_reads, writes_changes, format, waiting, arrived: Condvar::new(), output }
     }
 
     /// Returns whether the log has lines of operations that only read, or of operations that change data.
@@ -133,68 +142,72 @@ impl AuditLog {
 
     /// Writes the line of an operation that changes data. The line is on standard error when this function returns.
     pub fn write_change(&self, line: &AuditLine<'_>) {
-        let mut batch = self.lock();
-        self.add(&mut batch, line, "audit");
-        batch.write();
+        self.add(&mut self.waiting(), line, "audit");
+        self.write();
     }
 
     /// Adds the line of an operation that only reads to the batch.
     pub fn write_read(&self, line: &AuditLine<'_>) {
-        let mut batch = self.lock();
-        let is_first = batch.lines.is_empty();
-        self.add(&mut batch, line, "audit::read");
-        if batch.lines.len() >= BATCH_BYTES {
-            batch.write();
+        let mut waiting = self.waiting();
+        let is_first = waiting.lines.is_empty();
+        self.add(&mut waiting, line, "audit::read");
+        if waiting.lines.len() >= BATCH_BYTES || waiting.has_ended {
+            drop(waiting);
+            self.write();
         } else if is_first {
             self.arrived.notify_one();
         }
     }
 
-    fn add(&self, batch: &mut Batch, operation: &AuditLine<'_>, target: &'static str) {
+    /// Writes the waiting lines in one piece, so that lines of other threads do not divide them.
+    fn write(&self) {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let Output { lines, to } = &mut *output;
+        std::mem::swap(lines, &mut self.waiting().lines);
+        // If standard error is closed, the gateway works without a log.
+        let _ = to.write_all(lines);
+        lines.clear();
+    }
+
+    fn add(&self, waiting: &mut Waiting, operation: &AuditLine<'_>, target: &'static str) {
         let mut timestamp = String::with_capacity(32);
         let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
         let line =
             Line { timestamp: &timestamp, level: "INFO", message: "operation requested", operation, target };
-        let began = batch.lines.len();
+        let lines = &mut waiting.lines;
+        let began = lines.len();
         let written = match self.format {
-            LogFormat::Json => serde_json::to_writer(&mut batch.lines, &line).map_err(io::Error::from),
-            LogFormat::Human => write_for_people(&mut batch.lines, &line),
+            LogFormat::Json => serde_json::to_writer(&mut *lines, &line).map_err(io::Error::from),
+            LogFormat::Human => write_for_people(lines, &line),
         };
         match written {
-            Ok(()) => batch.lines.push(b'\n'),
+            Ok(()) => lines.push(b'\n'),
             Err(error) => {
-                batch.lines.truncate(began);
+                lines.truncate(began);
                 tracing::error!(%error, action = operation.action, "failed to format an audit line");
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Batch> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the lines of reads in batches, until the log ends.
     #[expect(clippy::disallowed_methods, reason = "this thread only writes the log")]
     fn write_batches(&self) {
-        let mut batch = self.lock();
-        while !batch.has_ended {
-            while batch.lines.is_empty() && !batch.has_ended {
-                batch = self.arrived.wait(batch).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut waiting = self.waiting();
+            while waiting.lines.is_empty() && !waiting.has_ended {
+                waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
-            drop(batch);
+            if waiting.has_ended {
+                return;
+            }
+            drop(waiting);
             std::thread::sleep(BATCH_TIME);
-            batch = self.lock();
-            batch.write();
+            self.write();
         }
-    }
-}
-
-impl Batch {
-    /// Writes the lines in one piece, so that lines of other threads do not divide them.
-    fn write(&mut self) {
-        // If standard error is closed, the gateway works without a log.
-        let _ = self.to.write_all(&self.lines);
-        self.lines.clear();
     }
 }
 
@@ -204,7 +217,11 @@ fn write_for_people(to: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
     write!(to, "{timestamp}  {level} {target}: {message}")?;
     if let serde_json::Value::Object(fields) = serde_json::to_value(operation)? {
         for (name, value) in fields {
-            write!(to, " {name}={value}")?;
+            match value {
+                // The debug format escapes characters that control a terminal.
+                serde_json::Value::String(text) => write!(to, " {name}={text:?}")?,
+                value => write!(to, " {name}={value}")?,
+            }
         }
     }
     Ok(())
@@ -227,9 +244,8 @@ impl AuditThread {
 
 impl Drop for AuditThread {
     fn drop(&mut self) {
-        let mut batch = self.0.lock();
-        batch.has_ended = true;
-        batch.write();
+        self.0.waiting().has_ended = true;
+        self.0.write();
         self.0.arrived.notify_one();
     }
 }

@@ -58,6 +58,11 @@ impl Fault {
         matches!(self, Self::Postgres(error) if error.code().is_some_and(|code| blocked.contains(code)))
     }
 
+    /// Whether the server answered a statement with an error. If not, the connection failed.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.as_db_error().is_some())
+    }
+
     /// Whether the server has become a standby.
     pub(super) fn is_read_only(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))

@@ -22,8 +22,8 @@ pub(super) const TERMS_TABLE: &str =
 const MAX_EXPANDED: usize = 32;
 /// Maximum number of look-ups to expand all prefixes of a search. All forms of all prefixes have equal shares of the look-ups.
 const MAX_LOOKUPS: usize = 200;
-/// Maximum number of prefixes in a query that searches all rows. FTS5 merges the lists of a prefix before it returns the first row,
-/// and does not stop in between.
+/// Maximum number of terms with a prefix in a query that searches all rows. FTS5 merges the lists of a prefix before it returns the
+/// first row, and does not stop in between.
 const MAX_MERGED: usize = 2;
 
 /// A search of one tenant.

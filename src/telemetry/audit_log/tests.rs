@@ -54,7 +54,7 @@ fn a_line_for_people_has_one_line() {
     log.write_change(&line("submit_analysis", "1"));
     let text = text(&captured);
     assert!(text.contains("  INFO audit: operation requested action=\"submit_analysis\" call_id="), "{text}");
-    assert!(text.contains("subject=\"agent \\\"7\\\"\\n\\u0001"), "{text}");
+    assert!(text.contains("subject=\"agent \\\"7\\\"\\n\\u{1}"), "{text}");
     assert_eq!(text.matches('\n').count(), 1);
 }
 
