@@ -41,13 +41,19 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         replays(report, runtime, &start(runtime, &signer, url, Ready::AfterPolls(0)), is_postgres);
     }
     report.comparisons("Callbacks");
-    for is_postgres in [false, true] {
-        for receivers in [1, 1_000] {
-            let database = is_postgres.then(|| runtime.block_on(server.fresh_database()));
-            let url = database.as_ref().map(Database::url);
-            let gateway = start(runtime, &signer, url, Ready::AfterDuration(PROCESSING));
-            pipeline(report, runtime, &gateway, (engine(is_postgres), receivers));
-        }
+}
+
+pub(crate) fn measure_pipeline_on_sqlite(report: &mut Report, runtime: &Runtime) {
+    for receivers in [1, 1_000] {
+        pipeline(report, runtime, None, receivers);
+    }
+}
+
+pub(crate) fn measure_pipeline_on_postgres(report: &mut Report, runtime: &Runtime) {
+    let server = runtime.block_on(Server::shared());
+    for receivers in [1, 1_000] {
+        let database = runtime.block_on(server.fresh_database());
+        pipeline(report, runtime, Some(database.url()), receivers);
     }
 }
 
@@ -112,7 +118,9 @@ fn sample(runtime: &Runtime, gateway: &Gateway) -> tempfile::NamedTempFile {
 }
 
 /// Submits calls with callbacks to this number of receivers. If there are several receivers, a tenth of them refuses connections.
-fn pipeline(report: &mut Report, runtime: &Runtime, gateway: &Gateway, (engine, receivers): (&str, usize)) {
+fn pipeline(report: &mut Report, runtime: &Runtime, postgres: Option<&str>, receivers: usize) {
+    let signer = Signer::new(Algorithm::HS256);
+    let gateway = start(runtime, &signer, postgres, Ready::AfterDuration(PROCESSING));
     let receiver = Receiver::start();
     let closed = crate::process::free_port();
     let is_dead = |number: usize| receivers > 1 && number % 10 == 9;
@@ -128,7 +136,7 @@ fn pipeline(report: &mut Report, runtime: &Runtime, gateway: &Gateway, (engine, 
     receiver.wait_for(live);
     let took = began.elapsed();
     let polls = gateway.vendor.calls().len();
-    let body = sample(runtime, gateway);
+    let body = sample(runtime, &gateway);
     // The vendor's requests have no body; the loop sends one, which costs about as much as the answer that the gateway reads.
     let concurrency = if receivers == 1 { PER_RECEIVER } else { PER_TENANT };
     let url = format!("http://127.0.0.1:{}/hook", receiver.port);
@@ -136,8 +144,9 @@ fn pipeline(report: &mut Report, runtime: &Runtime, gateway: &Gateway, (engine, 
     let callbacks = bare::posts(&url, body.path(), live, concurrency).rate;
     let limit = PROCESSING.as_secs_f64() + polls as f64 / vendor + live as f64 / callbacks;
     let title = format!(
-        "{} calls from submission to callback, {receivers} receivers{engine}",
-        crate::report::grouped(CALLS as f64)
+        "{} calls from submission to callback, {receivers} receivers{}",
+        crate::report::grouped(CALLS as f64),
+        engine(postgres.is_some())
     );
     report.values(
         &title,

@@ -36,10 +36,12 @@ use tokio::runtime::Runtime;
 /// A part of the run.
 type Part = fn(&mut Report, &Runtime);
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 9] = [
     ("reads", reads::measure),
     ("submits", submits::measure),
     ("callbacks", callbacks::measure),
+    ("pipeline-sqlite", callbacks::measure_pipeline_on_sqlite),
+    ("pipeline-postgres", callbacks::measure_pipeline_on_postgres),
     ("memory", memory::measure),
     ("growth-sqlite", growth::measure_sqlite),
     ("growth-postgres", growth::measure_postgres),

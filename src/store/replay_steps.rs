@@ -27,6 +27,10 @@ const REPLAY_FILTERED_BYTES: usize = 4 << 20;
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
+/// The pause if the webhook is fast: since the last step, it has accepted at least [`FAST`] deliveries.
+const REPLAY_PAUSE_FOR_FAST: Duration = Duration::from_millis(25);
+/// Number of deliveries between two steps from which a webhook is fast.
+const FAST: usize = 25;
 /// Pause after a failure to read a replay. A replica of another version may be able to read the replay.
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);
 /// Pause of a replay whose webhook is disabled. Enabling the webhook ends the pause.
@@ -136,7 +140,12 @@ async fn step(
     send(transaction, &progress, &wanted, now).await?;
     let sent = wanted.len();
     let finished_at = (is_last_scan && unread == 0).then_some(now);
-    save(transaction, &progress, sent, now, finished_at).await?;
+    let pause = match pending + sent {
+        REPLAY_BACKLOG.. if sent >= FAST => REPLAY_PAUSE_FOR_FAST,
+        REPLAY_BACKLOG.. => REPLAY_PAUSE,
+        _ => Duration::ZERO,
+    };
+    save(transaction, &progress, sent, now + pause, finished_at).await?;
     Ok(sent)
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::copy_marker;
@@ -133,7 +134,16 @@ pub(super) fn configure(connection: &Connection) -> Result<(), rusqlite::Error> 
     // FULL syncs the log at every commit, so an answered submission survives a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_plans(connection)?;
+    // The writer has fewer statements, so each of them is prepared once.
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(())
+}
+
+/// Makes the plans of statements independent of the values of their parameters. Otherwise `SQLite` prepares a statement again
+/// whenever the value of its `LIMIT` changes.
+pub(super) fn keep_plans(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 

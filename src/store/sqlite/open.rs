@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 
 use super::super::scan_limits::{ScanLimits, ScanShares};
 use super::super::{CHANGE_BACKLOG, StoreContext};
-use super::file::{check_present, configure, migrate, open_exclusive};
+use super::file::{check_present, configure, keep_plans, migrate, open_exclusive};
 use super::file_watch::FileWatch;
 use super::readers::Readers;
 use super::writer::Writer;
@@ -63,6 +63,7 @@ impl SqliteStore {
             .map(|_| {
                 let reader = Connection::open_with_flags(path, read_only)?;
                 reader.busy_timeout(Duration::from_secs(5))?;
+                keep_plans(&reader)?;
                 reader.set_prepared_statement_cache_capacity(32);
                 reader.execute_batch(word_search::TERMS_TABLE)?;
                 Ok(reader)

@@ -147,6 +147,27 @@ pub(crate) async fn a_replay_waits_for_a_slow_webhook(harness: Harness) {
     assert_eq!(finish_replay(&harness, &replay).await.len(), 1000);
 }
 
+pub(crate) async fn a_replay_waits_longer_for_a_slow_webhook_than_for_a_fast_one(harness: Harness) {
+    events(&harness, "event", 1000).await;
+    let webhook = registered(&harness, A).await;
+    begin(&harness, &replay_to(&harness, webhook.id, 1)).await;
+    let advance = async || {
+        let advanced = harness.store.advance_replays_across_tenants().await.unwrap();
+        (advanced.sent, advanced.next_due.unwrap().since(harness.clock.now()).as_millis())
+    };
+    assert_eq!([advance().await, advance().await], [(200, 0), (200, 25)]);
+    harness.advance(1);
+    assert_eq!(advance().await, (0, 500), "the webhook took nothing");
+    harness.advance(1);
+    assert_eq!(deliver(&harness).await.len(), 400);
+    assert_eq!([advance().await, advance().await], [(200, 0), (200, 25)]);
+    harness.advance(1);
+    for claimed in harness.claim_deliveries(24, 24).await {
+        harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    }
+    assert_eq!(advance().await, (24, 500), "the webhook is slow");
+}
+
 pub(crate) async fn a_replay_waits_while_its_webhook_is_disabled(harness: Harness) {
     events(&harness, "event", 3).await;
     let webhook = registered(&harness, A).await;
