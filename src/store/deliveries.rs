@@ -91,7 +91,7 @@ impl<E: Engine> DeliveryStore for E {
         lease: Lease,
         attempt: FinishedAttempt,
     ) -> Result<Option<DisabledReason>, StoreError> {
-        self.transact(FinishAttempt { lease, attempt }).await
+        self.finish_one(FinishAttempt { lease, attempt }).await
     }
 
     async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError> {

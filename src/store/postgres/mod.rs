@@ -19,6 +19,7 @@ mod deliveries;
 mod delivery_claims;
 mod fault;
 mod feed;
+mod groups;
 mod indexes;
 mod leases;
 mod list_reader;
@@ -34,7 +35,6 @@ mod requirements;
 mod retries;
 mod rows;
 mod stats;
-mod submit_groups;
 mod target;
 mod tls;
 mod transaction;
@@ -51,11 +51,12 @@ use tokio::sync::{Mutex, broadcast};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::DropGuard;
 
+use self::groups::Groups;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
-use self::submit_groups::SubmitGroups;
 use self::usage::UsageBuffer;
+use super::attempts::FinishAttempt;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::engine::Engine;
@@ -64,6 +65,7 @@ use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::submissions::Submit;
+use super::transitions::{Applied, Apply};
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
     Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
@@ -73,6 +75,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
+use crate::domain::webhooks::DisabledReason;
 use crate::env::Env;
 
 pub use self::indexes::{ConcurrentIndex, INDEXES};
@@ -93,7 +96,9 @@ pub struct PostgresStore {
     /// The leases of this process on deliveries.
     deliveries: HeldLeases,
     cursors: Mutex<ReceiverCursors>,
-    submits: SubmitGroups,
+    submits: Groups<Submit>,
+    outcomes: Groups<Apply>,
+    attempts: Groups<FinishAttempt>,
     usage: Arc<UsageBuffer>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
@@ -163,7 +168,18 @@ impl Engine for PostgresStore {
         tenant: &TenantId,
         submission: Submission,
     ) -> Result<StoredAnalysis, StoreError> {
-        self.submits.submit(self, Submit { tenant: tenant.clone(), submission }).await
+        self.submits.run(self, Submit { tenant: tenant.clone(), submission }).await
+    }
+
+    async fn apply_one(&self, apply: Apply) -> Result<Applied, StoreError> {
+        self.outcomes.run(self, apply).await
+    }
+
+    async fn finish_one(&self, finish: FinishAttempt) -> Result<Option<DisabledReason>, StoreError> {
+        match finish.attempt.webhook_version {
+            None => self.attempts.run(self, finish).await,
+            Some(_) => self.transact(finish).await,
+        }
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
