@@ -1,4 +1,7 @@
 //! Claims of deliveries, by lease and fencing token, with fair shares for tenants and receivers.
+//!
+//! The tenants are a subquery (`(SELECT $1)`), so that a plan does not depend on their number. Otherwise PostgreSQL would plan the
+//! statements again for each claim, which takes longer than their execution.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,24 +26,28 @@ use crate::domain::ids::TenantId;
 /// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time. Parameters: the
 /// tenants and the present time. The limit has no effect, but the planner does not know this, and prefers an index scan to a bitmap
 /// scan. A bitmap scan reads the rows of ended leases again in every claim.
-const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM unnest($1::text[]) AS slot (tenant) \
+const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM unnest((SELECT $1::text[])) AS slot (tenant) \
      CROSS JOIN LATERAL (SELECT receiver, due_at, status FROM deliveries WHERE leased AND deliveries.tenant = slot.tenant \
      LIMIT (SELECT NULL::bigint)) AS held WHERE due_at > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
 /// Reads the webhooks that may have limits. Parameter: the tenants.
-const LIMITED_WEBHOOKS: &str =
-    concat!("SELECT tenant, ", limits!(), " FROM webhooks WHERE tenant = ANY($1) AND ", is_limited!());
+const LIMITED_WEBHOOKS: &str = concat!(
+    "SELECT tenant, ",
+    limits!(),
+    " FROM webhooks WHERE tenant = ANY((SELECT $1::text[])::text[]) AND ",
+    is_limited!()
+);
 
 /// Reads the oldest due deliveries. Parameters: the tenants, the present time, and the maximum number of deliveries of
 /// each tenant.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
-     FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
+     FROM unnest((SELECT $1::text[])) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
 /// Reads the earliest due time of a delivery after the present time. Parameters: the tenants and the present time.
-pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest((SELECT $1::text[])) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";
 
