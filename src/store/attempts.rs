@@ -9,7 +9,7 @@ use futures_util::try_join;
 use super::claims::{Lease, Leased};
 use super::delivery_rows::{RecordedDelivery, webhook_id};
 use super::replay_outcomes;
-use super::rules::{PIPELINED, Rule, Transaction};
+use super::rules::{Grouped, PIPELINED, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
@@ -237,6 +237,23 @@ impl Rule for FinishCallbacks {
             all.extend(try_join_all(some.iter().cloned().map(finish)).await?);
         }
         Ok(all)
+    }
+}
+
+impl Grouped for FinishAttempt {
+    type Group = FinishCallbacks;
+    type Key = Lease;
+
+    fn key(&self) -> Lease {
+        self.lease
+    }
+
+    fn size(&self) -> usize {
+        self.attempt.response.len()
+    }
+
+    fn group(rules: Vec<Arc<Self>>) -> FinishCallbacks {
+        FinishCallbacks(rules)
     }
 }
 

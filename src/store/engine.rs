@@ -4,17 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::analysis_rows::StoredAnalysis;
-use super::attempts::FinishAttempt;
 use super::claims::{ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, WorkSlots};
 use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
-use super::rules::Rule;
+use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit};
-use super::transitions::{Applied, Apply};
 use crate::domain::analysis::Submission;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
-use crate::domain::webhooks::DisabledReason;
 use crate::env::Env;
 use crate::telemetry::metrics::Metrics;
 
@@ -61,17 +58,12 @@ pub(super) trait Engine: Send + Sync {
         submission: Submission,
     ) -> impl Future<Output = Result<StoredAnalysis, StoreError>> + Send;
 
-    /// Runs an [`Apply`], which may share its transaction with others.
-    fn apply_one(&self, apply: Apply) -> impl Future<Output = Result<Applied, StoreError>> + Send {
-        self.transact(apply)
-    }
-
-    /// Runs a [`FinishAttempt`], which may share its transaction with others.
-    fn finish_one(
+    /// Runs a [`Rule`] in a transaction, which may be shared with other rules of the kind.
+    fn transact_in_group<R: Grouped>(
         &self,
-        finish: FinishAttempt,
-    ) -> impl Future<Output = Result<Option<DisabledReason>, StoreError>> + Send {
-        self.transact(finish)
+        rule: R,
+    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
+        self.transact(rule)
     }
 
     /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join;
 
 use super::analysis_rows::{COLUMNS, read, state, work};
 use super::claims::{Lease, Leased, Queue};
 use super::paces::{find_pace, save_pace};
-use super::rules::{PIPELINED, Rule, Transaction};
+use super::rules::{Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::unreadable::postpone_analysis;
 use super::values::{Row, json, values};
@@ -84,27 +84,6 @@ impl Rule for Apply {
             transaction.notify(Change::Work(queue));
         }
         Ok(applied)
-    }
-}
-
-/// Applies the outcomes of different claimed work. If a lease was lost, the result is `None`, and [`Apply`] must run.
-pub(super) struct ApplyAll(pub(super) Vec<Arc<Apply>>);
-
-impl Rule for ApplyAll {
-    const NAME: &'static str = "apply_all";
-    type Output = Vec<Option<Applied>>;
-
-    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<Option<Applied>>, StoreError> {
-        // A rule without its lease writes nothing.
-        let apply = |apply: Arc<Apply>| async move {
-            let applied = apply.run(transaction).await;
-            if matches!(applied, Err(StoreError::LeaseLost)) { Ok(None) } else { applied.map(Some) }
-        };
-        let mut all = Vec::with_capacity(self.0.len());
-        for some in self.0.chunks(PIPELINED) {
-            all.extend(try_join_all(some.iter().cloned().map(apply)).await?);
-        }
-        Ok(all)
     }
 }
 

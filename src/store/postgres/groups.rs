@@ -1,92 +1,24 @@
 //! Group commit: writes that arrive while others are being written share the next transaction.
 
-use std::collections::{HashSet, VecDeque};
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::super::attempts::{FinishAttempt, FinishCallbacks};
+use super::super::StoreError;
 use super::super::engine::Engine;
-use super::super::rules::Rule;
-use super::super::submissions::{Submit, SubmitNew};
-use super::super::transitions::{Apply, ApplyAll};
-use super::super::{Lease, StoreError};
+use super::super::rules::{Grouped, Rule};
 use super::PostgresStore;
 use super::fault::Fault;
-use crate::domain::ids::{CallId, TenantId};
 
 /// Maximum number of rules in one group, and of the bytes that they write. These limits bound the duration of the transaction.
 const MAX_GROUP: usize = 128;
 const MAX_BYTES: usize = 1 << 20;
 /// Maximum number of groups that are written at the same time. While PostgreSQL commits one group, it writes another one.
 const MAX_TRANSACTIONS: usize = 2;
-
-/// A rule that can share a transaction with others of its kind.
-pub(super) trait Grouped: Rule + Clone {
-    /// Runs all rules of a group. `None` means that a rule must run alone.
-    type Group: Rule<Output = Vec<Option<Self::Output>>>;
-    /// Identifies the rows that a rule writes. A group has at most one rule with a key.
-    type Key: Eq + Hash;
-
-    fn key(&self) -> Self::Key;
-    /// Returns the approximate number of bytes that the rule writes.
-    fn size(&self) -> usize;
-    fn group(rules: Vec<Arc<Self>>) -> Self::Group;
-}
-
-impl Grouped for Submit {
-    type Group = SubmitNew;
-    type Key = (TenantId, CallId);
-
-    fn key(&self) -> Self::Key {
-        (self.tenant.clone(), self.submission.call_id.clone())
-    }
-
-    fn size(&self) -> usize {
-        0
-    }
-
-    fn group(rules: Vec<Arc<Self>>) -> SubmitNew {
-        SubmitNew(rules)
-    }
-}
-
-impl Grouped for Apply {
-    type Group = ApplyAll;
-    type Key = Lease;
-
-    fn key(&self) -> Lease {
-        self.lease
-    }
-
-    fn size(&self) -> usize {
-        self.step.size()
-    }
-
-    fn group(rules: Vec<Arc<Self>>) -> ApplyAll {
-        ApplyAll(rules)
-    }
-}
-
-impl Grouped for FinishAttempt {
-    type Group = FinishCallbacks;
-    type Key = Lease;
-
-    fn key(&self) -> Lease {
-        self.lease
-    }
-
-    fn size(&self) -> usize {
-        self.attempt.response.len()
-    }
-
-    fn group(rules: Vec<Arc<Self>>) -> FinishCallbacks {
-        FinishCallbacks(rules)
-    }
-}
 
 /// The outcome of a rule in a group. `None` means that the rule must run alone.
 type Outcome<R> = Result<Option<<R as Rule>::Output>, StoreError>;
@@ -97,13 +29,27 @@ struct Waiting<R: Rule> {
     answer: oneshot::Sender<Outcome<R>>,
 }
 
+/// The groups of each kind of rule.
+#[derive(Default)]
+pub(super) struct GroupsByRule(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
+
+impl GroupsByRule {
+    pub(super) fn of<R: Grouped>(&self) -> Arc<RuleGroups<R>> {
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || -> Arc<dyn Any + Send + Sync> { Arc::new(RuleGroups::<R>::new()) };
+        let found = Arc::clone(groups.entry(TypeId::of::<R>()).or_insert_with(new));
+        // The key of the map is the type, so the fallback is never used.
+        found.downcast().unwrap_or_else(|_| Arc::new(RuleGroups::new()))
+    }
+}
+
 /// Rules of one kind that wait, and the transactions in progress.
-pub(super) struct Groups<R: Rule> {
+pub(super) struct RuleGroups<R: Rule> {
     waiting: Mutex<VecDeque<Waiting<R>>>,
     transactions: Semaphore,
 }
 
-impl<R: Grouped> Groups<R> {
+impl<R: Grouped> RuleGroups<R> {
     pub(super) fn new() -> Self {
         Self { waiting: Mutex::default(), transactions: Semaphore::new(MAX_TRANSACTIONS) }
     }

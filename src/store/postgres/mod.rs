@@ -51,21 +51,19 @@ use tokio::sync::{Mutex, broadcast};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::DropGuard;
 
-use self::groups::Groups;
+use self::groups::GroupsByRule;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
 use self::usage::UsageBuffer;
-use super::attempts::FinishAttempt;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::engine::Engine;
 use super::observations::Observation;
-use super::rules::Rule;
+use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::submissions::Submit;
-use super::transitions::{Applied, Apply};
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
     Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
@@ -75,7 +73,6 @@ use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
-use crate::domain::webhooks::DisabledReason;
 use crate::env::Env;
 
 pub use self::indexes::{ConcurrentIndex, INDEXES};
@@ -96,9 +93,7 @@ pub struct PostgresStore {
     /// The leases of this process on deliveries.
     deliveries: HeldLeases,
     cursors: Mutex<ReceiverCursors>,
-    submits: Groups<Submit>,
-    outcomes: Groups<Apply>,
-    attempts: Groups<FinishAttempt>,
+    groups: GroupsByRule,
     usage: Arc<UsageBuffer>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
@@ -168,18 +163,11 @@ impl Engine for PostgresStore {
         tenant: &TenantId,
         submission: Submission,
     ) -> Result<StoredAnalysis, StoreError> {
-        self.submits.run(self, Submit { tenant: tenant.clone(), submission }).await
+        self.transact_in_group(Submit { tenant: tenant.clone(), submission }).await
     }
 
-    async fn apply_one(&self, apply: Apply) -> Result<Applied, StoreError> {
-        self.outcomes.run(self, apply).await
-    }
-
-    async fn finish_one(&self, finish: FinishAttempt) -> Result<Option<DisabledReason>, StoreError> {
-        match finish.attempt.webhook_version {
-            None => self.attempts.run(self, finish).await,
-            Some(_) => self.transact(finish).await,
-        }
+    async fn transact_in_group<R: Grouped>(&self, rule: R) -> Result<R::Output, StoreError> {
+        self.groups.of::<R>().run(self, rule).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {

@@ -12,7 +12,7 @@ use super::super::scan_limits::ScanLimits;
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, password};
 use super::fault::Fault;
-use super::groups::Groups;
+use super::groups::GroupsByRule;
 use super::indexes::INDEXES;
 use super::leases::HeldLeases;
 use super::listener::{Echoes, Freshness, Listener};
@@ -118,9 +118,7 @@ impl PostgresStore {
             work: HeldLeases::default(),
             deliveries: HeldLeases::default(),
             cursors: Mutex::default(),
-            submits: Groups::new(),
-            outcomes: Groups::new(),
-            attempts: Groups::new(),
+            groups: GroupsByRule::default(),
             usage,
             scans: ScanLimits::new(scan_shares(settings.max_connections), &context),
             feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context),
