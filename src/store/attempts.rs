@@ -1,13 +1,15 @@
 //! Attempts of deliveries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use futures_util::try_join;
 
 use super::claims::{Lease, Leased};
 use super::delivery_rows::{RecordedDelivery, webhook_id};
 use super::replay_outcomes;
-use super::rules::{Rule, Transaction};
+use super::rules::{Grouped, PIPELINED, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
@@ -72,6 +74,7 @@ pub struct DeliveryWithAttempts {
 }
 
 /// Writes the outcome of an attempt to the attempt, the delivery and the webhook, and ends the lease.
+#[derive(Clone)]
 pub(super) struct FinishAttempt {
     pub(super) lease: Lease,
     pub(super) attempt: FinishedAttempt,
@@ -156,28 +159,6 @@ impl Rule for FinishAttempt {
     const NAME: &'static str = "finish_attempt";
     type Output = Option<DisabledReason>;
 
-    /// Most deliveries go to a callback. For such a delivery, one statement writes both the delivery and the attempt.
-    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
-        static FINISH_CALLBACK: Sql = Sql::per_engine(
-            &[],
-            &[
-                "WITH delivery AS (",
-                FINISH_DELIVERY,
-                " AND webhook = '' RETURNING seq, attempts, tenant), \
-                 attempt AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
-                 FROM delivery WHERE attempts.delivery = delivery.seq AND number = delivery.attempts) SELECT tenant FROM delivery",
-            ],
-        );
-        if self.attempt.webhook_version.is_some() {
-            return Ok(None);
-        }
-        let values = self.values(transaction.env().clock.now());
-        let tenant = transaction.find(&FINISH_CALLBACK, &values, |row| row.get("tenant")).await?;
-        let Some(tenant) = tenant else { return Ok(None) };
-        self.finished(transaction, &tenant).await?;
-        Ok(Some(None))
-    }
-
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Option<DisabledReason>, StoreError> {
         let verdict = self.verdict();
         if verdict.as_ref().is_some_and(|verdict| matches!(verdict.outcome, WebhookOutcome::Failed { .. })) {
@@ -213,6 +194,66 @@ impl Rule for FinishAttempt {
             }
         };
         Ok(try_join!(count, record)?.1)
+    }
+}
+
+/// Writes the outcomes of attempts of different deliveries. If the delivery goes to a webhook or if its lease was lost, the result is
+/// `None`, and [`FinishAttempt`] must run. Only PostgreSQL uses this rule.
+pub(super) struct FinishCallbacks(pub(super) Vec<Arc<FinishAttempt>>);
+
+/// Writes the outcome of an attempt of a delivery to a callback. Parameters: [`FinishAttempt::values`].
+static FINISH_CALLBACK: Sql = Sql::per_engine(
+    &[],
+    &[
+        "WITH delivery AS (",
+        FINISH_DELIVERY,
+        " AND webhook = '' RETURNING seq, attempts, tenant), \
+         attempt AS (UPDATE attempts SET outcome = ?7, status = ?8, latency_ms = ?9, detail = ?10, response = ?11 \
+         FROM delivery WHERE attempts.delivery = delivery.seq AND number = delivery.attempts) SELECT tenant FROM delivery",
+    ],
+);
+
+impl Rule for FinishCallbacks {
+    const NAME: &'static str = "finish_callbacks";
+    const NOTIFIES: bool = false;
+    type Output = Vec<Option<Option<DisabledReason>>>;
+
+    /// A single statement needs no transaction.
+    async fn shortcut<T: Transaction>(&self, transaction: &T) -> Result<Option<Self::Output>, StoreError> {
+        if self.0.len() == 1 { self.run(transaction).await.map(Some) } else { Ok(None) }
+    }
+
+    async fn run<T: Transaction>(&self, transaction: &T) -> Result<Self::Output, StoreError> {
+        let now = transaction.env().clock.now();
+        let finish = |finish: Arc<FinishAttempt>| async move {
+            let values = finish.values(now);
+            let tenant = transaction.find(&FINISH_CALLBACK, &values, |row| row.get("tenant")).await?;
+            let Some(tenant) = tenant else { return Ok(None) };
+            finish.finished(transaction, &tenant).await?;
+            Ok::<_, StoreError>(Some(None))
+        };
+        let mut all = Vec::with_capacity(self.0.len());
+        for some in self.0.chunks(PIPELINED) {
+            all.extend(try_join_all(some.iter().cloned().map(finish)).await?);
+        }
+        Ok(all)
+    }
+}
+
+impl Grouped for FinishAttempt {
+    type Group = FinishCallbacks;
+    type Key = Lease;
+
+    fn key(&self) -> Lease {
+        self.lease
+    }
+
+    fn size(&self) -> usize {
+        self.attempt.response.len()
+    }
+
+    fn group(rules: Vec<Arc<Self>>) -> FinishCallbacks {
+        FinishCallbacks(rules)
     }
 }
 

@@ -91,7 +91,11 @@ impl<E: Engine> DeliveryStore for E {
         lease: Lease,
         attempt: FinishedAttempt,
     ) -> Result<Option<DisabledReason>, StoreError> {
-        self.transact(FinishAttempt { lease, attempt }).await
+        let finish = FinishAttempt { lease, attempt };
+        match finish.attempt.webhook_version {
+            None => self.transact_in_group(finish).await,
+            Some(_) => self.transact(finish).await,
+        }
     }
 
     async fn postpone_delivery(&self, lease: Lease, due: Timestamp) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use super::StoreError;
 use super::analysis_rows::StoredAnalysis;
 use super::claims::{ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, WorkSlots};
 use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
-use super::rules::Rule;
+use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit};
 use crate::domain::analysis::Submission;
 use crate::domain::deliveries::DeliveryQuery;
@@ -57,6 +57,14 @@ pub(super) trait Engine: Send + Sync {
         tenant: &TenantId,
         submission: Submission,
     ) -> impl Future<Output = Result<StoredAnalysis, StoreError>> + Send;
+
+    /// Runs a [`Rule`] in a transaction, which may be shared with other rules of the kind.
+    fn transact_in_group<R: Grouped>(
+        &self,
+        rule: R,
+    ) -> impl Future<Output = Result<R::Output, StoreError>> + Send {
+        self.transact(rule)
+    }
 
     /// Engine-specific part of [`AnalysisStore::list_analyses`](super::AnalysisStore::list_analyses).
     fn list(

@@ -36,6 +36,7 @@ mod delivery_rows;
 mod engine;
 mod events;
 mod feed;
+mod grouped_steps;
 mod idempotency;
 mod learned_answers;
 mod listings;

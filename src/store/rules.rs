@@ -40,7 +40,9 @@
 //!   pipelines them.
 //! - [`Transaction::notify`] announces a change after the commit.
 
+use std::hash::Hash;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::analysis_rows::NewAnalysis;
 use super::claims::{Lease, Leased};
@@ -228,4 +230,19 @@ pub(super) trait Rule: Send + Sync + 'static {
         &self,
         transaction: &T,
     ) -> impl Future<Output = Result<Self::Output, StoreError>> + Send;
+}
+
+/// A rule that can share a transaction with others of its kind.
+pub(super) trait Grouped: Rule + Clone {
+    /// Runs all rules of a group. `None` means that a rule must run alone.
+    type Group: Rule<Output = Vec<Option<Self::Output>>>;
+    /// Identifies the rows that a rule writes. A group has at most one rule with a key.
+    type Key: Eq + Hash;
+
+    fn key(&self) -> Self::Key;
+
+    /// Returns the approximate number of bytes that the rule writes.
+    fn size(&self) -> usize;
+
+    fn group(rules: Vec<Arc<Self>>) -> Self::Group;
 }

@@ -8,7 +8,7 @@ use super::analysis_rows::{
     COLUMNS, CallKey, NewAnalysis, StoredAnalysis, read, read_facts, read_metadata, state, work,
 };
 use super::claims::Queue;
-use super::rules::{PIPELINED, Raced, Rule, Transaction};
+use super::rules::{Grouped, PIPELINED, Raced, Rule, Transaction};
 use super::sql::{Sql, sql};
 use super::values::{Value, values};
 use super::{Change, StoreError, attributes, callbacks, deletion, events, transitions, usage};
@@ -48,6 +48,23 @@ impl Rule for Submit {
         };
         usage::count(transaction, &submitted.analysis, Usage::submission()).await?;
         Ok(submitted)
+    }
+}
+
+impl Grouped for Submit {
+    type Group = SubmitNew;
+    type Key = (TenantId, CallId);
+
+    fn key(&self) -> Self::Key {
+        (self.tenant.clone(), self.submission.call_id.clone())
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    fn group(rules: Vec<Arc<Self>>) -> SubmitNew {
+        SubmitNew(rules)
     }
 }
 

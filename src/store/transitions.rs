@@ -50,6 +50,7 @@ pub struct OverdueFailures {
 }
 
 /// Applies the outcome of claimed work, and ends the lease.
+#[derive(Clone)]
 pub(super) struct Apply {
     pub(super) lease: Lease,
     pub(super) step: Arc<Step>,

@@ -59,7 +59,7 @@ impl<E: Engine> WorkStore for E {
     }
 
     async fn apply(&self, lease: Lease, step: Arc<Step>) -> Result<Applied, StoreError> {
-        let applied = self.transact(Apply { lease, step }).await;
+        let applied = self.transact_in_group(Apply { lease, step }).await;
         if matches!(applied, Err(StoreError::Corrupt(_))) {
             // The stored result cannot be read. Without this pause, the work would be claimed again when the lease ends.
             self.transact(Postpone { leased: Leased::Analysis, leases: vec![lease] }).await?;

@@ -56,6 +56,7 @@ macro_rules! contract {
                 a_failed_call_restarts_on_request,
                 a_failed_new_round_announces_the_earlier_result,
                 polls_are_counted_per_round,
+                simultaneous_steps_fail_alone,
                 changes_are_announced_after_the_commit,
                 statistics_count_stored_rows,
             ],

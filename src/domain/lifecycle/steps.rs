@@ -88,6 +88,17 @@ impl Step {
         fault.code == FaultCode::VendorError && fault.retry_after.is_none() && answer.shape.is_some()
     }
 
+    /// Returns the size of the vendor's result in bytes; 0 without a result.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Polled(PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained))
+            | Self::Answered(PollOutcome::Ready(obtained) | PollOutcome::Empty(obtained), _) => {
+                obtained.vendor_answer.len()
+            }
+            Self::Submitted(_) | Self::Polled(_) | Self::Answered(..) => 0,
+        }
+    }
+
     /// Whether the vendor refused the tenant's token.
     pub fn is_token_refused(&self) -> bool {
         match self {

@@ -20,7 +20,12 @@ use crate::domain::clock::Timestamp;
 ///
 /// Each tenant's work is searched separately, so a tenant with much due work does not hide the work of others. Rows that another
 /// replica is claiming are skipped. The planner does not know that only a few rows are selected, and would join the whole table.
-/// The statement prevents this join: it converts the ids of the selected rows to an array.
+/// The statement prevents this join: it converts the ids of the selected rows to an array, and limits the array. These limits have
+/// no effect, but because of them the planner expects few rows and prefers index scans. The limit of the leases in progress prevents
+/// a bitmap scan, which reads the rows of ended leases again in every claim.
+///
+/// With [`ClaimOrder::OldestFirst`], the parameters of the slots are subqueries, so that a plan does not depend on their number.
+/// Otherwise PostgreSQL would plan the statement again for each claim.
 pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     const FREE: &str = "LIMIT greatest(0, least(slot.free, slot.most - under_way.busy))";
     let condition = queue.condition();
@@ -31,7 +36,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     };
     let (slots, selected) = match order {
         ClaimOrder::OldestFirst => (
-            "unnest($1::text[], $2::bigint[], $5::bigint[]) AS slot (tenant, free, most)",
+            "unnest((SELECT $1::text[]), (SELECT $2::bigint[]), (SELECT $5::bigint[])) AS slot (tenant, free, most)",
             format!("{} ORDER BY due_at {FREE} FOR UPDATE SKIP LOCKED", due("id")),
         ),
         // The rows of the window are not locked, so that another replica can claim the rows that are not selected.
@@ -52,11 +57,12 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
     };
     format!(
         "WITH due AS MATERIALIZED (SELECT selected.id FROM {slots} \
-         CROSS JOIN LATERAL (SELECT count(*) AS busy FROM analyses WHERE leased \
-         AND tenant = slot.tenant AND due_at + 0 > $3) AS under_way \
+         CROSS JOIN LATERAL (SELECT count(*) AS busy FROM (SELECT due_at FROM analyses WHERE leased \
+         AND tenant = slot.tenant LIMIT (SELECT NULL::bigint)) AS held WHERE due_at > $3) AS under_way \
          CROSS JOIN LATERAL ({selected}) AS selected) \
-         UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = $4 WHERE id = ANY (ARRAY(SELECT id FROM due)) \
-         RETURNING {COLUMNS}",
+         UPDATE analyses SET {}fence = fence + 1, leased = true, due_at = $4 \
+         FROM (SELECT number FROM unnest(ARRAY(SELECT id FROM due)) AS number LIMIT (SELECT NULL::bigint)) AS taken \
+         WHERE id = taken.number RETURNING {COLUMNS}",
         queue.claim_changes("$3")
     )
 }
@@ -65,7 +71,7 @@ pub(super) fn claim_sql(queue: Queue, order: ClaimOrder) -> String {
 /// the present time.
 pub(super) fn next_work_sql(queue: Queue) -> String {
     format!(
-        "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+        "SELECT min(next.due_at) FROM unnest((SELECT $1::text[])) AS slot (tenant) CROSS JOIN LATERAL \
          (SELECT due_at FROM analyses WHERE {} AND analyses.tenant = slot.tenant AND due_at > $2 \
          ORDER BY due_at LIMIT 1) AS next",
         queue.condition()

@@ -1,4 +1,7 @@
 //! Claims of deliveries, by lease and fencing token, with fair shares for tenants and receivers.
+//!
+//! The tenants are a subquery (`(SELECT $1)`), so that a plan does not depend on their number. Otherwise PostgreSQL would plan the
+//! statements again for each claim, which takes longer than their execution.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,25 +23,31 @@ use super::rows::number;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::TenantId;
 
-/// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time.
-/// Parameters: the tenants and the present time. The `+ 0` prevents the planner from using the indexes on `due_at`.
-const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM deliveries \
-     WHERE leased AND tenant = ANY($1) AND due_at + 0 > $2 AND status = 'pending' GROUP BY tenant, receiver";
+/// Counts the deliveries in progress on all replicas, by receiver: the leases that end after the present time. Parameters: the
+/// tenants and the present time. The limit has no effect, but the planner does not know this, and prefers an index scan to a bitmap
+/// scan. A bitmap scan reads the rows of ended leases again in every claim.
+const UNDER_WAY: &str = "SELECT tenant, receiver, count(*) AS number FROM unnest((SELECT $1::text[])) AS slot (tenant) \
+     CROSS JOIN LATERAL (SELECT receiver, due_at, status FROM deliveries WHERE leased AND deliveries.tenant = slot.tenant \
+     LIMIT (SELECT NULL::bigint)) AS held WHERE due_at > $2 AND status = 'pending' GROUP BY tenant, receiver";
 
 /// Reads the webhooks that may have limits. Parameter: the tenants.
-const LIMITED_WEBHOOKS: &str =
-    concat!("SELECT tenant, ", limits!(), " FROM webhooks WHERE tenant = ANY($1) AND ", is_limited!());
+const LIMITED_WEBHOOKS: &str = concat!(
+    "SELECT tenant, ",
+    limits!(),
+    " FROM webhooks WHERE tenant = ANY((SELECT $1::text[])::text[]) AND ",
+    is_limited!()
+);
 
 /// Reads the oldest due deliveries. Parameters: the tenants, the present time, and the maximum number of deliveries of
 /// each tenant.
 pub(super) const OLDEST: &str = "SELECT slot.tenant, oldest.seq, receiver, \
      (SELECT octet_length(body)::bigint FROM events WHERE seq = oldest.event) AS size \
-     FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
+     FROM unnest((SELECT $1::text[])) AS slot (tenant) CROSS JOIN LATERAL (SELECT seq, receiver, event, due_at \
      FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at <= $2 \
      ORDER BY due_at LIMIT $3) AS oldest ORDER BY oldest.due_at";
 
 /// Reads the earliest due time of a delivery after the present time. Parameters: the tenants and the present time.
-pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest($1::text[]) AS slot (tenant) CROSS JOIN LATERAL \
+pub(super) const NEXT: &str = "SELECT min(next.due_at) FROM unnest((SELECT $1::text[])) AS slot (tenant) CROSS JOIN LATERAL \
      (SELECT due_at FROM deliveries WHERE status = 'pending' AND deliveries.tenant = slot.tenant AND due_at > $2 \
      ORDER BY due_at LIMIT 1) AS next";
 
@@ -61,18 +70,22 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
 /// its rows. Rows that another replica has claimed since they were selected are skipped. If this happens to a row of a webhook
 /// with a rate, or if the bucket of the webhook has changed, all rows of the webhook are skipped. `buckets` waits for no lock, so
 /// claims cannot deadlock.
+///
+/// The statement looks each row up by its number, even if it was planned while the table had few rows: `|| ''` prevents the planner
+/// from using the indexes of pending deliveries, and because of `LIMIT cardinality($1)` it expects a single row.
 const CLAIM: &str = concat!(
-    "WITH locked AS MATERIALIZED (SELECT seq, webhook FROM deliveries WHERE seq = ANY($1) \
-     AND status = 'pending' AND due_at <= $2 AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks \
-     WHERE webhooks.id = webhook AND disabled_at IS NULL)) FOR UPDATE SKIP LOCKED), \
+    "WITH locked AS MATERIALIZED (SELECT found.seq, webhook FROM unnest($1::bigint[]) AS selected (seq) CROSS JOIN LATERAL \
+     (SELECT seq, webhook FROM deliveries WHERE deliveries.seq = selected.seq AND status || '' = 'pending' AND due_at <= $2 \
+     AND (webhook = '' OR EXISTS (SELECT 1 FROM webhooks WHERE webhooks.id = webhook AND disabled_at IS NULL)) \
+     LIMIT 1 FOR UPDATE SKIP LOCKED) AS found), \
      free AS MATERIALIZED (SELECT * FROM unnest($4::text[], $5::bigint[], $6::bigint[], $7::bigint[]) \
      AS bucket (bucket_of, before, after, tokens) WHERE tokens = (SELECT count(*) FROM locked WHERE locked.webhook = bucket_of)), \
      buckets AS MATERIALIZED (SELECT id, after FROM webhooks JOIN free ON id = bucket_of \
      WHERE bucket_full_at IS NOT DISTINCT FROM before FOR NO KEY UPDATE OF webhooks SKIP LOCKED), \
      taken AS (UPDATE webhooks SET bucket_full_at = after FROM buckets WHERE webhooks.id = buckets.id RETURNING webhooks.id), \
      claimed AS (UPDATE deliveries SET fence = fence + 1, leased = true, due_at = $3, attempts = attempts + 1 \
-     WHERE seq = ANY (ARRAY(SELECT seq FROM locked WHERE webhook <> ALL ($4) OR webhook IN (SELECT id FROM taken))) \
-     RETURNING *), \
+     FROM (SELECT seq AS row FROM locked WHERE webhook <> ALL ($4) OR webhook IN (SELECT id FROM taken) \
+     LIMIT cardinality($1)) AS free_row WHERE seq = free_row.row RETURNING deliveries.*), \
      attempt AS (INSERT INTO attempts (delivery, number, started_at) SELECT seq, attempts, $2 FROM claimed) \
      SELECT seq, fence, claimed.id, claimed.tenant, claimed.call_id, source.id AS event_id, webhook, \
      coalesce(present.url, claimed.url) AS url, attempts, earlier_attempts, due_at, trace, \

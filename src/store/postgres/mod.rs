@@ -19,6 +19,7 @@ mod deliveries;
 mod delivery_claims;
 mod fault;
 mod feed;
+mod groups;
 mod indexes;
 mod leases;
 mod list_reader;
@@ -34,7 +35,6 @@ mod requirements;
 mod retries;
 mod rows;
 mod stats;
-mod submit_groups;
 mod target;
 mod tls;
 mod transaction;
@@ -51,16 +51,16 @@ use tokio::sync::{Mutex, broadcast};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::sync::DropGuard;
 
+use self::groups::GroupsByRule;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
-use self::submit_groups::SubmitGroups;
 use self::usage::UsageBuffer;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::engine::Engine;
 use super::observations::Observation;
-use super::rules::Rule;
+use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
 use super::submissions::Submit;
@@ -93,7 +93,7 @@ pub struct PostgresStore {
     /// The leases of this process on deliveries.
     deliveries: HeldLeases,
     cursors: Mutex<ReceiverCursors>,
-    submits: SubmitGroups,
+    groups: GroupsByRule,
     usage: Arc<UsageBuffer>,
     scans: ScanLimits,
     feed_scans: ScanLimits,
@@ -163,7 +163,11 @@ impl Engine for PostgresStore {
         tenant: &TenantId,
         submission: Submission,
     ) -> Result<StoredAnalysis, StoreError> {
-        self.submits.submit(self, Submit { tenant: tenant.clone(), submission }).await
+        self.transact_in_group(Submit { tenant: tenant.clone(), submission }).await
+    }
+
+    async fn transact_in_group<R: Grouped>(&self, rule: R) -> Result<R::Output, StoreError> {
+        self.groups.of::<R>().run(self, rule).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {

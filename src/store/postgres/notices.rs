@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Pool, Transaction};
 use tokio::sync::{broadcast, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::super::changes::Changes;
@@ -27,6 +27,8 @@ use super::connect::Session;
 use super::fault::Fault;
 use crate::domain::ids::{CallId, TenantId};
 
+/// The pause after an announcement. The changes of this pause are announced together.
+const PAUSE: Duration = Duration::from_millis(10);
 /// The pause before a failed announcement is repeated.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum number of notices in one statement, and in the queue.
@@ -202,6 +204,7 @@ async fn announce_queued(
             tracing::warn!(?fault, "failed to announce changes to other replicas");
             missed.store(true, Ordering::Relaxed);
         }
+        sleep(PAUSE).await;
     }
 }
 

@@ -12,6 +12,7 @@ use super::super::scan_limits::ScanLimits;
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, password};
 use super::fault::Fault;
+use super::groups::GroupsByRule;
 use super::indexes::INDEXES;
 use super::leases::HeldLeases;
 use super::listener::{Echoes, Freshness, Listener};
@@ -19,7 +20,6 @@ use super::migrations::{self, MIGRATIONS};
 use super::notices::{Announcer, NoticeChannel};
 use super::requirements::{Examined, examine};
 use super::retries::{retry, with_retries};
-use super::submit_groups::SubmitGroups;
 use super::unsuitable::UnsuitableDatabase;
 use super::usage::UsageBuffer;
 use super::{PostgresStore, copy_record, feed_shares, scan_shares};
@@ -118,7 +118,7 @@ impl PostgresStore {
             work: HeldLeases::default(),
             deliveries: HeldLeases::default(),
             cursors: Mutex::default(),
-            submits: SubmitGroups::new(),
+            groups: GroupsByRule::default(),
             usage,
             scans: ScanLimits::new(scan_shares(settings.max_connections), &context),
             feed_scans: ScanLimits::new(feed_shares(settings.max_connections), &context),

@@ -6,6 +6,7 @@ use alovoice_gateway::domain::analysis::{FaultCode, Status};
 use alovoice_gateway::domain::events::EventKind;
 use alovoice_gateway::domain::lifecycle::{PollOutcome, Step, SubmitOutcome, VendorFault};
 use alovoice_gateway::store::{Change, Queue, StoreError};
+use futures_util::future::join_all;
 
 use crate::harness::{
     Harness, LEASE, acme, call_id, delivered, event_of, globex, obtained, ready, reanalysis, submission,
@@ -145,6 +146,47 @@ pub(crate) async fn polls_are_counted_per_round(harness: Harness) {
     assert_eq!(polls, [1, 2, 3]);
     harness.submit(reanalysis("1")).await;
     assert_eq!(harness.find("1").await.analysis.work.unwrap().polls, 0);
+}
+
+pub(crate) async fn simultaneous_steps_fail_alone(harness: Harness) {
+    const CALLS: usize = 60;
+    for number in 0..CALLS {
+        harness.submit(with_callback(&number.to_string(), "https://a.example/")).await;
+    }
+    harness.submit_queued().await;
+    harness.advance(10);
+    let leases: Vec<_> = harness.claim(Queue::Polls).await.iter().map(|work| work.lease).collect();
+    assert_eq!(leases.len(), CALLS);
+    // The deletion of a row and a second step with the same lease fail only their own steps.
+    harness.rows.change("DELETE FROM analyses WHERE call_id = '7'", 1).await;
+    let steps = leases.iter().chain(&leases[..10]);
+    let apply = |lease: &_| harness.store.apply(*lease, ready("salom").into());
+    let applied = join_all(steps.map(apply)).await;
+    assert!(applied.iter().all(|applied| matches!(applied, Ok(_) | Err(StoreError::LeaseLost))));
+    let applied: Vec<_> = applied.into_iter().flatten().collect();
+    assert_eq!(applied.len(), CALLS - 1);
+    for applied in applied {
+        assert_eq!(applied.event, Some(EventKind::AnalysisCompleted));
+        assert_eq!(harness.find(applied.analysis.call_id.as_str()).await.analysis, applied.analysis);
+    }
+
+    // Some leases end before the outcomes of their attempts are written.
+    let claimed = harness.claim_deliveries(CALLS, CALLS).await;
+    assert_eq!(claimed.len(), CALLS - 1);
+    let (stale, valid) = claimed.split_at(5);
+    for claimed in stale {
+        harness.store.finish_attempt(claimed.lease, delivered()).await.unwrap();
+    }
+    let finish = |lease| harness.store.finish_attempt(lease, delivered());
+    let finished = join_all(claimed.iter().map(|claimed| finish(claimed.lease))).await;
+    for (claimed, finished) in claimed.iter().zip(&finished) {
+        let is_stale = stale.iter().any(|stale| stale.lease == claimed.lease);
+        assert_eq!(matches!(finished, Err(StoreError::LeaseLost)), is_stale, "{finished:?}");
+    }
+    assert_eq!(finished.iter().filter(|finished| finished.is_ok()).count(), valid.len());
+    let delivered = "SELECT count(*) FROM deliveries JOIN attempts ON delivery = seq AND outcome = 'delivered' \
+                     WHERE deliveries.status = 'delivered' AND NOT leased";
+    assert_eq!(harness.rows.number(delivered).await as usize, CALLS - 1);
 }
 
 pub(crate) async fn changes_are_announced_after_the_commit(harness: Harness) {

@@ -10,7 +10,8 @@ use alovoice_gateway::domain::lifecycle::{Step, SubmitOutcome};
 use alovoice_gateway::domain::listing::{AnalysisFilter, AnalysisQuery, ListPosition};
 use alovoice_gateway::domain::polling::PollingPolicy;
 use alovoice_gateway::domain::usage::Day;
-use alovoice_gateway::store::{Queue, StoreError};
+use alovoice_gateway::store::{ClaimedWork, Queue, StoreError};
+use futures_util::future::join_all;
 
 use super::deliveries::A;
 use super::webhooks::{deliveries_to, registered};
@@ -198,9 +199,10 @@ pub(crate) async fn an_outcome_for_an_unreadable_result_is_discarded_and_postpon
     harness.advance(600);
     let claimed = harness.claim(Queue::Polls).await;
     assert_eq!(claimed.len(), 2);
-    for work in claimed {
-        let is_bad = work.analysis.call_id == call_id("bad");
-        assert_eq!(is_corrupt(&harness.store.apply(work.lease, ready("salom yana").into()).await), is_bad);
+    let apply = |work: &ClaimedWork| harness.store.apply(work.lease, ready("salom yana").into());
+    for (work, applied) in claimed.iter().zip(join_all(claimed.iter().map(apply)).await) {
+        assert_eq!(is_corrupt(&applied), work.analysis.call_id == call_id("bad"));
+        assert_eq!(applied.is_ok(), work.analysis.call_id == call_id("good"));
     }
     harness.advance(LEASE.as_secs() + 1);
     assert_eq!(harness.claim(Queue::Polls).await.len(), 0);
