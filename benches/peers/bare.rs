@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::http::Method;
+use actix_web::{App, Error, HttpResponse, HttpServer, web};
 use futures_util::{StreamExt, stream};
 use reqwest::Client;
 use rusqlite::{Connection, params};
@@ -14,7 +15,7 @@ use rusqlite::{Connection, params};
 use crate::load::{CONNECTIONS, Measured, SECONDS};
 use crate::process::{Process, free_port, mode};
 
-/// A handler that returns the bytes of a file.
+/// A handler that returns the bytes of a file. With the method POST, the handler returns an event stream without an end.
 pub(crate) struct Handler {
     pub(crate) port: u16,
     pub(crate) url: String,
@@ -71,9 +72,13 @@ fn serve(port: &str, file: &str) -> ExitCode {
     let run = actix_web::rt::System::new().block_on(async move {
         HttpServer::new(move || {
             let body = body.clone();
-            App::new().default_service(web::to(move || {
+            App::new().default_service(web::to(move |method: Method| {
                 let body = body.clone();
                 async move {
+                    if method == Method::POST {
+                        let events = stream::iter([Ok::<_, Error>(body)]).chain(stream::pending());
+                        return HttpResponse::Ok().content_type("text/event-stream").streaming(events);
+                    }
                     HttpResponse::Ok()
                         .content_type("application/json")
                         .insert_header(("cache-control", "public, max-age=3600"))

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use alovoice_gateway::sandbox::stand_in::Ready;
 use jsonwebtoken::Algorithm;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
+use crate::bare::Handler;
 use crate::gateway::{self, Gateway, HELD, Options};
+use crate::process::Process;
 use crate::report::Report;
 use crate::signer::Signer;
 
@@ -37,18 +39,18 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         (gateway, began.elapsed())
     };
     let (gateway, started) = start(&HELD);
-    let idle = resident(&gateway);
+    let idle = resident(&gateway.process);
     runtime.block_on(gateway.submit(UNFINISHED, |_| None));
-    let full = resident(&gateway);
+    let full = resident(&gateway.process);
     drop(gateway);
     let each = |resource: &dyn Fn(usize) -> String, header: &str, gauge: &str| {
         let (gateway, _) = start(&SETTINGS);
         runtime.block_on(gateway.submit(OPEN, |_| None));
-        let before = resident(&gateway);
+        let before = resident(&gateway.process);
         let connections = runtime.block_on(open(&gateway, resource, header, gauge));
-        let bytes = resident(&gateway).saturating_sub(before);
+        let bytes = resident(&gateway.process).saturating_sub(before);
         drop(connections);
-        format!("{:.1} KiB", bytes as f64 / OPEN as f64 / 1024.0)
+        kib_each(bytes)
     };
     let waiting = each(
         &|number| format!("analyses/1795374000.{number}"),
@@ -57,6 +59,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     );
     let stream =
         each(&|_| "events".to_owned(), "accept: text/event-stream", "alovoice_gateway_event_streams_open");
+    let bare = bare_streams(runtime);
     let size = fs::metadata(gateway::program()).expect("the program").len();
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     report.values(
@@ -67,9 +70,33 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
             ("memory for 100,000 unfinished analyses".to_owned(), mib(full.saturating_sub(idle)), "50 MiB"),
             ("memory for each of 10,000 requests with `Prefer: wait`".to_owned(), waiting, "–"),
             ("memory for each of 10,000 event streams".to_owned(), stream, "8 KiB"),
+            ("the same of a bare actix-web handler".to_owned(), bare, "–"),
             ("size of the program".to_owned(), mib(size), "–"),
         ],
     );
+}
+
+fn kib_each(bytes: u64) -> String {
+    format!("{:.1} KiB", bytes as f64 / OPEN as f64 / 1024.0)
+}
+
+/// Opens event streams of a handler without any rule. Returns the memory for each of them.
+fn bare_streams(runtime: &Runtime) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), "retry: 2000\n\n").expect("a temporary file takes a body");
+    let handler = Handler::start(file.path());
+    let before = resident(&handler.process);
+    let request = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+    let connections = runtime.block_on(async {
+        let mut connections = connect(&format!("127.0.0.1:{}", handler.port), |_| request.to_owned()).await;
+        for connection in &mut connections {
+            connection.read_u8().await.expect("the beginning of a stream");
+        }
+        connections
+    });
+    let bytes = resident(&handler.process).saturating_sub(before);
+    drop(connections);
+    kib_each(bytes)
 }
 
 /// Opens requests with this header, each on its own connection. Waits until the gauge counts all of them.
@@ -80,17 +107,14 @@ async fn open(
     gauge: &str,
 ) -> Vec<TcpStream> {
     let host = gateway.api.trim_start_matches("http://").trim_end_matches('/');
-    let mut connections = Vec::new();
-    for number in 0..OPEN {
-        let request = format!(
+    let connections = connect(host, |number| {
+        format!(
             "GET /v1/{} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\n{header}\r\n\r\n",
             resource(number),
             gateway.token
-        );
-        let mut connection = TcpStream::connect(host).await.expect("a connection; see `ulimit -n`");
-        connection.write_all(request.as_bytes()).await.expect("a request");
-        connections.push(connection);
-    }
+        )
+    })
+    .await;
     let began = Instant::now();
     loop {
         let open = gateway.metric(gauge).await;
@@ -102,10 +126,20 @@ async fn open(
     }
 }
 
-/// Returns the resident memory of the gateway, in bytes.
-fn resident(gateway: &Gateway) -> u64 {
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", gateway.process.id())).expect("a running process");
+/// Sends requests, each on its own connection.
+async fn connect(host: &str, request: impl Fn(usize) -> String) -> Vec<TcpStream> {
+    let mut connections = Vec::new();
+    for number in 0..OPEN {
+        let mut connection = TcpStream::connect(host).await.expect("a connection; see `ulimit -n`");
+        connection.write_all(request(number).as_bytes()).await.expect("a request");
+        connections.push(connection);
+    }
+    connections
+}
+
+/// Returns the resident memory of a process, in bytes.
+fn resident(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("a running process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the resident memory");
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
 }
