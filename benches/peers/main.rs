@@ -15,6 +15,7 @@ mod gateway;
 mod growth;
 mod history;
 mod load;
+mod machine;
 mod memory;
 #[expect(dead_code, reason = "each binary uses only a part of it")]
 #[path = "../../tests/postgres/mod.rs"]
@@ -36,7 +37,8 @@ use tokio::runtime::Runtime;
 /// A part of the run.
 type Part = fn(&mut Report, &Runtime);
 
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
+    ("machine", machine::describe),
     ("reads", reads::measure),
     ("submits", submits::measure),
     ("callbacks", callbacks::measure),
@@ -56,20 +58,21 @@ fn main() -> ExitCode {
         return code;
     }
     let runtime = Runtime::new().expect("a runtime");
-    let mut report = Report::default();
+    let is_recorded = arguments.iter().any(|argument| argument == "--record");
     for (name, measure) in PARTS {
         let is_chosen = arguments.iter().all(|argument| argument.starts_with("--"))
             || arguments.iter().any(|it| {
                 name.strip_prefix(it.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
             });
         if is_chosen {
+            let mut report = Report::default();
             measure(&mut report, &runtime);
+            if is_recorded {
+                report.record(name);
+            } else {
+                report.print();
+            }
         }
-    }
-    if arguments.iter().any(|argument| argument == "--record") {
-        report.record();
-    } else {
-        report.print();
     }
     ExitCode::SUCCESS
 }

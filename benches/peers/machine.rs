@@ -1,0 +1,37 @@
+//! The machine and the versions of the programs.
+
+use std::fs;
+use std::process::Command;
+
+use tokio::runtime::Runtime;
+
+use crate::report::Report;
+
+pub(crate) fn describe(report: &mut Report, _: &Runtime) {
+    let text = |path: &str| fs::read_to_string(path).expect("Linux has this file");
+    let field = |path: &str, name: &str| {
+        let found = text(path).lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        found.map_or_else(|| "–".to_owned(), |value| value.trim_start_matches([':', ' ']).to_owned())
+    };
+    let cores = text("/proc/cpuinfo").matches("processor\t").count();
+    let rows = [
+        ("processor", format!("{}, {cores} cores", field("/proc/cpuinfo", "model name"))),
+        ("memory", field("/proc/meminfo", "MemTotal")),
+        ("kernel", text("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("gateway", version(&crate::gateway::program().to_string_lossy(), "--version")),
+        ("HAProxy", version("haproxy", "-v")),
+        ("nginx", version("nginx", "-v")),
+        ("PostgreSQL", version("pgbench", "--version")),
+        ("load", version("wrk", "-v")),
+    ];
+    let rows: Vec<_> = rows.map(|(name, value)| vec![name.to_owned(), value]).into();
+    report.table("Machine", &["what", "value"], &rows);
+}
+
+/// Returns the first line that a program prints for this option.
+fn version(program: &str, option: &str) -> String {
+    let output =
+        Command::new(program).arg(option).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).lines().next().unwrap_or("–").trim().to_owned()
+}
