@@ -11,7 +11,7 @@ use super::observations::Observation;
 use super::refreshes::{RefreshAnalysis, Refreshing};
 use super::rules::{Rule, Transaction};
 use super::sql::sql;
-use super::submissions::{Adopt, FindSubmittedData, SubmitAll};
+use super::submissions::{Adopt, FindSubmittedData, Submit, SubmitAll};
 use super::values::{Row, values};
 use crate::domain::analysis::{Submission, SubmittedData, VendorResult};
 use crate::domain::audit::Actor;
@@ -130,7 +130,7 @@ pub trait AnalysisStore: Send + Sync {
 #[async_trait]
 impl<E: Engine> AnalysisStore for E {
     async fn submit(&self, tenant: &TenantId, submission: Submission) -> Result<StoredAnalysis, StoreError> {
-        self.submit_one(tenant, submission).await
+        self.transact_in_group(Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn submit_all(

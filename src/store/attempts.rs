@@ -9,7 +9,7 @@ use futures_util::try_join;
 use super::claims::{Lease, Leased};
 use super::delivery_rows::{RecordedDelivery, webhook_id};
 use super::replay_outcomes;
-use super::rules::{Grouped, PIPELINED, Rule, Transaction};
+use super::rules::{Grouped, PIPELINED, Rule, Transaction, limit_lock_waits};
 use super::sql::{Sql, sql};
 use super::values::{Row, Value, values};
 use super::webhook_health::{self, Verdict};
@@ -216,6 +216,7 @@ static FINISH_CALLBACK: Sql = Sql::per_engine(
 impl Rule for FinishCallbacks {
     const NAME: &'static str = "finish_callbacks";
     const NOTIFIES: bool = false;
+    const IS_GROUP: bool = true;
     type Output = Vec<Option<Option<DisabledReason>>>;
 
     /// A single statement needs no transaction.
@@ -232,6 +233,7 @@ impl Rule for FinishCallbacks {
             finish.finished(transaction, &tenant).await?;
             Ok::<_, StoreError>(Some(None))
         };
+        limit_lock_waits(transaction, self.0.len()).await?;
         let mut all = Vec::with_capacity(self.0.len());
         for some in self.0.chunks(PIPELINED) {
             all.extend(try_join_all(some.iter().cloned().map(finish)).await?);
@@ -252,7 +254,9 @@ impl Grouped for FinishAttempt {
         self.attempt.response.len()
     }
 
-    fn group(rules: Vec<Arc<Self>>) -> FinishCallbacks {
+    /// All groups lock rows in the same order.
+    fn group(mut rules: Vec<Arc<Self>>) -> FinishCallbacks {
+        rules.sort_unstable_by_key(|rule| rule.lease.row);
         FinishCallbacks(rules)
     }
 }

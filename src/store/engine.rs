@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use super::analysis_rows::StoredAnalysis;
 use super::claims::{ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, WorkSlots};
 use super::delivery_rows::{RecordedDelivery, UnreadableDelivery};
 use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit};
-use crate::domain::analysis::Submission;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
 use crate::domain::listing::{AnalysisPage, AnalysisQuery};
@@ -50,13 +48,6 @@ pub(super) trait Engine: Send + Sync {
 
     /// Returns the environment of the process.
     fn env(&self) -> &Env;
-
-    /// Engine-specific part of [`AnalysisStore::submit`](super::AnalysisStore::submit).
-    fn submit_one(
-        &self,
-        tenant: &TenantId,
-        submission: Submission,
-    ) -> impl Future<Output = Result<StoredAnalysis, StoreError>> + Send;
 
     /// Runs a [`Rule`] in a transaction, which may be shared with other rules of the kind.
     fn transact_in_group<R: Grouped>(

@@ -6,8 +6,11 @@ use futures_util::future::try_join_all;
 
 use super::StoreError;
 use super::claims::Lease;
-use super::rules::{Grouped, PIPELINED, Rule, Transaction};
+use super::rules::{Grouped, Rule, Transaction, limit_lock_waits};
 use super::transitions::{Applied, Apply};
+
+/// Maximum number of outcomes that are applied at once. An outcome may read the stored result, which can be large.
+const AT_ONCE: usize = 8;
 
 impl Grouped for Apply {
     type Group = ApplyAll;
@@ -21,7 +24,9 @@ impl Grouped for Apply {
         self.step.size()
     }
 
-    fn group(rules: Vec<Arc<Self>>) -> ApplyAll {
+    /// All groups lock rows in the same order.
+    fn group(mut rules: Vec<Arc<Self>>) -> ApplyAll {
+        rules.sort_unstable_by_key(|rule| rule.lease.row);
         ApplyAll(rules)
     }
 }
@@ -31,6 +36,7 @@ pub(super) struct ApplyAll(pub(super) Vec<Arc<Apply>>);
 
 impl Rule for ApplyAll {
     const NAME: &'static str = "apply_all";
+    const IS_GROUP: bool = true;
     type Output = Vec<Option<Applied>>;
 
     async fn run<T: Transaction>(&self, transaction: &T) -> Result<Vec<Option<Applied>>, StoreError> {
@@ -39,8 +45,9 @@ impl Rule for ApplyAll {
             let applied = apply.run(transaction).await;
             if matches!(applied, Err(StoreError::LeaseLost)) { Ok(None) } else { applied.map(Some) }
         };
+        limit_lock_waits(transaction, self.0.len()).await?;
         let mut all = Vec::with_capacity(self.0.len());
-        for some in self.0.chunks(PIPELINED) {
+        for some in self.0.chunks(AT_ONCE) {
             all.extend(try_join_all(some.iter().cloned().map(apply)).await?);
         }
         Ok(all)

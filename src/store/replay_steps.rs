@@ -141,7 +141,7 @@ async fn step(
     let sent = wanted.len();
     let finished_at = (is_last_scan && unread == 0).then_some(now);
     let pause = match pending + sent {
-        REPLAY_BACKLOG.. if sent >= FAST => REPLAY_PAUSE_FOR_FAST,
+        REPLAY_BACKLOG.. if room >= FAST => REPLAY_PAUSE_FOR_FAST,
         REPLAY_BACKLOG.. => REPLAY_PAUSE,
         _ => Duration::ZERO,
     };

@@ -213,6 +213,9 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// Whether the rule may announce changes. If so, an attempt with an unknown outcome announces
     /// [`Change::Everything`].
     const NOTIFIES: bool = true;
+    /// Whether the rule runs a group ([`Grouped`]). A group that the server stops is not a failure of the store, because the rules of
+    /// the group then run alone.
+    const IS_GROUP: bool = false;
     /// The rule's result.
     type Output: Send + 'static;
 
@@ -234,15 +237,27 @@ pub(super) trait Rule: Send + Sync + 'static {
 
 /// A rule that can share a transaction with others of its kind.
 pub(super) trait Grouped: Rule + Clone {
-    /// Runs all rules of a group. `None` means that a rule must run alone.
+    /// Runs all rules of a group. `None` means that a rule must run alone; such a rule has written nothing and has no effects.
     type Group: Rule<Output = Vec<Option<Self::Output>>>;
     /// Identifies the rows that a rule writes. A group has at most one rule with a key.
     type Key: Eq + Hash;
 
+    /// Returns the key of the rule.
     fn key(&self) -> Self::Key;
 
     /// Returns the approximate number of bytes that the rule writes.
     fn size(&self) -> usize;
 
+    /// Makes a group of rules with different keys.
     fn group(rules: Vec<Arc<Self>>) -> Self::Group;
+}
+
+/// Limits the time that a group waits for a lock. The holder of the lock may be slow, and the other rules of the group do not need
+/// this lock. After the limit, each rule runs alone.
+pub(super) async fn limit_lock_waits(transaction: &impl Transaction, rules: usize) -> Result<(), StoreError> {
+    static LIMIT: Sql = Sql::per_engine(&[], &["SET LOCAL lock_timeout = '200ms'"]);
+    if rules > 1 {
+        transaction.execute(&LIMIT, &[]).await?;
+    }
+    Ok(())
 }

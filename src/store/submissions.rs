@@ -105,6 +105,7 @@ pub(super) struct SubmitNew(pub(super) Vec<Arc<Submit>>);
 
 impl Rule for SubmitNew {
     const NAME: &'static str = "submit_new";
+    const IS_GROUP: bool = true;
     type Output = Vec<Option<StoredAnalysis>>;
 
     /// PostgreSQL inserts all analyses with one statement.

@@ -258,7 +258,7 @@ macro_rules! contract {
                 a_replay_restarts_finished_deliveries_only,
                 a_replay_counts_each_outcome_once,
                 a_replay_waits_for_a_slow_webhook,
-    a_replay_waits_longer_for_a_slow_webhook_than_for_a_fast_one,
+                a_replay_waits_longer_for_a_slow_webhook_than_for_a_fast_one,
                 a_replay_waits_while_its_webhook_is_disabled,
                 a_webhook_has_one_replay_at_a_time,
                 a_finished_replay_expires,

@@ -72,7 +72,7 @@ pub(super) const BY_RECEIVER: &str = "WITH RECURSIVE receivers (receiver, steps)
 /// claims cannot deadlock.
 ///
 /// The statement looks each row up by its number, even if it was planned while the table had few rows: `|| ''` prevents the planner
-/// from using the indexes of pending deliveries, and because of `LIMIT cardinality($1)` it expects a single row.
+/// from using the indexes of pending deliveries, and because of `LIMIT cardinality($1)` it expects few rows.
 const CLAIM: &str = concat!(
     "WITH locked AS MATERIALIZED (SELECT found.seq, webhook FROM unnest($1::bigint[]) AS selected (seq) CROSS JOIN LATERAL \
      (SELECT seq, webhook FROM deliveries WHERE deliveries.seq = selected.seq AND status || '' = 'pending' AND due_at <= $2 \

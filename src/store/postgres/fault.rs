@@ -63,6 +63,11 @@ impl Fault {
         matches!(self, Self::Postgres(error) if error.as_db_error().is_some())
     }
 
+    /// Whether one of the rules of a group may be the reason of the failure, and no retry of the whole group can succeed.
+    pub(super) fn stops_group(&self) -> bool {
+        (self.is_answer() && !self.is_transient()) || matches!(self, Self::Store(_))
+    }
+
     /// Whether the server has become a standby.
     pub(super) fn is_read_only(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION))

@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -14,11 +15,16 @@ use super::super::rules::{Grouped, Rule};
 use super::PostgresStore;
 use super::fault::Fault;
 
-/// Maximum number of rules in one group, and of the bytes that they write. These limits bound the duration of the transaction.
+/// Maximum number of rules in one group. This limit bounds the duration of the transaction.
 const MAX_GROUP: usize = 128;
+/// Maximum size of a group ([`Grouped::size`]), in bytes. This limit bounds the duration of the transaction.
 const MAX_BYTES: usize = 1 << 20;
+/// A rule of this size runs alone, so that other rules do not wait for it.
+const LARGE: usize = MAX_BYTES / 8;
 /// Maximum number of groups that are written at the same time. While PostgreSQL commits one group, it writes another one.
 const MAX_TRANSACTIONS: usize = 2;
+/// The longest time that a rule waits for its group. After this time, the rule runs alone, so that slow groups do not delay it.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The outcome of a rule in a group. `None` means that the rule must run alone.
 type Outcome<R> = Result<Option<<R as Rule>::Output>, StoreError>;
@@ -58,14 +64,17 @@ impl<R: Grouped> RuleGroups<R> {
     /// group run alone.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if no transaction is free within the time limit of an operation, and the errors of the rule.
+    /// The errors of the rule.
     pub(super) async fn run(&self, store: &PostgresStore, rule: R) -> Result<R::Output, StoreError> {
+        if rule.size() >= LARGE {
+            return store.transact(rule).await;
+        }
         let (rule, (answer, mut answered)) = (Arc::new(rule), oneshot::channel());
         self.waiting().push_back(Waiting { rule: Arc::clone(&rule), answer });
         let transaction = tokio::select! {
             biased;
             outcome = &mut answered => Err(outcome),
-            transaction = timeout(store.context.operation_timeout, self.transactions.acquire()) => Ok(transaction.ok()),
+            transaction = timeout(MAX_WAIT, self.transactions.acquire()) => Ok(transaction.ok()),
         };
         let outcome = match transaction {
             Err(outcome) => outcome,
@@ -85,15 +94,14 @@ impl<R: Grouped> RuleGroups<R> {
     }
 
     /// Takes the next group. The group begins with the rule of the caller, unless another caller has taken this rule. In this case
-    /// the group is empty. Without a free transaction, only answers the caller with an error. A rule whose key is already in the
-    /// group runs alone.
+    /// the group is empty. Without a free transaction, the rule of the caller runs alone. A rule whose key is already in the group
+    /// also runs alone.
     fn next(&self, own: &Arc<R>, is_free: bool) -> Vec<Waiting<R>> {
         let mut waiting = self.waiting();
         let place = waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.rule, own));
         let Some(first) = place.and_then(|place| waiting.remove(place)) else { return Vec::new() };
         if !is_free {
-            let late = StoreError::Unavailable("earlier writes are still in progress".into());
-            let _ = first.answer.send(Err(late));
+            let _ = first.answer.send(Ok(None));
             return Vec::new();
         }
         let mut keys = HashSet::from([first.rule.key()]);

@@ -3,7 +3,7 @@
 //! - **Transaction rules** (`store::rules`) run in transactions with prepared, pipelined statements (`transaction`).
 //! - **Leases.** A claim sets the end of the lease (`due_at`) and raises the fencing token of the row in one statement.
 //!   Rows that another replica is claiming are skipped (`SKIP LOCKED`), so claims never wait for each other. Transactions
-//!   that lock several rows lock them in one order, so they cannot deadlock.
+//!   that lock several rows lock them in one order, so they cannot deadlock. Groups (`groups`) wait at most 200 ms for a lock.
 //! - **Retries.** An operation that a lost connection or a conflict interrupted is retried for some seconds (`retries`). A retry
 //!   is safe even if the first attempt was committed: transaction rules tolerate their own earlier rows, and a step whose first
 //!   attempt was committed finds that its lease has ended.
@@ -56,6 +56,7 @@ use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
 use self::usage::UsageBuffer;
+use super::changes::Changes;
 use super::claims::Leased;
 use super::claims::attempts_by_tenant;
 use super::engine::Engine;
@@ -63,12 +64,10 @@ use super::observations::Observation;
 use super::rules::{Grouped, Rule};
 use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
 use super::selection::ReceiverCursors;
-use super::submissions::Submit;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
-    Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
+    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
-use crate::domain::analysis::Submission;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
@@ -133,15 +132,21 @@ impl Engine for PostgresStore {
         let (context, rule, began) = ((&self.context, &self.channel), &rule, AtomicBool::new(false));
         let attempt = async |session| {
             let is_repeated = began.swap(true, Ordering::Relaxed);
-            let (output, mut effects) = transaction::write(session, context, rule, is_repeated).await?;
-            let changes = std::mem::take(&mut effects.changes);
-            Ok(((output, effects), changes))
+            match transaction::write(session, context, rule, is_repeated).await {
+                Ok((output, mut effects)) => {
+                    let changes = std::mem::take(&mut effects.changes);
+                    Ok((Ok((output, effects)), changes))
+                }
+                Err(fault) if R::IS_GROUP && fault.stops_group() => Ok((Err(fault), Changes::default())),
+                Err(fault) => Err(fault),
+            }
         };
-        let (output, effects) = if R::NOTIFIES {
+        let written = if R::NOTIFIES {
             self.change(R::NAME, attempt).await?
         } else {
             self.run(R::NAME, attempt).await?.0
         };
+        let (output, effects) = written?;
         for (tenant, usage) in effects.usage {
             self.usage.count(&tenant, self.now(), usage);
         }
@@ -156,14 +161,6 @@ impl Engine for PostgresStore {
             }
         }
         Ok(output)
-    }
-
-    async fn submit_one(
-        &self,
-        tenant: &TenantId,
-        submission: Submission,
-    ) -> Result<StoredAnalysis, StoreError> {
-        self.transact_in_group(Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn transact_in_group<R: Grouped>(&self, rule: R) -> Result<R::Output, StoreError> {

@@ -50,12 +50,10 @@ use super::observations::Observed;
 use super::rules::Rule;
 use super::scan_limits::{ScanLimits, ScanPermit};
 use super::selection::ReceiverCursors;
-use super::submissions::Submit;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
-    Store, StoreContext, StoreError, StoredAnalysis, UnreadableDelivery, WorkSlots,
+    Store, StoreContext, StoreError, UnreadableDelivery, WorkSlots,
 };
-use crate::domain::analysis::Submission;
 use crate::domain::clock::Timestamp;
 use crate::domain::deliveries::DeliveryQuery;
 use crate::domain::ids::TenantId;
@@ -134,14 +132,6 @@ impl Engine for SqliteStore {
         let outcome = self.writer.run(job).await;
         measure(&self.context.env.metrics, R::NAME, began, &outcome);
         Ok(self.reported(outcome?))
-    }
-
-    async fn submit_one(
-        &self,
-        tenant: &TenantId,
-        submission: Submission,
-    ) -> Result<StoredAnalysis, StoreError> {
-        self.transact(Submit { tenant: tenant.clone(), submission }).await
     }
 
     async fn read<R: Rule>(&self, rule: R, permit: Option<ScanPermit>) -> Result<R::Output, StoreError> {
