@@ -1,13 +1,16 @@
-//! The order of the feed with overlapping transactions.
+//! The order of the feed with overlapping transactions, and outcomes that share transactions.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alovoice_gateway::domain::feed::FeedPosition;
-use alovoice_gateway::store::Change;
+use alovoice_gateway::store::{Change, Queue};
+use futures_util::future::join_all;
 use tokio::join;
 use tokio_postgres::Client;
 
-use super::{expect_change, open_at};
+use super::{expect_change, open_at, within};
 use crate::cases::feed::calls;
-use crate::harness::{acme, globex};
+use crate::harness::{acme, globex, ready, submission};
 use crate::postgres_server::server::Server;
 
 /// Writes an event in an open transaction, as a replica does.
@@ -53,6 +56,36 @@ async fn events_appear_in_the_feed_in_the_order_of_their_commits() {
     for event in all {
         assert_eq!(harness.store.feed_position(&acme(), event.id).await.unwrap(), event.position);
     }
+}
+
+/// Outcomes that are written at the same time share transactions.
+#[tokio::test]
+async fn a_locked_call_delays_no_outcome_of_another_call() {
+    const CALLS: usize = 60;
+    let database = Server::shared().await.fresh_database().await;
+    let harness = open_at(database.url(), ()).await;
+    for number in 0..CALLS {
+        harness.submit(submission(&number.to_string())).await;
+    }
+    harness.submit_queued().await;
+    harness.advance(10);
+    let claimed = harness.claim(Queue::Polls).await;
+    assert_eq!(claimed.len(), CALLS);
+    let locked = claimed[CALLS / 2].lease;
+    let holder = database.connect().await;
+    let id = claimed[CALLS / 2].analysis.call_id.as_str();
+    holder.batch_execute("BEGIN").await.unwrap();
+    holder.execute("SELECT FROM analyses WHERE call_id = $1 FOR UPDATE", &[&id]).await.unwrap();
+    let others = AtomicUsize::new(CALLS - 1);
+    let applied = join_all(claimed.iter().map(async |work| {
+        harness.store.apply(work.lease, ready("salom").into()).await.unwrap();
+        // Only the last of the other outcomes ends the lock.
+        if work.lease != locked && others.fetch_sub(1, Ordering::Relaxed) == 1 {
+            holder.batch_execute("COMMIT").await.unwrap();
+        }
+    }));
+    within("the outcomes of the other calls", applied).await;
+    assert_eq!(harness.metrics.store_errors.get(), 0, "a group that stops is not a failure");
 }
 
 #[tokio::test]
