@@ -27,10 +27,13 @@ use crate::signer::Signer;
 pub(crate) const HOME: &str = "INSTRUCTIONS_HOME";
 /// File in the folder with a line for each count: the name of the operation and how often it ran.
 pub(crate) const BATCHES: &str = "batches";
-/// Number of batches of each operation. A worker with a timer runs during some batches, so the cheapest batch counts.
+/// Number of batches of each operation of a store. A worker with a timer runs during some batches, so the cheapest batch counts.
 const BATCHES_OF_OPERATION: usize = 4;
-/// Number of operations in a batch. A claim takes as many pieces of work.
+/// Number of operations of a store in a batch. A claim takes as many pieces of work.
 const BATCH: usize = 16;
+/// Number of batches of each request to a gateway, and of requests in a batch. A gateway has more timers than a store. On a busy
+/// machine, each batch takes longer. So the batches are short, and there are many of them.
+const REQUESTS: (usize, usize) = (24, 4);
 
 const ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
 const SECRET: &[u8] = b"a shared secret of at least thirty-two bytes";
@@ -85,8 +88,8 @@ struct Workload {
 
 impl Workload {
     /// Runs batches of an operation and counts each of them.
-    fn count(&self, name: &str, batch: usize, mut operation: impl FnMut()) {
-        for _ in 0..BATCHES_OF_OPERATION {
+    fn count(&self, name: &str, (batches, batch): (usize, usize), mut operation: impl FnMut()) {
+        for _ in 0..batches {
             counting_begins();
             (0..batch).for_each(|_| operation());
             counting_ends();
@@ -116,19 +119,19 @@ impl Workload {
         clock.advance(LEASE);
 
         let mut analyses = Vec::new();
-        self.count("claim_analyses", 1, || analyses.extend(claim(Queue::Polls)));
+        self.count("claim_analyses", (BATCHES_OF_OPERATION, 1), || analyses.extend(claim(Queue::Polls)));
         let mut leases = analyses.iter().map(|claimed| claimed.lease);
-        self.count("apply", BATCH, || {
+        self.count("apply", (BATCHES_OF_OPERATION, BATCH), || {
             let answer = Arc::new(ready("salom"));
             self.wait(store.apply(leases.next().unwrap(), answer)).unwrap();
         });
         let mut deliveries = Vec::new();
-        self.count("claim_deliveries", 1, || {
+        self.count("claim_deliveries", (BATCHES_OF_OPERATION, 1), || {
             let claim = store.claim_deliveries_across_tenants(slots(BATCH, usize::MAX, BATCH), LEASE);
             deliveries.extend(self.wait(claim).unwrap().claimed);
         });
         let mut leases = deliveries.iter().map(|claimed| claimed.lease);
-        self.count("finish_attempt", BATCH, || {
+        self.count("finish_attempt", (BATCHES_OF_OPERATION, BATCH), || {
             self.wait(store.finish_attempt(leases.next().unwrap(), delivered())).unwrap();
         });
     }
@@ -152,7 +155,7 @@ impl Workload {
             );
             let get = || assert_eq!(exchange(&client, &request), 200);
             (0..BATCH).for_each(|_| get());
-            self.count(&format!("get_{}", algorithm.to_lowercase()), BATCH, get);
+            self.count(&format!("get_{}", algorithm.to_lowercase()), REQUESTS, get);
         }
         let (token, calls) = (token("HS256"), Cell::new(100));
         let submit = || {
@@ -166,7 +169,7 @@ impl Workload {
             assert_eq!(exchange(&client, &request), 202);
         };
         (0..BATCH).for_each(|_| submit());
-        self.count("submit", BATCH, submit);
+        self.count("submit", REQUESTS, submit);
     }
 
     /// Starts a gateway with its logs on standard error.
