@@ -27,9 +27,9 @@ const REPLAY_FILTERED_BYTES: usize = 4 << 20;
 const REPLAY_BACKLOG: usize = 400;
 /// Pause before a replay checks the backlog again.
 const REPLAY_PAUSE: Duration = Duration::from_millis(500);
-/// The pause if the webhook is fast: since the last step, it has accepted at least [`FAST`] deliveries.
+/// Pause before a replay checks the backlog of a fast webhook again.
 const REPLAY_PAUSE_FOR_FAST: Duration = Duration::from_millis(25);
-/// Number of deliveries between two steps from which a webhook is fast.
+/// A webhook is fast if it finishes at least this number of deliveries between two steps.
 const FAST: usize = 25;
 /// Pause after a failure to read a replay. A replica of another version may be able to read the replay.
 const REPLAY_PAUSE_WHILE_UNREADABLE: Duration = Duration::from_secs(60);

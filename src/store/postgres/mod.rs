@@ -62,7 +62,7 @@ use super::claims::attempts_by_tenant;
 use super::engine::Engine;
 use super::observations::Observation;
 use super::rules::{Grouped, Rule};
-use super::scan_limits::{ScanLimits, ScanPermit, ScanShares};
+use super::scan_limits::{ScanLimits, ScanPermit};
 use super::selection::ReceiverCursors;
 use super::{
     Change, ClaimBatch, ClaimedDelivery, ClaimedWork, DeliverySlots, Queue, RecordedDelivery, Resources,
@@ -101,19 +101,6 @@ pub struct PostgresStore {
     context: StoreContext,
     /// Stops the background tasks when the store is dropped.
     _stop: DropGuard,
-}
-
-/// Returns the limits of lists, searches and statistics, which may use a third of the connections. The other connections are for
-/// the workers and cheap reads.
-const fn scan_shares(max_connections: usize) -> ScanShares {
-    let total = if max_connections < 3 { 1 } else { max_connections / 3 };
-    ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
-}
-
-/// Returns the limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
-const fn feed_shares(max_connections: usize) -> ScanShares {
-    let total = if max_connections < 4 { 1 } else { max_connections / 4 };
-    ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }
 }
 
 impl PostgresStore {

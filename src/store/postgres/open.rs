@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, broadcast};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::super::scan_limits::ScanLimits;
+use super::super::scan_limits::{ScanLimits, ScanShares};
 use super::super::{CHANGE_BACKLOG, StoreContext, StoreError};
 use super::connect::{Connector, password};
 use super::fault::Fault;
@@ -22,7 +22,7 @@ use super::requirements::{Examined, examine};
 use super::retries::{retry, with_retries};
 use super::unsuitable::UnsuitableDatabase;
 use super::usage::UsageBuffer;
-use super::{PostgresStore, copy_record, feed_shares, scan_shares};
+use super::{PostgresStore, copy_record};
 use crate::config::{PostgresUrl, StoreSettings};
 use crate::domain::clock::Timestamp;
 
@@ -62,6 +62,19 @@ impl From<Fault> for PostgresOpenError {
             fault => Self::Store(fault.into()),
         }
     }
+}
+
+/// Returns the limits of lists, searches and statistics, which may use a third of the connections. The other connections are for
+/// the workers and cheap reads.
+const fn scan_shares(max_connections: usize) -> ScanShares {
+    let total = if max_connections < 3 { 1 } else { max_connections / 3 };
+    ScanShares { total, per_tenant: total.div_ceil(3), waiting: 16 }
+}
+
+/// Returns the limits of reads of the feed. An event wakes all streams of its tenant at once, so many reads may wait.
+const fn feed_shares(max_connections: usize) -> ScanShares {
+    let total = if max_connections < 4 { 1 } else { max_connections / 4 };
+    ScanShares { total, per_tenant: total.div_ceil(2), waiting: 100_000 }
 }
 
 impl PostgresStore {
