@@ -13,7 +13,6 @@ use crate::bare;
 use crate::gateway::{self, Gateway, Options};
 use crate::load::Measured;
 use crate::postgres::database::Database;
-use crate::postgres::server::Server;
 use crate::process::cpu_time;
 use crate::receiver::Receiver;
 use crate::report::{Report, Side};
@@ -34,7 +33,7 @@ const POLLING: [(&str, &str); 2] =
 
 pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let signer = Signer::new(Algorithm::HS256);
-    let server = runtime.block_on(Server::shared());
+    let server = runtime.block_on(gateway::durable_postgres());
     for is_postgres in [false, true] {
         let database = is_postgres.then(|| runtime.block_on(server.fresh_database()));
         let url = database.as_ref().map(Database::url);
@@ -50,7 +49,7 @@ pub(crate) fn measure_pipeline_on_sqlite(report: &mut Report, runtime: &Runtime)
 }
 
 pub(crate) fn measure_pipeline_on_postgres(report: &mut Report, runtime: &Runtime) {
-    let server = runtime.block_on(Server::shared());
+    let server = runtime.block_on(gateway::durable_postgres());
     for receivers in [1, 1_000] {
         let database = runtime.block_on(server.fresh_database());
         pipeline(report, runtime, Some(database.url()), receivers);

@@ -22,6 +22,9 @@ const CALLS_PER_AGENT: i64 = 100;
 pub(super) const FIRST_ID: i64 = 1_000_000_000;
 /// Time between two submissions in milliseconds.
 const INTERVAL: i64 = 1000;
+/// Unfinished calls are due at this time after the newest submission, in milliseconds. A call that is due more than 61 minutes in the
+/// future is polled at once, because the gateway assumes that a wrong clock wrote the time.
+const DUE_AFTER: i64 = 50 * 60 * 1000;
 pub(super) const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;
 
 /// Calls of one tenant.
@@ -104,12 +107,11 @@ impl Calls<'_> {
     /// Inserts one analysis for each number `i` in `numbers`, after the first `before` analyses.
     fn analyses(&self, numbers: &str, status: &str, revision: u32, before: i64, stage: &str) -> String {
         let (first, newest, tenant) = (self.submitted_at(before), self.newest, self.tenant);
-        // Unfinished calls are not due for a day.
         format!(
             "INSERT INTO analyses (id, tenant, call_id, status, revision, submitted_at, finished_at, metadata, trace, \
              stage, due_at, started_at) SELECT {FIRST_ID} + {before} + i, '{tenant}', 'call-' || ({before} + i), '{status}', \
              {revision}, {first} + i * {INTERVAL}, CASE {revision} WHEN 1 THEN {first} + i * {INTERVAL} END, '{{}}', '{TRACE}', \
-             nullif('{stage}', ''), CASE {revision} WHEN 0 THEN {newest} + 86400000 END, \
+             nullif('{stage}', ''), CASE {revision} WHEN 0 THEN {newest} + {DUE_AFTER} END, \
              CASE {revision} WHEN 0 THEN {newest} END FROM {numbers};"
         )
     }

@@ -9,6 +9,7 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::postgres::server::{Options as ServerOptions, Server};
 use crate::process::{Process, free_port, pinned};
 use crate::signer::Signer;
 
@@ -47,6 +48,11 @@ pub(crate) const HELD: [(&str, &str); 2] =
 /// Returns the path of the gateway: the environment variable `GATEWAY`, or the program of this build.
 pub(crate) fn program() -> PathBuf {
     std::env::var_os("GATEWAY").map_or_else(|| env!("CARGO_BIN_EXE_alovoice-gateway").into(), PathBuf::from)
+}
+
+/// Starts a PostgreSQL server that makes each commit durable, as in production and as SQLite does.
+pub(crate) async fn durable_postgres() -> Server {
+    Server::start(ServerOptions { fsync: true, ..ServerOptions::default() }).await
 }
 
 pub(crate) async fn start(options: Options<'_>) -> Gateway {

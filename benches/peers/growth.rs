@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::filled::{EXPIRED, Filled};
 use crate::gateway::{self, Gateway, Options};
-use crate::postgres::server::{Options as ServerOptions, Server};
+use crate::postgres::server::Server;
 use crate::receiver::Receiver;
 use crate::report::{Report, grouped};
 use crate::signer::Signer;
@@ -40,7 +40,7 @@ pub(crate) fn measure_sqlite(report: &mut Report, runtime: &Runtime) {
 
 pub(crate) fn measure_postgres(report: &mut Report, runtime: &Runtime) {
     runtime.block_on(async {
-        let server = Server::start(ServerOptions { fsync: true, ..ServerOptions::default() }).await;
+        let server = gateway::durable_postgres().await;
         measure(report, Some(&server)).await;
     });
 }

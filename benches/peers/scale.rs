@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::gateway::{self, Gateway, Options};
 use crate::load::{CONNECTIONS, Load};
 use crate::postgres::database::Database;
-use crate::postgres::server::{Options as ServerOptions, Server};
+use crate::postgres::server::Server;
 use crate::receiver::Receiver;
 use crate::report::{Report, grouped};
 use crate::signer::Signer;
@@ -32,7 +32,7 @@ const POLLING: [(&str, &str); 2] =
 
 pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let signer = Signer::new(Algorithm::HS256);
-    let server = runtime.block_on(Server::start(ServerOptions { fsync: true, ..ServerOptions::default() }));
+    let server = runtime.block_on(gateway::durable_postgres());
     let mut columns = Vec::new();
     for replicas in 1..=3 {
         let (rate, mut column) = submissions(runtime, &server, &signer, replicas);

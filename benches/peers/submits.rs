@@ -43,7 +43,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         Side(", 512 connections", Box::new(|| submit(None, 512))),
         vec![(Side("the gateway, 32 connections", Box::new(|| submit(None, CONNECTIONS))), 0.0)],
     );
-    let server = runtime.block_on(Server::shared());
+    let server = runtime.block_on(gateway::durable_postgres());
     let database = Cell::new(None);
     let fresh = || {
         let fresh: Database = runtime.block_on(server.fresh_database());
@@ -54,7 +54,7 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let pgbench = || {
         let url = fresh();
         drop(start(Some(&url)));
-        pgbench(server, &url, INSERT)
+        pgbench(&server, &url, INSERT)
     };
     report.compare(
         "a durable submission, PostgreSQL",
