@@ -25,13 +25,13 @@ impl Worker for AttributeIndexer {
     }
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
-        let started = self.store.index_attributes_across_tenants(BATCH).await?;
-        if started > 0 {
+        let rows = self.store.index_attributes_across_tenants(BATCH).await?;
+        if rows > 0 {
             tracing::info!(
-                rows = started,
+                rows,
                 "analyses indexed: an earlier version of the gateway stored them without an index"
             );
         }
-        Ok(Report { started, next_due: None })
+        Ok(Report { is_full: rows > 0, next_due: None })
     }
 }

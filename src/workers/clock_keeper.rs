@@ -281,6 +281,6 @@ impl Worker for ClockKeeper {
                 );
             }
         }
-        Ok(Report { started: 0, next_due: Some(self.clocks.own.now() + INTERVAL) })
+        Ok(Report { is_full: false, next_due: Some(self.clocks.own.now() + INTERVAL) })
     }
 }

@@ -56,7 +56,7 @@ impl Worker for Deliverer {
         let slots = self.slots.free(tenants, &self.receivers);
         let claims = self.store.claim_deliveries_across_tenants(slots, lease).await?;
         let next_due = claims.next_due.into_iter().chain(self.receivers.next_end(self.env.clock.now())).min();
-        let report = Report { started: claims.claimed.len(), next_due };
+        let report = Report { is_full: false, next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
             // The span has the level `error`, so that log lines have these fields with every log filter.

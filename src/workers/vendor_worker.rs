@@ -65,11 +65,10 @@ impl Worker for VendorWorker {
 
     async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let free = self.permits.free().await;
-        let mut report = Report { started: 0, next_due: free.next_probe };
+        let mut report = Report { is_full: false, next_due: free.next_probe };
         if !free.by_tenant.is_empty() {
             let claims = self.claim(&free).await?;
-            report =
-                Report { started: claims.claimed.len(), next_due: earlier(report.next_due, claims.next_due) };
+            report.next_due = earlier(report.next_due, claims.next_due);
             for claimed in claims.claimed {
                 // The permit is taken here and not in the task, so that the next step counts it. A tenant that is not
                 // configured has no permits, so none of its work is claimed.
@@ -83,7 +82,7 @@ impl Worker for VendorWorker {
         if !open_circuits.is_empty() {
             let ended = self.store.fail_overdue_across_tenants(open_circuits, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
-            report.started += ended.applied.len();
+            report.is_full = !ended.applied.is_empty();
             report.next_due = earlier(report.next_due, ended.next_due);
         }
         Ok(report)
