@@ -71,7 +71,7 @@ async fn deliver(harness: &Harness, ahead: Duration, is_signing: bool, rendering
         (Wake::default(), OutcomeWriter::new(env, CancellationToken::new())),
     );
     let tasks = TaskTracker::new();
-    assert_eq!(Arc::new(deliverer).run_once(&tasks).await.unwrap().started, 1);
+    Arc::new(deliverer).run_once(&tasks).await.unwrap();
     tasks.close();
     tasks.wait().await;
 }
