@@ -291,7 +291,7 @@ fn log_network(settings: &Settings, network: &Network) {
         tracing::warn!(warning, "certificate authority skipped");
     }
     if settings.vendor.exposes_tokens() {
-        tracing::warn!("vendor.base_url is not https: the tenants' tokens cross the network without TLS");
+        tracing::warn!("vendor tokens are sent without TLS: vendor.base_url is not https");
     }
 }
 

@@ -213,7 +213,7 @@ impl TenantPermits {
         state.in_flight += 1;
         state.failed_in_flight += usize::from(failed_before && lookup.is_none());
         if !state.breaker.is_closed() {
-            tracing::info!(tenant = %self.tenant, "circuit half-open: one probe request is sent");
+            tracing::info!(tenant = %self.tenant, "circuit not closed: one trial request is sent");
         }
         let acquired_at = self.env.clock.now();
         VendorPermit { permits: Arc::clone(self), acquired_at, failed_before, lookup }

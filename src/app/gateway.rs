@@ -127,7 +127,9 @@ impl Gateway {
             let has_ended = tokio::time::timeout(STEP_PATIENCE, workers.wait()).await.is_ok();
             release(&*store).await;
             if !has_ended {
-                tracing::warn!("worker steps still running: each lease is released when its step ends");
+                tracing::warn!(
+                    "worker steps still running: the remaining leases are released when all steps have ended"
+                );
                 workers.wait().await;
                 release(&*store).await;
             }

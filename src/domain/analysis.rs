@@ -26,12 +26,12 @@ pub use self::reanalysis::{LastReanalysis, Reanalysis, ReanalysisOutcome, Reanal
 pub use self::submission::{Metadata, MetadataTooLarge, Submission, SubmissionCallback, SubmittedData};
 pub use self::work::{Stage, Work};
 
-/// The status of an analysis: `queued` (accepted, not yet sent to AloVoice), `processing` (AloVoice analyzes the call),
-/// `completed` (the result is available) or `failed` (there is no result).
+/// The status of an analysis: `queued` (stored, and not yet accepted by AloVoice), `processing` (AloVoice analyzes the
+/// call), `completed` (the result is available) or `failed` (there is no result).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The gateway accepted the call, but has not sent it to the vendor yet.
+    /// The gateway has stored the call, and the vendor has not accepted the call yet.
     Queued,
     /// The vendor analyzes the call.
     Processing,

@@ -16,9 +16,9 @@
 //! 5. A **witness** supports the closer clock, if the witness and that clock differ by at most [`AGREEMENT`]. Witnesses are the
 //!    vendor's `Date` and, with PostgreSQL, the machine's clock. The machine's clock can support the gateway's clock against the
 //!    server's clock. It never confirms the server's clock, because both may run on one machine.
-//! 6. A new store has no time to compare with. The store is **anchored** when a witness agrees with the gateway's clock for the
-//!    first time, or when [`OBSERVATION`] has passed. Until then, the gateway's clock follows jumps at once, unless a witness
-//!    contradicts them.
+//! 6. A new store has no time to compare with. The store is **anchored** when all available witnesses agree with the gateway's
+//!    clock for the first time, or when [`OBSERVATION`] has passed. Until then, the gateway's clock follows jumps at once, unless a
+//!    witness contradicts them.
 //! 7. A time before [`EARLIEST`] is never accepted.
 //!
 //! A step keeps the age of all waiting work ([`ClockStore`](crate::store::ClockStore)), so no deadline passes because of a step,

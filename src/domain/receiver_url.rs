@@ -17,7 +17,7 @@ const OF_WEBHOOK: &str = "sealed:";
 /// nothing, and retries until a newer version sends the event.
 const OF_CALLBACK: &str = "https://encrypted.by.a.newer.version.invalid/";
 
-/// The kinds of receivers. The sealed URL of each kind has another prefix in the store.
+/// The kinds of receivers. The sealed URLs of each kind have their own prefix in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReceiverKind {
     Webhook,

@@ -35,7 +35,7 @@ pub struct TestBodies {
     pub thin: Bytes,
 }
 
-/// Field `data` of a test event: the data of an event of an analysis, and two fields that mark the test.
+/// Field `data` of a test event: the data of an event of an analysis, and the fields `is_test` and `webhook`.
 #[derive(Debug, Serialize)]
 struct TestData<'a, T> {
     /// Always `true`. A receiver can recognize a test by this field without looking at the type.

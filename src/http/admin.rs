@@ -89,7 +89,7 @@ async fn metrics(readiness: web::Data<Readiness>, state: web::Data<ApiState>) ->
             forget_store(metrics);
         }
         Err(_) => {
-            tracing::error!("reading the statistics of the store timed out");
+            tracing::error!("failed to read the statistics of the store in time");
             forget_store(metrics);
         }
     }

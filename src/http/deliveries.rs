@@ -130,9 +130,9 @@ pub struct Attempt {
     /// receiver does not accept the event now), `rejected` (a preset knows that the receiver will never accept the request),
     /// `gone` (410), `timeout`, `connect`, `dns`, `tls`, `closed`, `protocol`, `proxy`, `forbidden` (the address is not allowed),
     /// `transform` (the event could not be rendered), `unknown` (this attempt sent nothing, because the previous attempt
-    /// may have arrived and `on_unknown` is `give_up`), `unsigned` (the secret is missing, or the secret or the headers cannot be
-    /// decrypted) or `request` (the request could not be built). The outcome is `null` while the attempt is in progress, or if
-    /// the gateway crashed during the attempt.
+    /// may have arrived and `on_unknown` is `give_up`), `unsigned` (the secret is missing, or the secret, the headers or the URL
+    /// cannot be decrypted) or `request` (the request could not be built). The outcome is `null` while the attempt is in
+    /// progress, or if the gateway crashed during the attempt.
     #[schema(required = true, example = "refused")]
     outcome: Option<String>,
     /// The HTTP status of the receiver, if it answered.

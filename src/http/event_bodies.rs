@@ -123,7 +123,7 @@ pub struct ThinTestEventBody {
 type TestAnalysis = MergedSchema<AnalysisResource, TestEventData>;
 type ThinTestAnalysis = MergedSchema<ThinAnalysis, ThinTestEventData>;
 
-/// Data of a test event: the analysis of a call that does not exist, and two fields that mark the test.
+/// Data of a test event: the analysis of a call that does not exist, and the fields `is_test` and `webhook`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestEventData {
     /// Always `true`: the event is a test.
@@ -133,8 +133,8 @@ pub struct TestEventData {
     webhook: String,
 }
 
-/// Data of a test event with the payload `thin`: a part of the analysis of a call that does not exist, and two fields that mark
-/// the test.
+/// Data of a test event with the payload `thin`: a part of the analysis of a call that does not exist, and the fields
+/// `is_test` and `webhook`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ThinTestEventData {
     /// Always `true`: the event is a test.

@@ -70,7 +70,8 @@ pub async fn observe(
     audit::record(response.request(), response.response(), &request_id);
     let (status, took_ms) = (status.as_u16(), took.as_secs_f64() * 1000.0);
     match status {
-        // Another service is unavailable. The code that detected the failure logs the reason.
+        // A component is unavailable, a read took too long, or the memory budget is used up. For an unavailable component, the code
+        // that detected the failure logs the reason.
         503 => {
             tracing::warn!(request_id, trace_id = %trace, status, took_ms, "request failed: service unavailable");
         }
@@ -111,7 +112,8 @@ fn route(request: &HttpRequest) -> Cow<'static, str> {
 
 /// Creates the span of a request, in the trace of the caller or in a new one. Returns the span and the trace context for
 /// work inside it. The span of a request that may change data exists at every level of the log filter, so each log line of
-/// the request shows its fields. Successful reads log nothing, so the span of a read exists only at the level `debug`.
+/// the request shows its fields. Successful reads log nothing, so the span of a read exists only if the log filter has
+/// the level `debug` or if spans are exported.
 fn span(request: &ServiceRequest, request_id: &str, entropy: &dyn Entropy) -> (Span, TraceContext) {
     let header = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let caller = header.and_then(TraceContext::parse);

@@ -75,7 +75,7 @@ kinds! {
     RANGE_NOT_SATISFIABLE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "Range not satisfiable",
         "The requested range is outside the recording. `Content-Range` states the length of the recording.";
     RATE_LIMITED = "rate_limited", TOO_MANY_REQUESTS, "Rate limit exceeded",
-        "Your tenant has exceeded its rate limit, or has too many open event streams or connections. Wait as long as `Retry-After` says.";
+        "Your tenant has exceeded its rate limit, or has too many refreshes, event streams or connections. Wait as long as `Retry-After` says.";
     TOO_MANY_READS = "too_many_reads", TOO_MANY_REQUESTS, "Too many expensive reads",
         "Your tenant has too many lists, searches, pages of events or statistics in progress at the same time. Send fewer of them \
          in parallel, and wait as long as `Retry-After` says.";

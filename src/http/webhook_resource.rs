@@ -121,9 +121,9 @@ pub struct WebhookHealth {
     /// deliveries cannot be signed. When the pause ends, one delivery probes the webhook; if it succeeds, the others follow.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     paused_until: Option<Timestamp>,
-    /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret or the
-    /// headers; `last_failure` says which. No delivery is lost: the gateway tries again every minute. If the operator
-    /// cannot restore the key, rotate the secret and set the headers again.
+    /// Time since which deliveries cannot be signed, because the gateway has no key that decrypts the secret, the
+    /// headers or the URL; `last_failure` says which. No delivery is lost: the gateway tries again every minute. If the
+    /// operator cannot restore the key, rotate the secret, and set the headers and the URL again.
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     unsigned_since: Option<Timestamp>,
 }
@@ -148,8 +148,8 @@ pub struct WebhookList {
     /// The webhooks, oldest first.
     #[schema(max_items = 50)]
     pub(super) webhooks: Vec<WebhookResource>,
-    /// The ids of webhooks that this version of the service cannot read, usually because a later version wrote them. Such
-    /// webhooks get events, and `DELETE` works. Omitted if there are none.
+    /// The ids of webhooks that this version of the service cannot read, usually because a later version wrote them. Their
+    /// deliveries are created, and wait if this version cannot send them. `DELETE` works. Omitted if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 50)]
     pub(super) unreadable: Vec<String>,

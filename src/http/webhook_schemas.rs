@@ -5,7 +5,8 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Schem
 
 use crate::domain::webhooks::HeaderName;
 
-/// Returns the schema of a filter. Limits and fields depend on each other, so only the description states them.
+/// Returns the schema of a filter. A schema cannot express the paths, the operators and most limits, so the description states
+/// them.
 pub(super) fn filter_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))

@@ -113,7 +113,8 @@ pub(super) async fn find(
 }
 
 impl FoundAnswers {
-    /// Returns the learned answers if they were learned with this token, and no answers otherwise.
+    /// Returns the learned answers that hold for the token of the request. Returns no answers if there is no token, or if the
+    /// answers were learned with another token.
     pub(super) fn answers(&self) -> LearnedAnswers {
         let stored = self.stored.clone().unwrap_or_default();
         self.account.map_or_else(LearnedAnswers::nothing, |account| stored.of_account(account))

@@ -235,7 +235,7 @@ fn log_outcome(delivery: &ClaimedDelivery, sent: &Sent, next: RetryDecision) {
         }
         RetryDecision::WaitUntil(until) => {
             let reason = &sent.outcome;
-            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the secrets or headers for it are missing or cannot be decrypted");
+            tracing::error!(host, outcome, %reason, retry_at = %until, "callback delivery paused: the secret is missing, or the secret, the headers or the URL cannot be decrypted");
         }
         RetryDecision::Hold => {
             tracing::warn!(

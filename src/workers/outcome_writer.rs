@@ -71,7 +71,7 @@ impl OutcomeWriter {
             Err(StoreError::LeaseLost) if !self.grace_over.is_cancelled() => {
                 tracing::info!(
                     transaction,
-                    "outcome probably stored: the lease is gone, so an earlier write without an answer has succeeded"
+                    "outcome probably stored: the lease has ended, probably because an earlier write succeeded without a confirmation"
                 );
             }
             Err(error) => {

@@ -1,5 +1,5 @@
-//! Deletes analyses and events that are older than `store.retention`, old audit records and usage, and expired idempotency keys.
-//! While the clock is in doubt, and for a while after it was corrected, nothing is deleted.
+//! Deletes analyses, events and replays that are older than `store.retention`, old audit records and usage, and expired idempotency
+//! keys. While the clock is in doubt, and for a while after it was corrected, nothing is deleted.
 
 use std::sync::Arc;
 use std::time::Duration;

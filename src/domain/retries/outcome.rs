@@ -38,7 +38,8 @@ pub enum AttemptOutcome {
     },
     /// The receiver answered 410 and wants no more events (Standard Webhooks, "Delivery success and failure").
     Gone,
-    /// Nothing was sent, because the signing secret is missing or unreadable. The receiver is not at fault.
+    /// Nothing was sent, because the signing secret is missing, or the secret, the headers or the URL cannot be decrypted. The
+    /// receiver is not at fault.
     Unsigned {
         /// Reason as text for the operator.
         detail: String,

@@ -229,14 +229,14 @@ impl KeyedRequests {
     /// Stores the answer. If that fails, the caller still gets the answer, because the request was executed.
     async fn finish(&self, tenant: &TenantId, claim: KeyClaim, kept: Option<StoredAnswer>) {
         if let Err(error) = self.store.finish_key(tenant, claim, kept).await {
-            tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key; a repeated request is executed again");
+            tracing::warn!(%error, "failed to store the answer to a request with an Idempotency-Key: after the lease, a repeated request may be executed again");
         }
     }
 
     /// Releases the key. If that fails, the key becomes free when its lease ends.
     async fn release(&self, tenant: &TenantId, claim: KeyClaim) {
         if let Err(error) = self.store.release_key(tenant, claim).await {
-            tracing::warn!(%error, "failed to release an Idempotency-Key; it stays blocked until its lease ends");
+            tracing::warn!(%error, "failed to release an Idempotency-Key: the key stays blocked until its lease ends");
         }
     }
 }

@@ -30,7 +30,7 @@ route_table! { "analyses":
         responses(
             (status = 202, description = "The call is accepted and the analysis is in progress.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."),
-                        ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
+                        ("Retry-After" = u64, description = "Seconds to wait before the next poll."))),
             (status = 200, description = "The analysis is finished.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."))),
         )
@@ -72,7 +72,7 @@ route_table! { "analyses":
     /// waits up to N seconds (at most 60) for the outcome before it answers. It also waits for the outcome of a new
     /// analysis (`reanalyze`). With `Accept-Encoding: gzip` a finished analysis is usually compressed.
     ///
-    /// If the call was never submitted to the gateway, the gateway asks AloVoice once. If AloVoice has a result, the
+    /// If the call was never submitted to the gateway, the gateway asks AloVoice for a result. If AloVoice has one, the
     /// gateway stores and returns it, and you need not submit the call.
     get "/v1/analyses/{call_id}" => analyses::get_analysis, Token(AnalysesRead);
     {
@@ -81,7 +81,7 @@ route_table! { "analyses":
             (status = 200, description = "The current state of the analysis.", body = AnalysisResource,
                 headers(("ETag" = String, description = "Version of the analysis, for `If-None-Match`."),
                         ("Retry-After" = u64,
-                            description = "Seconds until the next poll is useful, while the analysis is unfinished."))),
+                            description = "Seconds to wait before the next poll. Only while the analysis is unfinished."))),
             (status = 304, description = "The version in `If-None-Match` is current."),
         )
     }
@@ -106,7 +106,7 @@ route_table! { "analyses":
         responses(
             (status = 202, description = "The refresh is planned.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."),
-                        ("Retry-After" = u64, description = "Seconds until the next poll is useful."))),
+                        ("Retry-After" = u64, description = "Seconds to wait before the next poll."))),
             (status = 200, description = "The refresh has ended. Only with `Prefer: wait`.", body = AnalysisResource,
                 headers(("Location" = String, description = "Link to the analysis."))),
         )
@@ -115,7 +115,8 @@ route_table! { "analyses":
     /// Delete the analysis of a call
     ///
     /// Deletes all data of the call, whether its analysis is finished or not: the analysis, the transcript, the answer
-    /// of AloVoice, the events, and pending deliveries. A delivery that is being sent at this moment may still arrive.
+    /// of AloVoice, the events, and all deliveries with their attempts. A delivery that is being sent at this moment may
+    /// still arrive.
     /// The gateway keeps a record of the deletion (call, time, subject of the token) without any content.
     ///
     /// The call stays deleted: `get_analysis` answers 404 and the gateway no longer asks AloVoice for it. If you

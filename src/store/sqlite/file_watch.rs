@@ -87,7 +87,7 @@ fn id(file: &Metadata) -> FileId {
 
 /// Watches the files of an open database.
 pub(super) struct FileWatch {
-    /// The name in the settings, which may be a symbolic link, with the id of the file or the link.
+    /// The path in the settings, and the id of the file or of the symbolic link at this path.
     name: (PathBuf, FileId),
     database: PathBuf,
     log: (PathBuf, File, FileId),

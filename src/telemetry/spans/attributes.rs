@@ -42,7 +42,7 @@ const MAX_TEXT_BYTES: usize = 256;
 /// The kind of the store's database. Exported spans contain this kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Database {
-    /// A `SQLite` file, used by this process alone.
+    /// A `SQLite` file.
     Sqlite,
     /// A PostgreSQL server.
     Postgresql,

@@ -137,7 +137,7 @@ impl Export {
         let Some(provider) = self.0.clone() else { return };
         let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(patience)).await;
         if !matches!(ended, Ok(Ok(()))) {
-            tracing::warn!("trace export did not finish before the process ended");
+            tracing::warn!("trace export incomplete at shutdown: the last spans may be lost");
         }
     }
 }
