@@ -12,7 +12,6 @@ use tokio::runtime::Runtime;
 use crate::bare;
 use crate::gateway::{self, Gateway, Options};
 use crate::load::Measured;
-use crate::postgres::database::Database;
 use crate::process::cpu_time;
 use crate::receiver::Receiver;
 use crate::report::{Report, Side};
@@ -33,12 +32,11 @@ const POLLING: [(&str, &str); 2] =
 
 pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
     let signer = Signer::new(Algorithm::HS256);
+    let start = |url| start(runtime, &signer, url, Ready::AfterPolls(0));
+    replays(report, runtime, &start(None), false);
     let server = runtime.block_on(gateway::durable_postgres());
-    for is_postgres in [false, true] {
-        let database = is_postgres.then(|| runtime.block_on(server.fresh_database()));
-        let url = database.as_ref().map(Database::url);
-        replays(report, runtime, &start(runtime, &signer, url, Ready::AfterPolls(0)), is_postgres);
-    }
+    let database = runtime.block_on(server.fresh_database());
+    replays(report, runtime, &start(Some(database.url())), true);
     report.comparisons("Callbacks");
 }
 

@@ -7,7 +7,7 @@ mod operations;
 
 use std::time::{Duration, Instant};
 
-use alovoice_gateway::domain::clock::Timestamp;
+use alovoice_gateway::domain::clock::{Clock, SystemClock, Timestamp};
 use alovoice_gateway::sandbox::stand_in::Ready;
 use jsonwebtoken::Algorithm;
 use tokio::runtime::Runtime;
@@ -79,6 +79,11 @@ async fn measure(report: &mut Report, server: Option<&Server>) {
     }
     let retained = format!("retention of {} expired calls, all transactions", grouped(EXPIRED as f64));
     rows.push(row(&retained, &mut retention));
+    let now = SystemClock.now().as_millis();
+    assert!(
+        !stores.iter().any(|store| store.calls.are_unfinished_due(now)),
+        "the measurement took so long that the gateways poll the unfinished calls"
+    );
     drop(gateways);
     let mut starts = vec![Vec::new(); stores.len()];
     for _ in 0..STARTS {

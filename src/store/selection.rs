@@ -279,7 +279,12 @@ impl Share<'_, '_> {
         cursors: &mut ReceiverCursors,
     ) -> Option<Timestamp> {
         let next_token = began.next_token.into_iter().chain(self.next_token).min();
-        let Some(last) = last else { return next_token };
+        let Some(last) = last else {
+            // Since the scan began, deliveries to receivers before the cursor may have become due. A claim that selects nothing does
+            // not restart the scan, so that the scan ends.
+            let restarts = !began.last.is_empty() && !self.selection.selected.rows.is_empty();
+            return next_token.into_iter().chain(restarts.then_some(self.selection.now)).min();
+        };
         cursors.insert(self.tenant.clone(), ReceiverCursor { last, next_token });
         Some(self.selection.now + SCAN_PAUSE)
     }

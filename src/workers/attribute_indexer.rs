@@ -32,6 +32,6 @@ impl Worker for AttributeIndexer {
                 "analyses indexed: an earlier version of the gateway stored them without an index"
             );
         }
-        Ok(Report { is_full: rows > 0, next_due: None })
+        Ok(Report { has_more: rows > 0, next_due: None })
     }
 }

@@ -281,6 +281,6 @@ impl Worker for ClockKeeper {
                 );
             }
         }
-        Ok(Report { is_full: false, next_due: Some(self.clocks.own.now() + INTERVAL) })
+        Ok(Report { has_more: false, next_due: Some(self.clocks.own.now() + INTERVAL) })
     }
 }

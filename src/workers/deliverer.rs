@@ -54,9 +54,11 @@ impl Worker for Deliverer {
         let lease = lease_for(self.timeout);
         let tenants = self.tenants.all().map(|tenant| tenant.id().clone()).collect();
         let slots = self.slots.free(tenants, &self.receivers);
+        // The claim does not see a pause of a receiver that ends during the claim.
+        let now = self.env.clock.now();
         let claims = self.store.claim_deliveries_across_tenants(slots, lease).await?;
-        let next_due = claims.next_due.into_iter().chain(self.receivers.next_end(self.env.clock.now())).min();
-        let report = Report { is_full: false, next_due };
+        let next_due = claims.next_due.into_iter().chain(self.receivers.next_end(now)).min();
+        let report = Report { has_more: false, next_due };
         for claimed in claims.claimed {
             let delivery = &claimed.delivery;
             // The span has the level `error`, so that log lines have these fields with every log filter.

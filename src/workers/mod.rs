@@ -22,10 +22,10 @@
 //! # The loop
 //!
 //! A worker is a step, [`Worker::run_once`], that claims due work, starts it and returns a [`Report`]. [`run`] repeats the step: at
-//! once after a full batch, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after 30 seconds.
-//! A claim takes all due work for which there are free slots, so a claim needs no repetition until then. After a step that failed,
-//! the pause is one second. A drain stops the loop. Started work then runs to its end or to the end of the grace period. After that,
-//! the leases of unfinished work are released.
+//! once if the step reports more work, otherwise when the next row is due, when a [`Wake`] signals new work or a free slot, or after
+//! 30 seconds. A claim takes the due work for which there are free slots; the end of each piece of work signals its free slot. After
+//! a step that failed, the pause is one second. A drain stops the loop. Started work then runs to its end or to the end of the grace
+//! period. After that, the leases of unfinished work are released.
 
 mod attempt_slots;
 mod attribute_indexer;
@@ -38,6 +38,9 @@ mod replayer;
 mod retention;
 mod token_watcher;
 mod vendor_worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +80,8 @@ fn lease_for(timeout: Duration) -> Duration {
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Whether the step has processed a full batch, so that more work may be due now.
-    pub is_full: bool,
+    /// Whether more work may be due now that no signal and no `next_due` announces.
+    pub has_more: bool,
     /// Time at which the next piece of work is due; `None` if no such time is known.
     pub next_due: Option<Timestamp>,
 }
@@ -117,7 +120,7 @@ pub async fn run(
 ) {
     while !stop.is_cancelled() {
         let pause = match Arc::clone(&worker).run_once(&tasks).await {
-            Ok(report) if report.is_full => continue,
+            Ok(report) if report.has_more => continue,
             Ok(report) => report.next_due.map_or(MAX_PAUSE, |due| due.since(clock.now()).min(MAX_PAUSE)),
             Err(error) => {
                 tracing::error!(worker = worker.name(), %error, "worker step failed");

@@ -36,7 +36,7 @@ impl Worker for KeyRefresher {
         // The verifier uses the wall clock, and the loop uses the clock of schedules.
         let Env { clock, wall_clock, .. } = &self.env;
         let next_due = self.verifier.next_refresh().map(|due| clock.now() + due.since(wall_clock.now()));
-        Ok(Report { is_full: false, next_due })
+        Ok(Report { has_more: false, next_due })
     }
 }
 
@@ -95,6 +95,6 @@ impl Worker for SecretRefresher {
             let unreadable = of_kind.filter(|secret| secret.is_unreadable()).count();
             self.env.metrics.secrets_unreadable.with_label_values(&[kind.label()]).set(whole(unreadable));
         }
-        Ok(Report { is_full: false, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
+        Ok(Report { has_more: false, next_due: Some(self.env.clock.now() + SECRETS_INTERVAL) })
     }
 }

@@ -22,6 +22,6 @@ impl Worker for Replayer {
 
     async fn run_once(self: Arc<Self>, _tasks: &TaskTracker) -> Result<Report, StoreError> {
         let advanced = self.store.advance_replays_across_tenants().await?;
-        Ok(Report { is_full: advanced.replays > 0, next_due: advanced.next_due })
+        Ok(Report { has_more: advanced.replays > 0, next_due: advanced.next_due })
     }
 }

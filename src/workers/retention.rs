@@ -55,6 +55,6 @@ impl Worker for Retention {
             tracing::info!(rows = deleted, "rows deleted: they are older than store.retention");
         }
         let forgotten = self.store.delete_keys_across_tenants(BATCH).await?;
-        Ok(Report { is_full: deleted + forgotten > 0, next_due: None })
+        Ok(Report { has_more: deleted + forgotten > 0, next_due: None })
     }
 }

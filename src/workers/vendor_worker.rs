@@ -65,10 +65,13 @@ impl Worker for VendorWorker {
 
     async fn run_once(self: Arc<Self>, tasks: &TaskTracker) -> Result<Report, StoreError> {
         let free = self.permits.free().await;
-        let mut report = Report { is_full: false, next_due: free.next_probe };
+        let mut report = Report { has_more: false, next_due: free.next_probe };
         if !free.by_tenant.is_empty() {
             let claims = self.claim(&free).await?;
             report.next_due = earlier(report.next_due, claims.next_due);
+            // While calls fail, a claim examines only a part of the due calls.
+            let is_partial = free.by_tenant.iter().any(|(.., order)| *order != ClaimOrder::OldestFirst);
+            report.has_more = is_partial && !claims.claimed.is_empty();
             for claimed in claims.claimed {
                 // The permit is taken here and not in the task, so that the next step counts it. A tenant that is not
                 // configured has no permits, so none of its work is claimed.
@@ -82,7 +85,7 @@ impl Worker for VendorWorker {
         if !open_circuits.is_empty() {
             let ended = self.store.fail_overdue_across_tenants(open_circuits, OVERDUE_BATCH).await?;
             ended.applied.iter().for_each(|applied| self.observe(applied));
-            report.is_full = !ended.applied.is_empty();
+            report.has_more |= !ended.applied.is_empty();
             report.next_due = earlier(report.next_due, ended.next_due);
         }
         Ok(report)

@@ -119,6 +119,8 @@ pub(crate) async fn a_postponed_delivery_has_no_attempt_and_ends_its_lease(harne
 pub(crate) async fn a_delivery_is_postponed_if_its_lease_ends_before_the_deadline(harness: Harness) {
     harness.announce("1", &[A]).await;
     deliver(&harness, LEASE, true, renderings()).await;
+    // The delivery was due before the step.
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
     assert_eq!(harness.rows.count("attempts").await, 0);
 }
@@ -129,6 +131,7 @@ pub(crate) async fn a_delivery_is_postponed_if_other_renderings_leave_no_permit(
     let held = renderings.try_take(Some(&acme()), 2 * RENDERING).unwrap();
     deliver(&harness, Duration::ZERO, true, renderings).await;
     drop(held);
+    assert_eq!(harness.claim_deliveries(100, 100).await.len(), 0);
     assert_eq!(harness.deliveries("1").await, [("pending".to_owned(), 0)]);
     assert_eq!(harness.rows.count("attempts").await, 0);
     harness.advance(60);

@@ -88,8 +88,8 @@ pub(crate) async fn the_worker_deletes_expired_rows(harness: Harness) {
     let (store, clock) = (harness.store.clone(), harness.clock.clone());
     let clock_status = certain_clock();
     let worker = Arc::new(Retention { store, period: age, clock, clock_status });
-    assert!(!worker.clone().run_once(&TaskTracker::new()).await.unwrap().is_full);
+    assert!(!worker.clone().run_once(&TaskTracker::new()).await.unwrap().has_more);
     harness.advance(1);
-    assert!(worker.run_once(&TaskTracker::new()).await.unwrap().is_full);
+    assert!(worker.run_once(&TaskTracker::new()).await.unwrap().has_more);
     assert!(harness.store.find_analysis(&acme(), &call_id("1")).await.unwrap().is_none());
 }

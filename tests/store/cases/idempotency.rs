@@ -109,8 +109,8 @@ pub(crate) async fn expired_keys_are_free_and_deleted_in_batches(harness: Harnes
         clock_status: certain_clock(),
     };
     let worker = std::sync::Arc::new(worker);
-    assert!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().is_full);
-    assert!(!worker.run_once(&TaskTracker::new()).await.unwrap().is_full);
+    assert!(worker.clone().run_once(&TaskTracker::new()).await.unwrap().has_more);
+    assert!(!worker.run_once(&TaskTracker::new()).await.unwrap().has_more);
     harness.finish(claim, Some(answer(2))).await.unwrap();
     assert_eq!(harness.key(request(0, 9)).await, Keyed::Done(Some(answer(2))));
     assert!(harness.clock.now() > crate::harness::START);
