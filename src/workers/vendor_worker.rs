@@ -14,6 +14,7 @@ use crate::alovoice::{
     BodyPermit, FreePermits, VendorAnswer, VendorCall, VendorClient, VendorPermit, VendorPermits,
 };
 use crate::analyses::Prober;
+use crate::domain::claim_order::ClaimOrder;
 use crate::domain::clock::Timestamp;
 use crate::domain::events::EventKind;
 use crate::domain::lifecycle::{Confirmation, ShapedAnswer, Step};
