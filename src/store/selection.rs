@@ -280,8 +280,7 @@ impl Share<'_, '_> {
     ) -> Option<Timestamp> {
         let next_token = began.next_token.into_iter().chain(self.next_token).min();
         let Some(last) = last else {
-            // Since the scan began, deliveries to receivers before the cursor may have become due. A claim that selects nothing does
-            // not restart the scan, so that the scan ends.
+            // Deliveries to receivers before the cursor may have become due. A claim that selects nothing ends the scan.
             let restarts = !began.last.is_empty() && !self.selection.selected.rows.is_empty();
             return next_token.into_iter().chain(restarts.then_some(self.selection.now)).min();
         };
