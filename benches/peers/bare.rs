@@ -13,7 +13,8 @@ use reqwest::Client;
 use rusqlite::{Connection, params};
 
 use crate::load::{CONNECTIONS, Measured, SECONDS};
-use crate::process::{Process, free_port, mode};
+use crate::postgres::cluster::free_port;
+use crate::process::{Process, mode};
 
 /// A handler that returns the bytes of a file. With the method POST, the handler returns an event stream without an end.
 pub(crate) struct Handler {

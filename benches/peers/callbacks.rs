@@ -119,7 +119,7 @@ fn pipeline(report: &mut Report, runtime: &Runtime, postgres: Option<&str>, rece
     let signer = Signer::new(Algorithm::HS256);
     let gateway = start(runtime, &signer, postgres, Ready::AfterDuration(PROCESSING));
     let receiver = Receiver::start();
-    let closed = crate::process::free_port();
+    let closed = crate::postgres::cluster::free_port();
     let is_dead = |number: usize| receivers > 1 && number % 10 == 9;
     let callback = |number: usize| {
         let receiver_number = number % receivers;
@@ -141,8 +141,10 @@ fn pipeline(report: &mut Report, runtime: &Runtime, postgres: Option<&str>, rece
     let callbacks = bare::posts(&url, body.path(), live, concurrency).rate;
     let limit = PROCESSING.as_secs_f64() + polls as f64 / vendor + live as f64 / callbacks;
     let title = format!(
-        "{} calls from submission to callback, {receivers} receivers{}",
+        "{} calls from submission to callback, {} receiver{}{}",
         crate::report::grouped(CALLS as f64),
+        crate::report::grouped(receivers as f64),
+        if receivers == 1 { "" } else { "s" },
         engine(postgres.is_some())
     );
     report.values(

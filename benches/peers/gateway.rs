@@ -9,8 +9,9 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::postgres::cluster::free_port;
 use crate::postgres::server::{Options as ServerOptions, Server};
-use crate::process::{Process, free_port, pinned};
+use crate::process::{Process, pinned};
 use crate::signer::Signer;
 
 /// Calls in one batch, the maximum of the API.

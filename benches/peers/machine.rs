@@ -14,10 +14,13 @@ pub(crate) fn describe(report: &mut Report, _: &Runtime) {
         found.map_or_else(|| "–".to_owned(), |value| value.trim_start_matches([':', ' ']).to_owned())
     };
     let cores = text("/proc/cpuinfo").matches("processor\t").count();
+    let kibibytes = field("/proc/meminfo", "MemTotal");
+    let kibibytes: f64 = kibibytes.trim_end_matches(" kB").parse().expect("MemTotal is a number");
+    let memory = format!("{:.0} GiB", kibibytes / f64::from(1 << 20));
     let rows = [
         ("processor", format!("{}, {cores} cores", field("/proc/cpuinfo", "model name"))),
-        ("memory", field("/proc/meminfo", "MemTotal")),
-        ("kernel", text("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("memory", memory),
+        ("Linux", text("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("gateway", version(&crate::gateway::program().to_string_lossy(), "--version")),
         ("HAProxy", version("haproxy", "-v")),
         ("nginx", version("nginx", "-v")),
@@ -33,5 +36,8 @@ fn version(program: &str, option: &str) -> String {
     let output =
         Command::new(program).arg(option).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&text).lines().next().unwrap_or("–").trim().to_owned()
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next().unwrap_or("–");
+    // The rest of the line is a copyright or an address.
+    line.split(" [").next().unwrap_or(line).split(" - ").next().unwrap_or(line).trim().to_owned()
 }

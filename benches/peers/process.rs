@@ -1,7 +1,8 @@
 //! Programs under test: each runs on the first core and ends with its value.
 
 use std::ffi::OsStr;
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 /// A running program. Dropping it kills the process.
@@ -14,6 +15,9 @@ impl Drop for Process {
     }
 }
 
+/// Maximum size of the log that is shown if a program ends too early, in bytes.
+const FIRST_BYTES: u64 = 64 << 10;
+
 impl Process {
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
@@ -24,10 +28,17 @@ impl Process {
     pub(crate) fn serving(mut command: Command, port: u16) -> Self {
         command.stderr(Stdio::piped());
         let mut process = Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")));
-        let mut log = process.0.stderr.take().expect("a pipe");
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let log = process.0.stderr.take().expect("a pipe");
+        let reader = std::thread::spawn(move || {
+            let (mut first, mut rest) = (Vec::new(), log.take(FIRST_BYTES));
+            let _ = rest.read_to_end(&mut first);
+            let _ = std::io::copy(&mut rest.into_inner(), &mut std::io::sink());
+            String::from_utf8_lossy(&first).into_owned()
+        });
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(matches!(process.0.try_wait(), Ok(None)), "{command:?} ended");
+            if !matches!(process.0.try_wait(), Ok(None)) {
+                panic!("{command:?} ended: {}", reader.join().unwrap_or_default());
+            }
             std::thread::yield_now();
         }
         process
@@ -55,9 +66,4 @@ pub(crate) fn cpu_time(process: u32) -> f64 {
     // `utime` and `stime` count in hundredths of a second (proc_pid_stat(5)).
     fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
         / 100.0
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port, pinned};
+use crate::postgres::cluster::free_port;
+use crate::process::{Process, pinned};
 use crate::signer::Signer;
 
 /// A running server with its configuration.
