@@ -24,7 +24,7 @@ pub(super) const FIRST_ID: i64 = 1_000_000_000;
 const INTERVAL: i64 = 1000;
 /// Unfinished calls are due at this time after the newest submission, in milliseconds. If a call is due more than 61 minutes in the
 /// future, the gateway assumes at its start that a wrong clock wrote the time, and polls the call at once.
-const DUE_AFTER: i64 = 50 * 60 * 1000;
+pub(super) const DUE_AFTER: i64 = 50 * 60 * 1000;
 pub(super) const TRACE: &str = r#"{"trace_id":101518349412345678901234567890,"flags":0}"#;
 
 /// Calls of one tenant.
@@ -42,11 +42,6 @@ impl Calls<'_> {
     /// Returns the time of submission of the call with this number.
     pub(crate) fn submitted_at(&self, number: i64) -> i64 {
         self.newest - (self.finished + self.unfinished - number) * INTERVAL
-    }
-
-    /// Returns whether the unfinished calls are due, so that the gateway polls them.
-    pub(crate) const fn are_unfinished_due(&self, now: i64) -> bool {
-        now >= self.newest + DUE_AFTER
     }
 
     /// Returns the SQL for SQLite or for PostgreSQL.

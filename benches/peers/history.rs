@@ -1,6 +1,6 @@
 //! SQL that creates the events, deliveries and usage of filled calls on both engines.
 
-use crate::fill::{Calls, FIRST_ID, TRACE};
+use crate::fill::{Calls, DUE_AFTER, FIRST_ID, TRACE};
 
 /// Deliveries that are pending, and deliveries that failed.
 const UNDELIVERED: i64 = 500;
@@ -33,8 +33,13 @@ impl Calls<'_> {
              SELECT tenant, submitted_at / {DAY}, count(*), count(*), count(*), 0, 0, 0, 0 FROM analyses GROUP BY 1, 2; \
              INSERT INTO usage_by_fact (tenant, day, fact, value, submissions, completions, failures) \
              SELECT tenant, submitted_at / {DAY}, name, value, count(*), count(*), 0 FROM attributes WHERE name = 'agent' GROUP BY 1, 2, 3, 4; \
-             DELETE FROM clock;"
+             UPDATE clock SET is_anchored = TRUE, retention_after = at;"
         )
+    }
+
+    /// Returns whether the unfinished calls are due, so that the gateway polls them.
+    pub(crate) const fn are_unfinished_due(&self, now: i64) -> bool {
+        now >= self.newest + DUE_AFTER
     }
 
     /// Returns the id of the event of the call with this number.
