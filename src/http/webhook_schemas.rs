@@ -5,8 +5,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Schem
 
 use crate::domain::webhooks::HeaderName;
 
-/// Returns the schema of a filter. A schema cannot express the paths, the operators and most limits, so the description states
-/// them.
+/// Returns the schema of a filter. The description states the paths, the operators and the limits that a schema cannot express.
 pub(super) fn filter_schema() -> Schema {
     ObjectBuilder::new()
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))

@@ -115,8 +115,7 @@ route_table! { "analyses":
     /// Delete the analysis of a call
     ///
     /// Deletes all data of the call, whether its analysis is finished or not: the analysis, the transcript, the answer
-    /// of AloVoice, the events, and all deliveries with their attempts. A delivery that is being sent at this moment may
-    /// still arrive.
+    /// of AloVoice, the events, and all deliveries with their attempts. A delivery that is in progress may still arrive.
     /// The gateway keeps a record of the deletion (call, time, subject of the token) without any content.
     ///
     /// The call stays deleted: `get_analysis` answers 404 and the gateway no longer asks AloVoice for it. If you

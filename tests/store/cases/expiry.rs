@@ -92,4 +92,5 @@ pub(crate) async fn the_worker_deletes_expired_rows(harness: Harness) {
     harness.advance(1);
     assert!(worker.run_once(&TaskTracker::new()).await.unwrap().has_more);
     assert!(harness.store.find_analysis(&acme(), &call_id("1")).await.unwrap().is_none());
+    assert_eq!(harness.rows.count("events").await, 0);
 }
