@@ -43,6 +43,7 @@
 use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::analysis_rows::NewAnalysis;
 use super::claims::{Lease, Leased};
@@ -216,6 +217,10 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// Whether the rule runs a group ([`Grouped`]). A group that the server stops is not a failure of the store, because the rules of
     /// the group then run alone.
     const IS_GROUP: bool = false;
+    /// Time limit of the rule on PostgreSQL, if the rule may need more time than
+    /// [`operation_timeout`](StoreContext::operation_timeout). The limit also applies to each statement of the rule and to each wait
+    /// for a lock. `SQLite` has no time limits.
+    const TIME_LIMIT: Option<Duration> = None;
     /// The rule's result.
     type Output: Send + 'static;
 

@@ -1,5 +1,6 @@
 //! The contract on PostgreSQL, and tests of this engine.
 
+mod clock_steps;
 mod commits;
 mod failover;
 mod limited_reads;

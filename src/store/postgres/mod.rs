@@ -55,6 +55,7 @@ use self::groups::GroupsByRule;
 use self::leases::HeldLeases;
 use self::listener::Freshness;
 use self::notices::{Announcer, NoticeChannel};
+use self::retries::with_retries;
 use self::usage::UsageBuffer;
 use super::changes::Changes;
 use super::claims::Leased;
@@ -128,10 +129,11 @@ impl Engine for PostgresStore {
                 Err(fault) => Err(fault),
             }
         };
+        let timeout = R::TIME_LIMIT.unwrap_or(self.context.operation_timeout);
         let written = if R::NOTIFIES {
-            self.change(R::NAME, attempt).await?
+            self.change(R::NAME, timeout, attempt).await?
         } else {
-            self.run(R::NAME, attempt).await?.0
+            with_retries(&self.context, &self.pool, timeout, R::NAME, attempt).await?.0
         };
         let (output, effects) = written?;
         for (tenant, usage) in effects.usage {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::super::StoreError;
 use super::super::changes::Changes;
@@ -56,22 +57,22 @@ impl PostgresStore {
         self.run(name, attempt).await
     }
 
-    /// Runs an operation whose commit announces changes.
+    /// Runs an operation whose commit announces changes. `timeout` limits each attempt.
     pub(super) async fn change<T, F>(
         &self,
         name: &'static str,
+        timeout: Duration,
         operation: impl Fn(Session) -> F,
     ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<(T, Changes), Fault>>,
     {
         let mut unknown = UnknownOutcomes { announcer: &self.announcer, attempts: AtomicU32::new(0) };
-        let outcome = self
-            .run(name, |session| {
-                unknown.attempts.fetch_add(1, Ordering::Relaxed);
-                operation(session)
-            })
-            .await;
+        let attempt = |session| {
+            unknown.attempts.fetch_add(1, Ordering::Relaxed);
+            operation(session)
+        };
+        let outcome = with_retries(&self.context, &self.pool, timeout, name, attempt).await;
         // The outcome is known if there was a single attempt and its connection was not lost.
         if *unknown.attempts.get_mut() == 1 && !matches!(outcome, Err(StoreError::Unavailable(_))) {
             *unknown.attempts.get_mut() = 0;

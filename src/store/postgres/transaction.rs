@@ -67,8 +67,14 @@ pub(super) async fn write<R: Rule>(
         return Ok((output, single.into_parts().1));
     }
     drop(single);
-    let open = Connection::Open(client.transaction().await?);
-    let transaction = PostgresTransaction::new(open, context, is_repeated);
+    let open = client.transaction().await?;
+    if let Some(limit) = R::TIME_LIMIT.map(|limit| limit.as_millis()) {
+        open.batch_execute(&format!(
+            "SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}"
+        ))
+        .await?;
+    }
+    let transaction = PostgresTransaction::new(Connection::Open(open), context, is_repeated);
     let output = rule.run(&transaction).await?;
     let (connection, effects) = transaction.into_parts();
     if let Connection::Open(open) = connection {
