@@ -99,13 +99,14 @@ impl Walk {
         self.took += took;
     }
 
-    /// Returns the size of the next window. The size is the number of analyses that the walk can examine in the remaining time,
-    /// at its speed so far. Returns `None` if the page has used its time or its number of analyses.
+    /// Returns the size of the next window. The size is the number of analyses that the walk can examine in half of the remaining
+    /// time, at its speed so far: older analyses may be on the disk and take longer. Returns `None` if the page has used its time or
+    /// its number of analyses.
     fn next_rows(&self) -> Option<usize> {
         let time_left = MAX_WALK_TIME.checked_sub(self.took).filter(|left| !left.is_zero())?;
         let rows_left = MAX_EXAMINED.checked_sub(self.examined).filter(|left| *left > 0)?;
         let pace = self.examined as f64 / self.took.as_secs_f64().max(1e-6);
-        let affordable = (pace * time_left.as_secs_f64()) as usize;
+        let affordable = (pace * time_left.as_secs_f64() / 2.0) as usize;
         Some(affordable.min(self.examined * 4).max(MIN_WINDOW).min(rows_left))
     }
 }

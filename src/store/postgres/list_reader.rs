@@ -142,22 +142,26 @@ impl PostgresListReader<'_> {
     /// Returns those terms of a search that the index of words can find. If only the tenant's term is left, returns no terms,
     /// because this term does not exclude any call of the tenant.
     ///
-    /// A prefix of frequent words is not among the terms. PostgreSQL would first collect all calls with one of these words, and
-    /// cannot be interrupted while it collects them.
+    /// At most one prefix is among the terms, the rarest one, and only if it is rare enough. PostgreSQL would first collect all calls
+    /// that contain any of the prefixes, and cannot be interrupted while it collects them.
     async fn selective_terms(&self, search: &SearchQuery) -> Result<Vec<Term>, Fault> {
-        let mut terms = Vec::new();
-        for term in search.terms(self.tenant) {
-            if !term.prefix || !self.is_frequent(&term).await? {
-                terms.push(term);
+        let (prefixes, mut terms): (Vec<_>, Vec<_>) =
+            search.terms(self.tenant).into_iter().partition(|term| term.prefix);
+        let (mut rarest, mut fewest) = (None, MAX_ESTIMATED);
+        for prefix in prefixes {
+            let calls = self.estimate(&prefix).await?;
+            if calls <= fewest {
+                (rarest, fewest) = (Some(prefix), calls);
             }
         }
+        terms.extend(rarest);
         // The first term is the tenant.
         Ok(if terms.len() > 1 { terms } else { Vec::new() })
     }
 
-    /// Whether many calls contain a word that matches the term. The planner estimates the number of calls from its statistics of
-    /// frequent words.
-    async fn is_frequent(&self, term: &Term) -> Result<bool, Fault> {
+    /// Returns the number of calls that contain a word that matches the term. The planner estimates this number from its statistics
+    /// of frequent words.
+    async fn estimate(&self, term: &Term) -> Result<f64, Fault> {
         let query = expression(std::slice::from_ref(term));
         let explain = format!(
             "EXPLAIN (FORMAT JSON) SELECT 1 FROM search WHERE words @@ $query${query}$query$::tsquery"
@@ -168,8 +172,7 @@ impl PostgresListReader<'_> {
             _ => None,
         });
         let plan: Option<serde_json::Value> = plan.and_then(|plan| serde_json::from_str(plan).ok());
-        let rows = plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows")?.as_f64());
-        Ok(rows.is_none_or(|rows| rows > MAX_ESTIMATED))
+        Ok(plan.and_then(|plan| plan.pointer("/0/Plan/Plan Rows")?.as_f64()).unwrap_or(f64::INFINITY))
     }
 
     /// Reads a column of numbers. Returns `None` if the read takes longer than [`MAX_INDEX_TIME`]. If this future is dropped, its
