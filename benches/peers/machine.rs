@@ -23,6 +23,7 @@ pub(crate) fn describe(report: &mut Report, _: &Runtime) {
         ("Linux", text("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("gateway", version(&crate::gateway::program().to_string_lossy(), "--version")),
         ("HAProxy", version("haproxy", "-v")),
+        ("Envoy", version("envoy", "--version")),
         ("nginx", version("nginx", "-v")),
         ("PostgreSQL", version("pgbench", "--version")),
         ("load", version("wrk", "-v")),
@@ -31,13 +32,13 @@ pub(crate) fn describe(report: &mut Report, _: &Runtime) {
     report.table("Machine", &["what", "value"], &rows);
 }
 
-/// Returns the first line that a program prints for this option.
+/// Returns the first line with text that a program prints for this option.
 fn version(program: &str, option: &str) -> String {
     let output =
         Command::new(program).arg(option).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().next().unwrap_or("–");
+    let line = text.lines().find(|line| !line.is_empty()).unwrap_or("–");
     // The rest of the line is a copyright or an address.
     line.split(" [").next().unwrap_or(line).split(" - ").next().unwrap_or(line).trim().to_owned()
 }

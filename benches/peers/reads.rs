@@ -36,11 +36,14 @@ pub(crate) fn measure(report: &mut Report, runtime: &Runtime) {
         let ours = Load::get(&gateway.url(PATH), Some(&gateway.token)).on(&gateway.process);
         let what = format!("a cached analysis of {} bytes, {}", body.len(), signer.algorithm());
         let mut peers = Vec::new();
-        let server;
+        let (haproxy, envoy);
         if signer.algorithm() != "EdDSA" {
-            server = servers::haproxy(&signer, handler.port);
-            let theirs = Load::get(&server.url, Some(&gateway.token)).on(&server.process);
+            haproxy = servers::haproxy(&signer, handler.port);
+            let theirs = Load::get(&haproxy.url, Some(&gateway.token)).on(&haproxy.process);
             peers.push((Side("HAProxy, `jwt_verify` and `cache`", Box::new(move || theirs.run())), 1.3));
+            envoy = servers::envoy(&signer, handler.port);
+            let theirs = Load::get(&envoy.url, Some(&gateway.token)).on(&envoy.process);
+            peers.push((Side("Envoy, `jwt_authn` and `cache`", Box::new(move || theirs.run())), 0.0));
         }
         let nginx;
         let quiet;

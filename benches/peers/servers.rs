@@ -1,8 +1,9 @@
-//! Other servers: HAProxy and nginx, with one worker on the first core.
+//! Other servers: HAProxy, Envoy and nginx, with one worker on the first core.
 
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::postgres::cluster::free_port;
@@ -54,6 +55,48 @@ pub(crate) fn haproxy(signer: &Signer, origin: u16) -> Server {
     fs::write(&file, configuration).expect("a file");
     let mut command = pinned("haproxy");
     command.args(["-db", "-q", "-f"]).arg(file);
+    server(command, port, "v1/analyses/known-1", home)
+}
+
+/// Starts Envoy with the same checks of a token, a cache of verified tokens, and a cache in front of the origin.
+pub(crate) fn envoy(signer: &Signer, origin: u16) -> Server {
+    let (home, port) = (tempfile::tempdir().expect("a temporary folder"), free_port());
+    let filter = |name: &str, kind: &str, mut settings: Value| {
+        settings["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.{kind}"));
+        json!({"name": name, "typed_config": settings})
+    };
+    let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+    let tokens = json!({
+        "providers": {"issuer": {"issuer": Signer::ISSUER, "audiences": [Signer::AUDIENCE],
+            "local_jwks": {"inline_string": signer.key_set()}, "jwt_cache_config": {"jwt_cache_size": 1000}}},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "issuer"}}],
+    });
+    let memory = "type.googleapis.com/envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig";
+    let cache = json!({"typed_config": {"@type": memory}});
+    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "origin"}}]);
+    let http = json!({
+        "stat_prefix": "api",
+        "route_config": {"virtual_hosts": [{"name": "api", "domains": ["*"], "routes": routes}]},
+        "http_filters": [
+            filter("envoy.filters.http.jwt_authn", "http.jwt_authn.v3.JwtAuthentication", tokens),
+            filter("envoy.filters.http.cache", "http.cache.v3.CacheConfig", cache),
+            filter("envoy.filters.http.router", "http.router.v3.Router", json!({})),
+        ],
+    });
+    let connections = filter(
+        "envoy.filters.network.http_connection_manager",
+        "network.http_connection_manager.v3.HttpConnectionManager",
+        http,
+    );
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": address(origin)}}]}]);
+    let configuration = json!({"static_resources": {
+        "listeners": [{"address": address(port), "filter_chains": [{"filters": [connections]}]}],
+        "clusters": [{"name": "origin", "load_assignment": {"cluster_name": "origin", "endpoints": endpoints}}],
+    }});
+    let file = home.path().join("envoy.json");
+    fs::write(&file, configuration.to_string()).expect("a file");
+    let mut command = pinned("envoy");
+    command.args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error", "-c"]).arg(file);
     server(command, port, "v1/analyses/known-1", home)
 }
 

@@ -1,6 +1,7 @@
 //! An issuer of tokens.
 
 use alovoice_gateway::domain::clock::{Clock, SystemClock};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::KeyPair;
 use serde_json::json;
@@ -58,6 +59,12 @@ impl Signer {
             Algorithm::HS256 => "GATEWAY_AUTH__ISSUERS__0__HMAC_SECRET_FILE",
             _ => "GATEWAY_AUTH__ISSUERS__0__PUBLIC_KEY_FILE",
         }
+    }
+
+    /// Returns the JSON Web Key Set with the verification key.
+    pub(crate) fn key_set(&self) -> String {
+        let key = Jwk::from_encoding_key(&self.signing_key, self.algorithm).expect("a key");
+        json!({"keys": [key]}).to_string()
     }
 
     pub(crate) fn token(&self) -> String {
