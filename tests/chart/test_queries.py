@@ -138,6 +138,8 @@ class Queries(unittest.TestCase):
             f"--web.listen-address={anywhere}", folder=folder.name)
         cls.addClassCleanup(prometheus.stop)
         cls.prometheus = "http://" + prometheus.find(r'msg="Listening on" address=(127\.0\.0\.1:[1-9]\d*)')[1]
+        # Until then, Prometheus answers queries with 503.
+        prometheus.find("Server is ready to receive web requests")
         cls.calls = 0
 
     def traffic(self):
