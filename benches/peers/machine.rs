@@ -39,6 +39,7 @@ fn version(program: &str, option: &str) -> String {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|line| !line.is_empty()).unwrap_or("–");
-    // The rest of the line is a copyright or an address.
+    // A path may precede the version. The rest of the line is a copyright or an address.
+    let line = line.split_once(" version: ").map_or(line, |(_, version)| version);
     line.split(" [").next().unwrap_or(line).split(" - ").next().unwrap_or(line).trim().to_owned()
 }
