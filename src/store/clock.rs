@@ -77,8 +77,8 @@ impl<E: Engine> ClockStore for E {
     }
 }
 
-/// Time limit of a step of the clock, and of each other operation that may wait for a step. After an outage, a step changes every
-/// unfinished analysis: on PostgreSQL, 1,000,000 of them take about a minute.
+/// Time limit of a step of the clock, and of those operations of the clock keeper that may wait for a step. After an outage, a step
+/// changes every unfinished analysis. On PostgreSQL, 1,000,000 changes take about a minute.
 const STEP_TIMEOUT: Duration = Duration::from_mins(5);
 const COLUMNS: &str = "at, steps, is_anchored, retention_after, confirmed";
 
@@ -171,8 +171,8 @@ impl Rule for StepClock {
         };
         let StoredClock { at: _, steps, is_anchored, retention_after, confirmed } =
             stored.stepped(self.step, self.confirmation);
-        let shifted = shift_times(transaction, self.step).await?;
-        // The correction of the times may take minutes. The clock advances meanwhile.
+        let shifted = shift_times(transaction, self.step, self.began).await?;
+        // The correction of the times may take minutes, and the clock advances meanwhile.
         let at = self.step.to + self.began.elapsed();
         let update = sql!(
             "UPDATE clock SET at = ?1, steps = ?2, is_anchored = ?3, retention_after = ?4, confirmed = ?5 WHERE id = 1"

@@ -100,7 +100,7 @@ impl Walk {
     }
 
     /// Returns the size of the next window. The size is the number of analyses that the walk can examine in half of the remaining
-    /// time, at its speed so far: older analyses may be on the disk and take longer. Returns `None` if the page has used its time or
+    /// time, at its speed so far. Older analyses may be on the disk and take longer. Returns `None` if the page has used its time or
     /// its number of analyses.
     fn next_rows(&self) -> Option<usize> {
         let time_left = MAX_WALK_TIME.checked_sub(self.took).filter(|left| !left.is_zero())?;

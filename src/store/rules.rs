@@ -217,9 +217,9 @@ pub(super) trait Rule: Send + Sync + 'static {
     /// Whether the rule runs a group ([`Grouped`]). A group that the server stops is not a failure of the store, because the rules of
     /// the group then run alone.
     const IS_GROUP: bool = false;
-    /// Time limit of the rule on PostgreSQL, if the rule may need more time than
-    /// [`operation_timeout`](StoreContext::operation_timeout). The limit also applies to each statement of the rule and to each wait
-    /// for a lock. `SQLite` has no time limits.
+    /// Time limit of the rule's transaction on PostgreSQL, if the transaction may need more time than
+    /// [`operation_timeout`](StoreContext::operation_timeout). The time limits of statements and of waits for locks grow in
+    /// proportion. `SQLite` has no time limits.
     const TIME_LIMIT: Option<Duration> = None;
     /// The rule's result.
     type Output: Send + 'static;

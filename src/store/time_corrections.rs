@@ -6,7 +6,7 @@
 //! work becomes due. After a step back, waiting work keeps its pause. Leases keep their remaining time. Times that were written
 //! while the clock was wrong are corrected too.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::rules::Transaction;
@@ -45,14 +45,17 @@ macro_rules! bounded {
     };
 }
 
-/// Statements that move the times at which waiting work and the failures of webhooks began, and the buckets of rates. Parameter of
-/// each: the shift in milliseconds.
-static AGES: [Sql; 3] = [
-    Sql::new(&[
-        "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
-         empty_since = empty_since + ?1, missing_since = missing_since + ?1, denied_since = denied_since + ?1 \
-         WHERE stage IS NOT NULL",
-    ]),
+/// Moves the times at which waiting work began. Parameters: the shift in milliseconds, and the number of the row before the first
+/// one.
+static WORK: Sql = Sql::new(&[
+    "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
+     empty_since = empty_since + ?1, missing_since = missing_since + ?1, denied_since = denied_since + ?1 \
+     WHERE stage IS NOT NULL AND id > ?2",
+]);
+
+/// Statements that move the times at which the failures of webhooks began, and the buckets of rates. Parameter of each: the shift in
+/// milliseconds.
+static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE webhooks SET failing_since = failing_since + ?1, unsigned_since = unsigned_since + ?1 \
          WHERE failing_since IS NOT NULL OR unsigned_since IS NOT NULL",
@@ -163,14 +166,19 @@ const BOUND_WORK: &str = concat!(
 const IMPOSSIBLE: &str = " AND (due_at > ?4 OR started_at > ?3 OR started_at < ?2 OR accepted_at > ?3 OR accepted_at < ?2 \
      OR submitted_at > ?5 OR submitted_at < ?2 OR (submitted_at > ?3 AND finished_at IS NULL) OR finished_at > ?5 OR finished_at < ?2)";
 
-/// Moves stored times by a step of the clock. Returns the number of changed rows.
+/// Moves stored times by a step of the clock. `began` is the moment at which the clock shows the time [`ClockStep::to`]. Returns the
+/// number of changed rows.
 pub(super) async fn shift_times(
     transaction: &impl Transaction,
     step: ClockStep,
+    began: Instant,
 ) -> Result<usize, StoreError> {
     let ClockStep { since, from, to } = step;
     let shift = step.shift_millis();
-    let mut shifted = 0;
+    let newest = sql!("SELECT max(id) AS newest FROM analyses");
+    let newest =
+        transaction.find(newest, &[], |row| row.get::<Option<i64>>("newest")).await?.flatten().unwrap_or(0);
+    let mut shifted = transaction.execute(&WORK, values![shift, 0_i64]).await?;
     for statement in &AGES {
         shifted += transaction.execute(statement, values![shift]).await?;
     }
@@ -186,12 +194,13 @@ pub(super) async fn shift_times(
     let since = since.map_or(Timestamp::from_millis(0), |since| since.min(to));
     // When the gateway starts, `from` is the stored time, which may be a little older than the newest rows. The tolerance covers
     // these rows.
-    let wrong = values![since, from + TOLERANCE, shift];
+    let wrong = values![since, from + began.elapsed() + TOLERANCE, shift];
     let history = if step.size() >= LARGE_STEP { &HISTORY[..] } else { std::slice::from_ref(&SUBMISSIONS) };
     for statement in history {
         shifted += transaction.execute(statement, wrong).await?;
     }
-    Ok(shifted)
+    // On PostgreSQL, other transactions submit calls while this one corrects the times. Their times come from the wrong clock.
+    Ok(shifted + transaction.execute(&WORK, values![shift, newest]).await?)
 }
 
 /// Replaces impossible times by the current time: times too far in the future, and times before any gateway ran. A replica that

@@ -195,7 +195,7 @@ impl ClockKeeper {
         match outcome {
             Ok(Some(rows)) => {
                 state.steps += 1;
-                state.guard.reset(step.to, confirmation != JumpConfirmation::NewStore);
+                state.guard.reset(self.clocks.own.now(), confirmation != JumpConfirmation::NewStore);
                 state.jumped_at = Instant::now();
                 state.limit_at = Some(Instant::now() + STEP_LAG);
                 let (seconds, confirmed_by) = (step.shift_millis() / 1000, confirmation.as_str());

@@ -29,14 +29,18 @@ use crate::secrets::trimmed;
 /// Returns the statements that set up a session. The statements set time limits and turn off JIT, which costs more than it saves
 /// on short statements. Commits wait for the disk, even if the server's default differs.
 fn session(operation_timeout: Duration) -> String {
-    let [statement, lock, idle] =
-        [operation_timeout * 4 / 5, operation_timeout / 2, operation_timeout * 3 / 2]
-            .map(|limit| limit.as_millis());
+    let (limits, idle) = (time_limits("SET", operation_timeout), (operation_timeout * 3 / 2).as_millis());
     format!(
-        "SET statement_timeout = {statement}; SET lock_timeout = {lock}; SET jit = off; \
-         SET idle_in_transaction_session_timeout = {idle}; \
+        "{limits}; SET jit = off; SET idle_in_transaction_session_timeout = {idle}; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
+}
+
+/// Returns the statements that limit statements and waits for locks. `set` is `SET` or `SET LOCAL`. The server gives up before the
+/// client, which waits for `operation_timeout`.
+pub(super) fn time_limits(set: &str, operation_timeout: Duration) -> String {
+    let [statement, lock] = [operation_timeout * 4 / 5, operation_timeout / 2].map(|limit| limit.as_millis());
+    format!("{set} statement_timeout = {statement}; {set} lock_timeout = {lock}")
 }
 
 /// Opens connections to the first server that can be written to.

@@ -142,8 +142,8 @@ impl PostgresListReader<'_> {
     /// Returns those terms of a search that the index of words can find. If only the tenant's term is left, returns no terms,
     /// because this term does not exclude any call of the tenant.
     ///
-    /// At most one prefix is among the terms, the rarest one, and only if it is rare enough. PostgreSQL would first collect all calls
-    /// that contain any of the prefixes, and cannot be interrupted while it collects them.
+    /// At most one prefix is among the terms: the one with the lowest estimate, if this estimate is at most [`MAX_ESTIMATED`].
+    /// PostgreSQL first collects all calls that contain a prefix. Nothing can interrupt PostgreSQL while it collects them.
     async fn selective_terms(&self, search: &SearchQuery) -> Result<Vec<Term>, Fault> {
         let (prefixes, mut terms): (Vec<_>, Vec<_>) =
             search.terms(self.tenant).into_iter().partition(|term| term.prefix);
@@ -159,8 +159,8 @@ impl PostgresListReader<'_> {
         Ok(if terms.len() > 1 { terms } else { Vec::new() })
     }
 
-    /// Returns the number of calls that contain a word that matches the term. The planner estimates this number from its statistics
-    /// of frequent words.
+    /// Returns the planner's estimate of the number of calls that contain a word that matches the term. The planner has statistics of
+    /// frequent words only.
     async fn estimate(&self, term: &Term) -> Result<f64, Fault> {
         let query = expression(std::slice::from_ref(term));
         let explain = format!(

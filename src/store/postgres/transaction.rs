@@ -20,7 +20,7 @@ use super::super::rules::{Rule, Transaction};
 use super::super::sql::Sql;
 use super::super::values::{Row, Value};
 use super::super::{Change, Lease, StoreContext, StoreError};
-use super::connect::Session;
+use super::connect::{Session, time_limits};
 use super::fault::Fault;
 use super::notices::NoticeChannel;
 use super::{batches, listings};
@@ -68,11 +68,8 @@ pub(super) async fn write<R: Rule>(
     }
     drop(single);
     let open = client.transaction().await?;
-    if let Some(limit) = R::TIME_LIMIT.map(|limit| limit.as_millis()) {
-        open.batch_execute(&format!(
-            "SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}"
-        ))
-        .await?;
+    if let Some(limit) = R::TIME_LIMIT {
+        open.batch_execute(&time_limits("SET LOCAL", limit)).await?;
     }
     let transaction = PostgresTransaction::new(Connection::Open(open), context, is_repeated);
     let output = rule.run(&transaction).await?;
