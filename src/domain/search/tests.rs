@@ -205,6 +205,18 @@ fn a_search_by_speaker_finds_only_words_of_this_speaker() {
 }
 
 #[test]
+fn a_long_word_is_found_wherever_its_end_is_cut_off() {
+    for letters in ["a'", "o'", "sh", "ç", "ö'", "ё'", "ғʻ", "aÖ'a"] {
+        for shift in 0..4 {
+            let text = format!("{}{}", &"xyz"[..shift], letters.repeat(60));
+            let folded = fold(&text);
+            assert!(finds(&text, &text) && finds(&folded, &text), "{text}: {folded}");
+            assert_eq!(fold(&folded), folded);
+        }
+    }
+}
+
+#[test]
 fn invalid_queries_are_refused() {
     for (text, error) in [
         ("", InvalidQuery::NoWord),

@@ -14,6 +14,9 @@ const APOSTROPHES: [char; 15] = [
 /// Invisible characters inside words: soft hyphens, joiners, byte order marks.
 const UNSEEN: [char; 6] = ['\u{00AD}', '\u{200B}', '\u{200C}', '\u{200D}', '\u{2060}', '\u{FEFF}'];
 
+/// Letters with which a final apostrophe forms another letter (`oʻ`, `gʻ`).
+const OF_LETTER: [char; 2] = ['o', 'g'];
+
 /// Maximum length of a word in characters. Documents and queries ignore the end of a longer word.
 const MAX_CHARS: usize = 64;
 
@@ -63,10 +66,14 @@ impl Word {
                 None => older.push(letter),
             }
         }
-        match older.char_indices().nth(MAX_CHARS) {
-            Some((end, _)) => older[..end].to_owned(),
-            None => older,
+        if let Some((end, _)) = older.char_indices().nth(MAX_CHARS) {
+            older.truncate(end);
         }
+        // If the end of a long word was cut off, the rest may end with an apostrophe. A query would lose this apostrophe.
+        if older.strip_suffix(APOSTROPHE).is_some_and(|rest| !rest.ends_with(OF_LETTER)) {
+            older.pop();
+        }
+        older
     }
 
     /// Returns the length in characters.
@@ -162,10 +169,10 @@ impl Builder {
         self.apostrophe = !self.word.is_empty();
     }
 
-    /// Ends the word. A final apostrophe after `o` or `g` belongs to the letter (`oʻ`, `gʻ`). A final apostrophe after any other
-    /// letter is a quotation mark.
+    /// Ends the word. A final apostrophe after one of [`OF_LETTER`] belongs to the letter. A final apostrophe after any other letter
+    /// is a quotation mark.
     fn end(&mut self) {
-        if std::mem::take(&mut self.apostrophe) && self.word.ends_with(['o', 'g']) {
+        if std::mem::take(&mut self.apostrophe) && self.word.ends_with(OF_LETTER) {
             self.push(APOSTROPHE);
         }
         if !self.word.is_empty() {
