@@ -45,12 +45,12 @@ macro_rules! bounded {
     };
 }
 
-/// Moves the times at which waiting work began. Parameters: the shift in milliseconds, and the number of the row before the first
-/// one.
+/// Moves the times at which waiting work began. Parameters: the shift in milliseconds, the exclusive start and the inclusive end of
+/// the row numbers. The plus sign prevents a scan of the whole table in the order of the row numbers.
 static WORK: Sql = Sql::new(&[
     "UPDATE analyses SET started_at = started_at + ?1, sent_at = sent_at + ?1, accepted_at = accepted_at + ?1, \
      empty_since = empty_since + ?1, missing_since = missing_since + ?1, denied_since = denied_since + ?1 \
-     WHERE stage IS NOT NULL AND id > ?2",
+     WHERE stage IS NOT NULL AND +id > ?2 AND +id <= ?3",
 ]);
 
 /// Statements that move the times at which the failures of webhooks began, and the buckets of rates. Parameter of each: the shift in
@@ -178,7 +178,7 @@ pub(super) async fn shift_times(
     let newest = sql!("SELECT max(id) AS newest FROM analyses");
     let newest =
         transaction.find(newest, &[], |row| row.get::<Option<i64>>("newest")).await?.flatten().unwrap_or(0);
-    let mut shifted = transaction.execute(&WORK, values![shift, 0_i64]).await?;
+    let mut shifted = transaction.execute(&WORK, values![shift, 0_i64, newest]).await?;
     for statement in &AGES {
         shifted += transaction.execute(statement, values![shift]).await?;
     }
@@ -200,7 +200,7 @@ pub(super) async fn shift_times(
         shifted += transaction.execute(statement, wrong).await?;
     }
     // On PostgreSQL, other transactions submit calls while this one corrects the times. Their times come from the wrong clock.
-    Ok(shifted + transaction.execute(&WORK, values![shift, newest]).await?)
+    Ok(shifted + transaction.execute(&WORK, values![shift, newest, i64::MAX]).await?)
 }
 
 /// Replaces impossible times by the current time: times too far in the future, and times before any gateway ran. A replica that
