@@ -80,6 +80,7 @@ impl<E: Engine> ClockStore for E {
 /// Time limit of a step of the clock, and of those operations of the clock keeper that may wait for a step. After an outage, a step
 /// changes every unfinished analysis. On PostgreSQL, 1,000,000 changes take about a minute.
 const STEP_TIMEOUT: Duration = Duration::from_mins(5);
+
 const COLUMNS: &str = "at, steps, is_anchored, retention_after, confirmed";
 
 fn read(row: &dyn Row) -> Result<StoredClock, StoreError> {

@@ -53,8 +53,8 @@ static WORK: Sql = Sql::new(&[
      WHERE stage IS NOT NULL AND +id > ?2 AND +id <= ?3",
 ]);
 
-/// Statements that move the times at which the failures of webhooks began, and the buckets of rates. Parameter of each: the shift in
-/// milliseconds.
+/// Statements that move the times at which the failures of webhooks began, and the buckets of rates. The only parameter of each
+/// statement is the shift in milliseconds.
 static AGES: [Sql; 2] = [
     Sql::new(&[
         "UPDATE webhooks SET failing_since = failing_since + ?1, unsigned_since = unsigned_since + ?1 \
